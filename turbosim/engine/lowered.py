@@ -1,0 +1,167 @@
+"""Programs in the engines' terms: integer ticks, unit indices, global tile numbers.
+
+Both engines execute exactly this, so that they can only differ in how they order events. One stream is a flat list of
+instructions; loops are kept as a head and a tail instruction. An *environment* is the vector of values that
+expressions read: grid coordinates, loop variables, class parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+GRID_SLOTS = 5
+LOOP_SLOTS = 3
+PARAM_SLOTS = 6
+ENV_SIZE = GRID_SLOTS + LOOP_SLOTS + PARAM_SLOTS
+RATE_SHIFT = 20
+"""Memory rates are whole numbers of 2**-20 ticks per byte."""
+
+
+class Kind(IntEnum):
+    """Instruction kinds of a lowered stream."""
+
+    COMPUTE = 0
+    ASYNC = 1
+    LOAD = 2
+    STORE = 3
+    SIGNAL = 4
+    WAIT = 5
+    LOOP = 6
+    NEXT = 7
+    END = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """``const + sum(coefficient * environment[slot])``."""
+
+    const: int
+    terms: tuple[tuple[int, int], ...] = ()
+    """(slot, coefficient) pairs."""
+
+    def value(self, environment: list[int]) -> int:
+        """Evaluate."""
+        return self.const + sum(c * environment[s] for s, c in self.terms)
+
+
+ZERO = Expr(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction. Fields that its kind does not use keep their defaults."""
+
+    kind: Kind
+    label: str = ""
+    claims: tuple[tuple[int, int], ...] = ()
+    """(unit index, ticks) in unit order, for COMPUTE, ASYNC, LOAD and STORE."""
+    own_ticks: int = 0
+    """COMPUTE: least duration, from the role's share of the sub-cores."""
+    latency: int = 0
+    """COMPUTE, ASYNC, SIGNAL: ticks after the last unit has ended."""
+    pieces: int = 1
+    counter: int = -1
+    code: int = 0
+    """SIGNAL and ASYNC: the reason a role gives while waiting for it."""
+    tensor: int = -1
+    nbytes: int = 0
+    """LOAD, STORE: bytes, in whole sectors."""
+    bulk: bool = False
+    expr: Expr = ZERO
+    """LOAD, STORE: tile index. WAIT: signals to wait for. LOOP: trip count."""
+    slot: int = -1
+    """LOOP, NEXT: environment slot of the loop variable."""
+    jump: int = -1
+    """LOOP: the instruction after its NEXT. NEXT: the first instruction of its body."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredTensor:
+    """Where a tensor lies."""
+
+    first_tile: int
+    """Global number of its tile 0."""
+    address: int
+    """Byte address of its tile 0, a multiple of the channel interleave."""
+    tile_bytes: int
+    tiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """L2 and device memory in ticks."""
+
+    l2_capacity: int
+    """Bytes that shared data can occupy [B]."""
+    l2_rate: int
+    """Service of L2 [2**-20 ticks/B]."""
+    hbm_rate: int
+    """Service of one channel [2**-20 ticks/B]."""
+    channels: int
+    interleave: int
+    """Consecutive bytes of one channel [B]."""
+    l2_latency: int
+    dram_latency: int
+    bulk_latency: int
+    """Added to bulk copies."""
+
+    def service(self, rate: int, nbytes: int) -> int:
+        """Return the ticks *nbytes* take at *rate*, rounded up."""
+        return (nbytes * rate + (1 << RATE_SHIFT) - 1) >> RATE_SHIFT
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredLaunch:
+    """One launch."""
+
+    name: str
+    grid: tuple[int, ...]
+    """Sizes, fastest dimension first."""
+    streams: tuple[tuple[Instruction, ...], ...]
+    """One per role."""
+    role_names: tuple[str, ...]
+    warps: int
+    counters: int
+    class_dim: int
+    """Index of the grid dimension that selects the class, -1 if there is one class."""
+    class_of: tuple[int, ...]
+    """Class of each coordinate of that dimension."""
+    class_params: tuple[tuple[int, ...], ...]
+    """PARAM_SLOTS values per class."""
+    occupancy: int
+    occupancy_limit: str
+    cta_launch: int
+    """Ticks from a free slot to the first instruction."""
+    overhead: int
+    """Ticks before the launch."""
+
+    @property
+    def ctas(self) -> int:
+        """CTAs in the grid."""
+        total = 1
+        for size in self.grid:
+            total *= size
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredProgram:
+    """A program for one GPU at one clock."""
+
+    sms: int
+    tensors: tuple[LoweredTensor, ...]
+    tiles: int
+    """Tiles of all tensors."""
+    memory: Memory
+    launches: tuple[LoweredLaunch, ...]
+
+
+def channel_of(granule: int, channels: int) -> int:
+    """Return the memory channel of an interleave granule.
+
+    Aligned runs of *channels* granules use every channel once; higher address digits rotate the start, as address
+    hashing does on hardware, so that power-of-two strides do not fall on one channel.
+    """
+    row = granule // channels
+    return (granule + 7 * row + 3 * (row // channels)) % channels

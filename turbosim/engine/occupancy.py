@@ -1,0 +1,51 @@
+"""How many CTAs of a launch fit on one SM, and what limits it."""
+
+from __future__ import annotations
+
+from turbosim.errors import ProgramError
+from turbosim.hw.spec import Gpu
+from turbosim.program.program import Launch
+
+WARP_SIZE = 32
+
+
+def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
+    """Return (CTAs per SM, limiting resource), by the rules of the CUDA occupancy calculator.
+
+    Registers are allocated per warp in units of ``sm.register_allocation``, shared memory per CTA with the system's
+    reservation. Raises ProgramError when one CTA does not fit, saying by how much.
+    """
+    sm = gpu.sm
+    where = f"launch {launch.name!r} on {gpu.name}"
+    if launch.smem_bytes > sm.smem_per_cta:
+        over = launch.smem_bytes - sm.smem_per_cta
+        raise ProgramError(
+            f"{where}: a CTA needs {launch.smem_bytes:,} B of shared memory, {over:,.0f} B more than the "
+            f"{sm.smem_per_cta:,.0f} B one CTA may have; use smaller tiles or fewer stages")
+    if launch.registers_per_thread > sm.max_registers_per_thread:
+        over = launch.registers_per_thread - sm.max_registers_per_thread
+        raise ProgramError(
+            f"{where}: a thread needs {launch.registers_per_thread} registers, {over} more than the "
+            f"{sm.max_registers_per_thread} it may have; use smaller tiles or more warps")
+    per_warp = -(-launch.registers_per_thread * WARP_SIZE // sm.register_allocation) * sm.register_allocation
+    registers = per_warp * launch.warps
+    if registers > sm.registers:
+        raise ProgramError(
+            f"{where}: a CTA needs {registers:,} registers, {registers - sm.registers:,} more than the "
+            f"{sm.registers:,} of an SM; use smaller tiles or fewer warps")
+    if launch.warps > sm.max_warps:
+        raise ProgramError(
+            f"{where}: a CTA has {launch.warps} warps, {launch.warps - sm.max_warps} more than the "
+            f"{sm.max_warps} of an SM; use fewer warps")
+    limits = {
+        "registers": sm.registers // registers,
+        "shared memory": int(sm.smem_capacity // (launch.smem_bytes + sm.smem_reserved)),
+        "warps": sm.max_warps // launch.warps,
+        "CTA slots": sm.max_ctas,
+        "grid": -(-launch.ctas // sm.count),
+    }
+    limit = min(limits, key=lambda name: limits[name])
+    if limits[limit] < 1:
+        raise ProgramError(
+            f"{where}: no CTA fits: {limit} allow {limits[limit]}; use smaller tiles")
+    return limits[limit], limit

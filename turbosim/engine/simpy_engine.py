@@ -1,0 +1,273 @@
+"""The SimPy engine: the readable definition of what a program means.
+
+Every SM unit, L2 and every memory channel is a SimPy resource; every role of a CTA is a SimPy process that walks its
+stream. The engine is slow and stays as the oracle: :mod:`turbosim.engine.numba_engine` must agree with it tick for tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import simpy
+
+from turbosim.engine.lowered import ENV_SIZE, GRID_SLOTS, LOOP_SLOTS, Instruction, Kind, LoweredLaunch, LoweredProgram
+from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn
+from turbosim.engine.totals import LaunchTotals, Records
+from turbosim.errors import SimulationError
+from turbosim.hw.spec import Unit
+from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
+
+
+_ISSUE = UNITS.index(Unit.ISSUE)
+
+
+class SimpyEngine:
+    """Replays the launches of a program one after the other; the L2 cache carries over."""
+
+    name = "simpy"
+
+    def __init__(self, program: LoweredProgram, record: frozenset[int] = frozenset()) -> None:
+        self.program = program
+        self.record = record
+        self.memory = MemorySystem(program)
+
+    def run_launch(self, index: int) -> tuple[LaunchTotals, Records]:
+        """Replay one launch. Raises SimulationError on a deadlock."""
+        return _LaunchRun(self.program, index, self.memory, self.record).run()
+
+
+class _Slot:
+    """A place for one CTA on one SM."""
+
+    def __init__(self, sm: int, number: int) -> None:
+        self.sm = sm
+        self.number = number
+        self.cta = -1
+        self.counters: list[CtaCounter] = []
+        self.role_ends: dict[int, int] = {}
+        self.free_since = 0
+        self.at: dict[int, str] = {}
+        """Label of the instruction each unfinished role is at, for deadlock reports."""
+
+
+class _LaunchRun:
+    def __init__(self, program: LoweredProgram, index: int, memory: MemorySystem, record: frozenset[int]) -> None:
+        self.program = program
+        self.index = index
+        self.launch: LoweredLaunch = program.launches[index]
+        self.memory = memory
+        self.recorded = record
+        self.env = simpy.Environment()
+        memory.start(self.env)
+        self.units = [[Server(self.env) for _ in UNITS] for _ in range(program.sms)]
+        self.roles = len(self.launch.streams)
+        self.first_op = [0]
+        for stream in self.launch.streams:
+            self.first_op.append(self.first_op[-1] + len(stream))
+        self.next_cta = 0
+        self.ops = 0
+        self.drained_at = 0
+        self.reasons = [[0] * len(Reason) for _ in range(self.roles)]
+        self.sm_last_end = [0] * program.sms
+        self.records = Records()
+
+    def run(self) -> tuple[LaunchTotals, Records]:
+        slots = [_Slot(sm, n) for n in range(self.launch.occupancy) for sm in range(self.program.sms)]
+        for slot in slots:
+            self._dispatch(slot)
+        self.env.run()
+        stuck = [s for s in slots if s.cta >= 0]
+        if stuck:
+            slot = stuck[0]
+            roles = "; ".join(f"{self.launch.role_names[r]} at {label!r}" for r, label in sorted(slot.at.items()))
+            raise SimulationError(f"launch {self.launch.name!r}: deadlock in {len(stuck)} CTAs; CTA {slot.cta}: {roles}")
+        end = max(self.drained_at, *self.sm_last_end)
+        for slot in slots:
+            for role in range(self.roles):
+                self._account(slot, role, Reason.NO_CTA, slot.free_since, end)
+        return self._totals(end), self.records
+
+    def _totals(self, end: int) -> LaunchTotals:
+        memory = self.memory
+        busy = [sum(sm[u].busy for sm in self.units) for u in range(len(UNITS))]
+        return LaunchTotals(
+            ticks=end, ops=self.ops, busy=tuple(busy), l2_busy=memory.l2.busy,
+            hbm_busy=sum(c.busy for c in memory.channels), l2_read_bytes=memory.read_bytes,
+            l2_hit_bytes=memory.hit_bytes, l2_write_bytes=memory.write_bytes, dram_read_bytes=memory.dram_read_bytes,
+            dram_write_bytes=memory.dram_write_bytes, reasons=tuple(tuple(r) for r in self.reasons),
+            sm_last_end=tuple(self.sm_last_end))
+
+    # CTA scheduler -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, slot: _Slot) -> None:
+        """Give *slot* the next CTA of the grid, if there is one."""
+        slot.free_since = int(self.env.now)
+        slot.cta = -1
+        if self.next_cta == self.launch.ctas:
+            return
+        slot.cta = self.next_cta
+        self.next_cta += 1
+        slot.counters = [CtaCounter(self.env) for _ in range(self.launch.counters)]
+        slot.role_ends = {}
+        for role in range(self.roles):
+            self.env.process(self._role(slot, role))
+
+    def _environment(self, cta: int) -> list[int]:
+        """Return the environment of a CTA at its start."""
+        launch = self.launch
+        coordinates = []
+        for size in launch.grid:
+            coordinates.append(cta % size)
+            cta //= size
+        cta_class = 0 if launch.class_dim < 0 else launch.class_of[coordinates[launch.class_dim]]
+        params = list(launch.class_params[cta_class])
+        environment = coordinates + [0] * (GRID_SLOTS + LOOP_SLOTS - len(coordinates)) + params
+        return environment[:ENV_SIZE]
+
+    # Roles ---------------------------------------------------------------------------------------------------------
+
+    def _role(self, slot: _Slot, role: int) -> Steps:
+        launched = int(self.env.now)
+        slot.at[role] = "launch"
+        actor = (slot.sm * self.launch.occupancy + slot.number) * self.roles + role
+        yield self.env.timeout(self.launch.cta_launch)
+        self._account(slot, role, Reason.CTA_LAUNCH, launched, int(self.env.now))
+        yield Turn(self.env, actor)
+        environment = self._environment(slot.cta)
+        trips: dict[int, int] = {}
+        stream = self.launch.streams[role]
+        pc = 0
+        while stream[pc].kind is not Kind.END:
+            inst = stream[pc]
+            pc += 1
+            if inst.kind is Kind.LOOP:
+                trips[inst.slot] = inst.expr.value(environment)
+                environment[inst.slot] = 0
+                if trips[inst.slot] <= 0:
+                    pc = inst.jump
+            elif inst.kind is Kind.NEXT:
+                environment[inst.slot] += 1
+                if environment[inst.slot] < trips[inst.slot]:
+                    pc = inst.jump
+            else:
+                slot.at[role] = inst.label
+                yield from self._execute(slot, role, actor, pc - 1, inst, environment)
+        self._end_role(slot, role)
+
+    def _end_role(self, slot: _Slot, role: int) -> None:
+        now = int(self.env.now)
+        del slot.at[role]
+        slot.role_ends[role] = now
+        if len(slot.role_ends) < self.roles:
+            return
+        for other, ended in slot.role_ends.items():
+            self._account(slot, other, Reason.DONE, ended, now)
+        self.sm_last_end[slot.sm] = max(self.sm_last_end[slot.sm], now)
+        self._dispatch(slot)
+
+    def _execute(self, slot: _Slot, role: int, actor: int, pc: int, inst: Instruction, environment: list[int]) -> Steps:
+        self.ops += 1
+        start = int(self.env.now)
+        cta = slot.cta
+        op = self.first_op[role] + pc
+
+        def done(end: int) -> None:
+            if slot.sm in self.recorded:
+                self.records.ops.append(OpRecord(self.index, slot.sm, slot.number, role, cta, op, start, end))
+
+        if inst.kind is Kind.COMPUTE:
+            yield from self._compute(slot, role, actor, op, inst)
+            done(int(self.env.now))
+        elif inst.kind is Kind.WAIT:
+            yield from self._wait(slot, role, actor, inst, inst.expr.value(environment))
+            done(int(self.env.now))
+        elif inst.kind is Kind.STORE:
+            drained = self.memory.store(inst.tensor, inst.expr.value(environment), inst.nbytes,
+                                        self._claim(slot, role, op, inst.claims))
+            self.env.process(self._drain(drained, done))
+        else:
+            if inst.kind is Kind.LOAD:
+                extra = self.program.memory.bulk_latency if inst.bulk else 0
+                work: simpy.Event = self.memory.load(
+                    inst.tensor, inst.expr.value(environment), inst.nbytes,
+                    self._claim(slot, role, op, inst.claims), extra)
+                completion = slot.counters[inst.counter].signal(work, 0, None)
+            elif inst.kind is Kind.ASYNC:
+                work = self.env.process(self._own_work(inst, self._claim(slot, role, op, inst.claims)))
+                completion = slot.counters[inst.counter].signal(work, inst.latency, inst.code)
+            else:
+                work = self.env.timeout(0)
+                completion = slot.counters[inst.counter].signal(work, inst.latency, inst.code)
+            completion.done.callbacks.append(lambda event: done(event.value))
+
+    def _drain(self, drained: simpy.Process, done: Callable[[int], None]) -> Steps:
+        end = yield drained
+        self.drained_at = max(self.drained_at, end)
+        done(end)
+
+    def _claim(self, slot: _Slot, role: int, op: int, claims: tuple[tuple[int, int], ...]) -> list[simpy.Process]:
+        """Queue for several units of the SM at once."""
+        services = [self.units[slot.sm][unit].serve(ticks) for unit, ticks in claims]
+        if slot.sm in self.recorded:
+            for (unit, _), service in zip(claims, services, strict=True):
+                service.callbacks.append(
+                    lambda event, unit=unit: self.records.units.append(
+                        UnitRecord(self.index, slot.sm, unit, slot.number, role, op, *event.value)))
+        return services
+
+    def _own_work(self, inst: Instruction, services: list[simpy.Process]) -> Steps:
+        start = int(self.env.now)
+        yield self.env.all_of(services)
+        rest = start + inst.own_ticks - int(self.env.now)
+        if rest > 0:
+            yield self.env.timeout(rest)
+
+    def _compute(self, slot: _Slot, role: int, actor: int, op: int, inst: Instruction) -> Steps:
+        for piece in range(inst.pieces):
+            start = int(self.env.now)
+            claims = tuple((u, part) for u, t in inst.claims if (part := _part(t, piece, inst.pieces)))
+            services = self._claim(slot, role, op, claims)
+            served, unit = start, _ISSUE
+            if services:
+                yield self.env.all_of(services)
+                end = int(self.env.now)
+                served, unit = next((s.value[0], u) for (u, _), s in zip(claims, services, strict=True)
+                                    if s.value[1] == end)
+            rest = start + _part(inst.own_ticks, piece, inst.pieces) - int(self.env.now)
+            if rest > 0:
+                yield self.env.timeout(rest)
+            self._account(slot, role, Reason(len(UNITS) + unit), start, served)
+            self._account(slot, role, Reason(unit), served, int(self.env.now))
+            if piece == inst.pieces - 1 and inst.latency:
+                before = int(self.env.now)
+                yield self.env.timeout(inst.latency)
+                self._account(slot, role, Reason.LATENCY, before, int(self.env.now))
+            yield Turn(self.env, actor)
+
+    def _wait(self, slot: _Slot, role: int, actor: int, inst: Instruction, until: int) -> Steps:
+        if until <= 0:
+            return
+        counter = slot.counters[inst.counter]
+        if len(counter.signals) < until:
+            start = int(self.env.now)
+            yield counter.issued(until)
+            self._account(slot, role, Reason.BARRIER, start, int(self.env.now))
+        completion = counter.signals[until - 1]
+        # Signals take at least one tick, so a completion due at this very tick has been triggered before this turn.
+        if not completion.done.triggered:
+            start = int(self.env.now)
+            yield completion.done
+            self._account(slot, role, Reason(completion.code), start, int(self.env.now))
+            yield Turn(self.env, actor)
+
+    def _account(self, slot: _Slot, role: int, reason: Reason, start: int, end: int) -> None:
+        if end == start:
+            return
+        self.reasons[role][reason] += end - start
+        if slot.sm in self.recorded:
+            self.records.stalls.append(StallRecord(self.index, slot.sm, slot.number, role, int(reason), start, end))
+
+
+def _part(total: int, piece: int, pieces: int) -> int:
+    """Return the share of *piece* when *total* is cut into whole parts that add up."""
+    return total * (piece + 1) // pieces - total * piece // pieces

@@ -1,0 +1,213 @@
+"""The parts of the SimPy machine: servers, counters, the L2 cache and the turn that orders roles.
+
+Time is integer ticks. Two things decide the order of events at one tick, in both engines: bookkeeping (service ends,
+arrivals) comes before roles act, and roles act in the order of their actor number. :class:`Turn` is that rule.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+from simpy.events import EventPriority
+
+from turbosim.engine.lowered import LoweredProgram, channel_of
+from turbosim.result import Reason
+
+Steps = Generator[simpy.Event, Any, Any]
+
+_FIRST_TURN_PRIORITY = 2
+"""SimPy's own events have priorities 0 (urgent) and 1 (normal)."""
+
+
+class Turn(simpy.Event):
+    """An event at the present tick, after all bookkeeping of the tick and after the turns of lower actor numbers."""
+
+    def __init__(self, env: simpy.Environment, actor: int) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+        env.schedule(self, EventPriority(_FIRST_TURN_PRIORITY + actor))
+
+
+class Server:
+    """Serves one request at a time, first come first served."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self.resource = simpy.Resource(env, capacity=1)
+        self.busy = 0
+
+    def serve(self, ticks: int) -> simpy.Process:
+        """Queue for *ticks* of service; the process returns (start, end)."""
+        self.busy += ticks
+        return self.env.process(self._serve(ticks))
+
+    def _serve(self, ticks: int) -> Steps:
+        with self.resource.request() as grant:
+            yield grant
+            start = int(self.env.now)
+            yield self.env.timeout(ticks)
+            return start, int(self.env.now)
+
+
+@dataclass
+class Completion:
+    """One signal of a counter: when it is complete, and what a role that waits for it waits for."""
+
+    done: simpy.Event
+    code: int = 0
+
+
+class CtaCounter:
+    """Signals of one counter of one CTA, which complete in the order of their issue."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self.signals: list[Completion] = []
+        self._issued: list[tuple[int, simpy.Event]] = []
+
+    def signal(self, work: simpy.Event, latency: int, code: int | None) -> Completion:
+        """Issue a signal that completes *latency* after *work*, and not before its predecessor.
+
+        With *code* None the value of *work* is the code.
+        """
+        previous = self.signals[-1] if self.signals else None
+        completion = Completion(self.env.event())
+        self.signals.append(completion)
+        self.env.process(self._complete(completion, previous, work, latency, code))
+        for number, event in self._issued:
+            if number == len(self.signals):
+                event.succeed()
+        return completion
+
+    def _complete(self, completion: Completion, previous: Completion | None, work: simpy.Event, latency: int,
+                  code: int | None) -> Steps:
+        value = yield work
+        if latency:
+            yield self.env.timeout(latency)
+        completion.code = value if code is None else code
+        own_end = self.env.now
+        if previous is not None and not previous.done.triggered:
+            yield previous.done
+            if self.env.now > own_end:
+                completion.code = previous.code
+        completion.done.succeed(int(self.env.now))
+
+    def issued(self, number: int) -> simpy.Event:
+        """Return an event for the issue of signal *number* (counted from 1)."""
+        event = self.env.event()
+        self._issued.append((number, event))
+        return event
+
+
+class L2Cache:
+    """Which tiles are resident: fully associative, least recently used goes first. Sizes in bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+        self.tiles: OrderedDict[int, int] = OrderedDict()
+
+    def touch(self, tile: int) -> bool:
+        """Make *tile* the most recently used; return whether it is resident."""
+        if tile not in self.tiles:
+            return False
+        self.tiles.move_to_end(tile)
+        return True
+
+    def insert(self, tile: int, nbytes: int) -> None:
+        """Make room and insert. A tile larger than the cache is not kept."""
+        if nbytes > self.capacity:
+            return
+        while self.used + nbytes > self.capacity:
+            _, size = self.tiles.popitem(last=False)
+            self.used -= size
+        self.tiles[tile] = nbytes
+        self.used += nbytes
+
+
+class MemorySystem:
+    """L2 and device memory, shared by all SMs."""
+
+    def __init__(self, program: LoweredProgram) -> None:
+        self.program = program
+        self.cache = L2Cache(program.memory.l2_capacity)
+
+    def start(self, env: simpy.Environment) -> None:
+        """Begin a launch with idle servers; the cache keeps its tiles, all of them arrived."""
+        self.env = env
+        self.l2 = Server(env)
+        self.channels = [Server(env) for _ in range(self.program.memory.channels)]
+        self.fills: dict[int, simpy.Process] = {}
+        self.read_bytes = self.hit_bytes = self.write_bytes = 0
+        self.dram_read_bytes = self.dram_write_bytes = 0
+
+    def load(self, tensor: int, tile: int, nbytes: int, own: list[simpy.Process], extra: int) -> simpy.Process:
+        """Read a tile; the process ends at its arrival and returns the reason for waiting on it.
+
+        *own* are the services of the SM's units that the copy also needs, *extra* further latency [ticks].
+        """
+        memory = self.program.memory
+        self.read_bytes += nbytes
+        l2 = self.l2.serve(memory.service(memory.l2_rate, nbytes))
+        number = self.program.tensors[tensor].first_tile + tile
+        fill: simpy.Process | None
+        if self.cache.touch(number):
+            self.hit_bytes += nbytes
+            fill = self.fills.get(number)
+        else:
+            self.dram_read_bytes += nbytes
+            fill = self.env.process(self._after([l2, *self._channels(tensor, tile, nbytes)], memory.dram_latency))
+            self.fills[number] = fill
+            self.cache.insert(number, nbytes)
+        return self.env.process(self._arrive([l2, *own], fill, extra))
+
+    def store(self, tensor: int, tile: int, nbytes: int, own: list[simpy.Process]) -> simpy.Process:
+        """Write a tile through to device memory; the process ends when it is drained."""
+        memory = self.program.memory
+        self.write_bytes += nbytes
+        self.dram_write_bytes += nbytes
+        l2 = self.l2.serve(memory.service(memory.l2_rate, nbytes))
+        channels = self._channels(tensor, tile, nbytes)
+        number = self.program.tensors[tensor].first_tile + tile
+        if not self.cache.touch(number):
+            self.cache.insert(number, nbytes)
+        self.fills[number] = self.env.process(self._after([l2], 0))
+        return self.env.process(self._after([l2, *channels, *own], 0))
+
+    def _channels(self, tensor: int, tile: int, nbytes: int) -> list[simpy.Process]:
+        memory = self.program.memory
+        placed = self.program.tensors[tensor]
+        address = placed.address + tile * placed.tile_bytes
+        end = address + nbytes
+        served = []
+        while address < end:
+            granule = address // memory.interleave
+            part = min(end, (granule + 1) * memory.interleave) - address
+            channel = self.channels[channel_of(granule, memory.channels)]
+            served.append(channel.serve(memory.service(memory.hbm_rate, part)))
+            address += part
+        return served
+
+    def _after(self, services: list[simpy.Process], latency: int) -> Steps:
+        yield self.env.all_of(services)
+        if latency:
+            yield self.env.timeout(latency)
+        return int(self.env.now)
+
+    def _arrive(self, services: list[simpy.Process], fill: simpy.Process | None, extra: int) -> Steps:
+        yield self.env.all_of(services)
+        yield self.env.timeout(self.program.memory.l2_latency)
+        code = Reason.DATA_L2
+        if fill is not None:
+            hit_at = int(self.env.now)
+            filled_at = yield fill
+            if filled_at > hit_at:
+                code = Reason.DATA_DRAM
+        if extra:
+            yield self.env.timeout(extra)
+        return int(code)

@@ -1,0 +1,1 @@
+"""Tile-level programs: the one intermediate representation between schedules and engines."""

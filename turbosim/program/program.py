@@ -1,0 +1,128 @@
+"""The tile-level trace: what schedules write, engines replay and :mod:`turbosim.program.work` counts.
+
+A *launch* is a grid of CTAs over a few *CTA classes*, which differ in integer parameters (trip counts). All CTAs of a
+launch run the same *roles* (warp groups), each a stream of tile operations kept as loops, so that a program's size
+does not depend on the sequence length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from turbosim.program.ops import Loop, Op
+
+
+class CounterKind(StrEnum):
+    """What a counter synchronises; names the reason for waiting on it."""
+
+    DATA = "data"
+    """Arrival of copies (``cp.async`` groups, or an mbarrier that counts bytes)."""
+    MMA = "mma"
+    """Completion of asynchronous tensor-core work (``wgmma`` groups)."""
+    BARRIER = "barrier"
+    """CTA-wide barrier among roles."""
+    MBARRIER = "mbarrier"
+    """Hand-over between roles (a stage is free again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A monotone count of completed signals, one per CTA.
+
+    Signals complete in the order in which they were issued, as ``cp.async`` and ``wgmma`` groups do.
+    """
+
+    name: str
+    kind: CounterKind
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor in global memory, cut into equal tiles of consecutive bytes."""
+
+    name: str
+    tiles: int
+    tile_bytes: int
+    dtype: str
+    size: int | None = None
+    """Exact size where the last tile of a row is partial [B]; ``tiles * tile_bytes`` where None."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size [B]."""
+        return self.tiles * self.tile_bytes if self.size is None else self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A group of warps that run one stream. Four warps (one per scheduler) can use the full rate of an SM's pipes."""
+
+    name: str
+    warps: int
+    body: tuple[Op | Loop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """One grid dimension; its name is a variable in tile expressions."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CtaClass:
+    """CTAs with the same parameters."""
+
+    name: str
+    params: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One kernel launch. CTAs are issued in the order of their linear index, the first dimension fastest."""
+
+    name: str
+    grid: tuple[Dim, ...]
+    roles: tuple[Role, ...]
+    counters: tuple[Counter, ...] = ()
+    classes: tuple[CtaClass, ...] = (CtaClass("all"),)
+    class_dim: str | None = None
+    """The grid dimension whose coordinate selects the class; None: every CTA is of the first class."""
+    class_index: tuple[int, ...] = ()
+    """Index into *classes* for each coordinate of *class_dim*."""
+    smem_bytes: int = 0
+    """Shared memory per CTA [B]."""
+    registers_per_thread: int = 128
+
+    @property
+    def warps(self) -> int:
+        """Warps per CTA."""
+        return sum(role.warps for role in self.roles)
+
+    @property
+    def ctas(self) -> int:
+        """CTAs in the grid."""
+        total = 1
+        for dim in self.grid:
+            total *= dim.size
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Launches that run one after the other over shared tensors."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    launches: tuple[Launch, ...]
+    meta: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """Free description: kernel, options and shape. Not read by the engines."""
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor called *name*. Raises KeyError."""
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)
