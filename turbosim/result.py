@@ -12,7 +12,10 @@ TICKS_PER_CYCLE = 64
 
 
 class Reason(IntEnum):
-    """Why a role spends a tick. ``RUN_x``: unit x, the one that ends last, serves the role; ``WAIT_x``: it serves others."""
+    """Why a role spends a tick.
+
+    ``RUN_x``: unit x, the one that ends last, serves the role; ``WAIT_x``: it still serves others.
+    """
 
     RUN_TENSOR = 0
     RUN_SFU = 1

@@ -165,3 +165,8 @@ def channel_of(granule: int, channels: int) -> int:
     """
     row = granule // channels
     return (granule + 7 * row + 3 * (row // channels)) % channels
+
+
+def part_of(total: int, piece: int, pieces: int) -> int:
+    """Return the ticks of *piece* when *total* is cut into whole parts that add up."""
+    return total * (piece + 1) // pieces - total * piece // pieces

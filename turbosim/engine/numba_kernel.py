@@ -1,328 +1,282 @@
 """The compiled event loop: the semantics of :mod:`turbosim.engine.simpy_engine` over flat arrays.
 
 Every server is first come first served and non-preemptive, so a request's end is known when it is made
-(``max(now, free) + ticks``). One heap entry per role is therefore enough; it is keyed by (tick, actor number), which
-is the order of turns that the SimPy engine defines. The loop is one long function because calls and tuples in it cost
-more than the simulation itself.
+(``max(now, free) + ticks``). One pending turn per role is therefore enough. Turns are kept in a tournament tree keyed by
+(tick, actor number), the order that the SimPy engine defines: unlike a binary heap it moves no entries and its
+comparisons do not branch. The loop is one long function because calls in it cost more than the simulation itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.int64]
-
-# Columns of the instruction table.
-(KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- L2_TICKS) = range(17)
-COLUMNS = 17
-
-# Instruction kinds, as in lowered.Kind.
-COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
-
-# Scalars of a launch.
-(SMS, SLOTS, ROLES, COUNTERS, CTAS, CTA_LAUNCH, CLASS_DIM, DIMS, L2_CAPACITY, HBM_RATE, CHANNELS, INTERLEAVE,
- L2_LATENCY, DRAM_LATENCY, TILES) = range(15)
-CONFIGS = 15
-
-# Scalars of the state; also carries sums.
-(HEAP, NEXT_CTA, L2_FREE, L2_USED, DRAINED, OPS, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS,
- N_OPS, N_UNITS, N_STALLS, RUNNING, FINISHED) = range(19)
-STATES = 19
-
-# Status codes.
-OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
-
-UNITS = 10
-ISSUE = 7
-LATENCY_REASON, DATA_L2, DATA_DRAM, _, BARRIER, LAUNCH_REASON, DONE, NO_CTA = range(20, 28)
-REASONS = 28
-
-WINDOW = 32
-"""Signals of a counter whose completion is remembered."""
-ACTOR_BITS = 21
-GRID_SLOTS, LOOP_SLOTS, PARAM_SLOTS = 5, 3, 6
-RATE_ROUND = (1 << 20) - 1
-
-
-def _jit(function: Any) -> Any:
-    return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
-
-
-@_jit
-def _sift_down(heap: Array, size: int, key: int) -> None:
-    """Fill the hole at the root with *key*."""
-    at = 0
-    child = 1
-    while child < size:
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= key:
-            break
-        heap[at] = heap[child]
-        at = child
-        child = 2 * at + 1
-    heap[at] = key
-
-
-@_jit
-def _push(heap: Array, size: int, key: int) -> None:
-    at = size
-    while at > 0:
-        parent = (at - 1) >> 1
-        if heap[parent] <= key:
-            break
-        heap[at] = heap[parent]
-        at = parent
-    heap[at] = key
+from turbosim.engine import numba_forward as forward
+from turbosim.engine.numba_layout import (
+    ACTOR_BITS,
+    ASYNC,
+    BARRIER,
+    CLAIM,
+    CLAIMS,
+    CLASS_DIM,
+    CODE,
+    COLUMNS,
+    COMPUTE,
+    CONST,
+    COUNTER,
+    COUNTER_WINDOW,
+    CTA_LAUNCH,
+    CTAS,
+    DATA_DRAM,
+    DATA_L2,
+    DIMS,
+    DONE,
+    DRAINED,
+    END,
+    EXTRA,
+    FINISHED,
+    FORWARD,
+    GRID_SLOTS,
+    ISSUE,
+    JUMP,
+    KIND,
+    LATENCY,
+    LATENCY_REASON,
+    LAUNCH_REASON,
+    LOAD,
+    LOOP,
+    LOOP_SLOTS,
+    MODE,
+    N_OPS,
+    N_STALLS,
+    N_UNITS,
+    NBYTES,
+    NEVER,
+    NEXT,
+    NEXT_CTA,
+    OK,
+    OWN,
+    PARAM_SLOTS,
+    PIECES,
+    RECORDING,
+    RECORDS_FULL,
+    ROLES,
+    SIGNAL,
+    SLOT,
+    STATUS,
+    STORE,
+    TENSOR,
+    TERM,
+    TERMS,
+    UNITS,
+    WAIT,
+    WINDOW,
+    Array,
+    Forward,
+    Machine,
+    jit,
+)
+from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
 
 
-@_jit
-def _unlink(before: Array, after: Array, tile: int) -> None:
-    after[before[tile]] = after[tile]
-    before[after[tile]] = before[tile]
-
-
-@_jit
-def _link_first(before: Array, after: Array, head: int, tile: int) -> None:
-    first = after[head]
-    after[head] = tile
-    before[tile] = head
-    after[tile] = first
-    before[first] = tile
-
-
-@_jit
-def _insert(before: Array, after: Array, size: Array, head: int, tile: int, nbytes: int, used: int,
-            capacity: int) -> int:
-    """Make room for *tile* and insert it; return the bytes in use."""
-    if nbytes > capacity:
-        return used
-    while used + nbytes > capacity:
-        last = before[head]
-        _unlink(before, after, last)
-        used -= size[last]
-        size[last] = 0
-    _link_first(before, after, head, tile)
-    size[tile] = nbytes
-    return used + nbytes
-
-
-@_jit
-def _channels(channel_free: Array, now: int, address: int, nbytes: int, interleave: int, rate: int,
-              state: Array) -> int:
-    """Queue a transfer on its memory channels; return its end."""
-    channels = len(channel_free)
-    end = address + nbytes
-    last = now
-    while address < end:
-        granule = address // interleave
-        part = min(end, (granule + 1) * interleave) - address
-        row = granule // channels
-        channel = (granule + 7 * row + 3 * (row // channels)) % channels
-        ticks = (part * rate + RATE_ROUND) >> 20
-        served = max(now, channel_free[channel]) + ticks
-        channel_free[channel] = served
-        state[HBM_BUSY] += ticks
-        last = max(last, served)
-        address += part
-    return last
-
-
-@_jit
-def _start_cta(slot: int, cta: int, config: Array, grid: Array, class_of: Array, class_params: Array, env: Array,
-               pc: Array, stream_start: Array, issued: Array, last_done: Array) -> None:
+@jit
+def start_cta(m: Machine, slot: int, cta: int) -> None:
     """Set up the environment, program counters and counters of a CTA's roles."""
-    roles = config[ROLES]
+    roles = m.config[ROLES]
     first = slot * roles
     cta_class = 0
     rest = cta
-    for dim in range(config[DIMS]):
-        coordinate = rest % grid[dim]
-        rest //= grid[dim]
-        env[first, dim] = coordinate
-        if dim == config[CLASS_DIM]:
-            cta_class = class_of[coordinate]
+    for dim in range(m.config[DIMS]):
+        coordinate = rest % m.grid[dim]
+        rest //= m.grid[dim]
+        m.env[first, dim] = coordinate
+        if dim == m.config[CLASS_DIM]:
+            cta_class = m.class_of[coordinate]
     for i in range(LOOP_SLOTS):
-        env[first, GRID_SLOTS + i] = 0
+        m.env[first, GRID_SLOTS + i] = 0
     for i in range(PARAM_SLOTS):
-        env[first, GRID_SLOTS + LOOP_SLOTS + i] = class_params[cta_class, i]
+        m.env[first, GRID_SLOTS + LOOP_SLOTS + i] = m.class_params[cta_class, i]
     for role in range(roles):
-        pc[first + role] = stream_start[role]
+        m.pc[first + role] = m.stream_start[role]
         if role:
-            env[first + role, :] = env[first, :]
-    issued[slot, :] = 0
-    last_done[slot, :] = 0
+            m.env[first + role, :] = m.env[first, :]
+    m.issued[slot, :] = 0
+    m.last_done[slot, :] = 0
 
 
-@_jit
-def run(budget: int, config: Array, state: Array, table: Array, claims: Array, terms: Array, stream_start: Array,
-        grid: Array, class_of: Array, class_params: Array, tensor_first: Array, tensor_address: Array,
-        tensor_bytes: Array, heap: Array, pc: Array, piece: Array, env: Array, trips: Array, op_start: Array,
-        blocked_on: Array, blocked_until: Array, blocked_since: Array, issued: Array, last_done: Array,
-        last_code: Array, ring_done: Array, ring_code: Array, slot_cta: Array, roles_left: Array, role_end: Array,
-        slot_free: Array, unit_free: Array, busy: Array, channel_free: Array, tile_size: Array, tile_ready: Array,
-        before: Array, after: Array, reasons: Array, sm_last_end: Array, recorded: Array, op_log: Array,
-        unit_log: Array, stall_log: Array) -> int:
-    """Process up to *budget* turns; return how many are left to process (0: the heap is empty).
+@jit
+def _log_op(log: Array, state: Array, sm: int, slot: int, role: int, cta: int, op: int, start: int, end: int) -> None:
+    row = log[state[N_OPS]]
+    state[N_OPS] += 1
+    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = sm, slot, role, cta, op, start, end
 
-    All state lives in the arrays, so that calls can be repeated until the launch is over.
+
+@jit
+def _log_unit(log: Array, state: Array, sm: int, unit: int, slot: int, role: int, op: int, start: int,
+              end: int) -> None:
+    row = log[state[N_UNITS]]
+    state[N_UNITS] += 1
+    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = sm, unit, slot, role, op, start, end
+
+
+@jit
+def _log_stall(log: Array, state: Array, sm: int, slot: int, role: int, reason: int, start: int, end: int) -> None:
+    if end == start:
+        return
+    row = log[state[N_STALLS]]
+    state[N_STALLS] += 1
+    row[0], row[1], row[2], row[3], row[4], row[5] = sm, slot, role, reason, start, end
+
+
+@jit
+def run(budget: int, m: Machine, f: Forward) -> int:
+    """Process up to *budget* turns; return the rest of the budget.
+
+    The launch is over when the tree's root is NEVER. All state lives in the arrays, so that calls can be repeated
+    until then.
     """
-    slots = config[SLOTS]
+    config, state, table, claims, terms = m.config, m.state, m.table, m.claims, m.terms
+    tree, pc, piece, env, trips = m.tree, m.pc, m.piece, m.env, m.trips
+    issued, last_done, last_code = m.issued, m.last_done, m.last_code
+    ring_done, ring_code = m.ring_done, m.ring_code
+    unit_free, busy, reasons, ops = m.unit_free, m.busy, m.reasons, m.ops
+    blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
+    op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
     roles = config[ROLES]
-    head = config[TILES]
-    l2_latency = config[L2_LATENCY]
     mask = (1 << ACTOR_BITS) - 1
-    size = state[HEAP]
-    pushes = np.empty(roles + 1, np.int64)
+    leaves = len(tree) >> 1
+    fast = f.enabled[0] != 0
 
-    while size > 0 and budget > 0:
+    while budget > 0:
         budget -= 1
-        key = heap[0]
+        key = tree[1]
+        if key == NEVER:
+            break
         now = key >> ACTOR_BITS
         actor = key & mask
-        slot = actor // roles
+        slot = m.slot_of[actor]
         role = actor - slot * roles
-        sm = slot // slots
-        record = recorded[sm]
+        sm = m.sm_of[slot]
+        record = m.recorded[sm]
         base = sm * UNITS
-        pushed = 0
         wake = -1
-        if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log) \
-                or state[N_STALLS] + 64 > len(stall_log):
+        touched = -1
+        mode = 0
+        if fast:
+            mode = f.scalars[sm, MODE]
+            if mode == FORWARD:
+                forward.replay_turn(m, f, sm, actor, now)
+                continue
+        if record and (state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log)
+                       or state[N_STALLS] + 64 > len(stall_log)):
             state[STATUS] = RECORDS_FULL
             break
 
         while wake < 0:
             at = pc[actor]
-            inst = table[at]
-            kind = inst[KIND]
+            inst = at * COLUMNS
+            kind = table[inst + KIND]
 
             if kind == COMPUTE:
-                pieces = inst[PIECES]
+                pieces = table[inst + PIECES]
                 part_number = piece[actor]
                 if part_number == 0:
-                    state[OPS] += 1
-                    op_start[actor] = now
+                    ops[sm] += 1
+                    m.op_start[actor] = now
                 end = now
                 served = now
                 unit = ISSUE
-                for c in range(inst[CLAIM], inst[CLAIM] + inst[CLAIMS]):
+                first_claim = table[inst + CLAIM] + part_number * table[inst + CLAIMS]
+                for c in range(first_claim, first_claim + table[inst + CLAIMS]):
                     ticks = claims[c, 1]
-                    if pieces > 1:
-                        ticks = ticks * (part_number + 1) // pieces - ticks * part_number // pieces
-                        if ticks == 0:
-                            continue
+                    if ticks == 0:
+                        continue
                     which = claims[c, 0]
                     start = max(now, unit_free[base + which])
                     stop = start + ticks
                     unit_free[base + which] = stop
-                    busy[which] += ticks
+                    busy[sm, which] += ticks
                     if stop > end:
                         end = stop
                         served = start
                         unit = which
                     if record:
-                        log = unit_log[state[N_UNITS]]
-                        state[N_UNITS] += 1
-                        log[0], log[1], log[2], log[3] = sm, which, slot, role
-                        log[4], log[5], log[6] = at, start, stop
-                own = inst[OWN]
+                        _log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
+                own = table[inst + OWN]
                 if own:
                     end = max(end, now + own * (part_number + 1) // pieces - own * part_number // pieces)
-                reasons[role, UNITS + unit] += served - now
-                reasons[role, unit] += end - served
+                reasons[sm, role, UNITS + unit] += served - now
+                reasons[sm, role, unit] += end - served
                 wake = end
                 if part_number == pieces - 1:
                     piece[actor] = 0
                     pc[actor] = at + 1
-                    wake = end + inst[LATENCY]
-                    reasons[role, LATENCY_REASON] += inst[LATENCY]
+                    wake = end + table[inst + LATENCY]
+                    reasons[sm, role, LATENCY_REASON] += table[inst + LATENCY]
                 else:
                     piece[actor] = part_number + 1
                 if record:
-                    for reason, since, until in ((UNITS + unit, now, served), (unit, served, end),
-                                                 (LATENCY_REASON, end, wake)):
-                        if until > since:
-                            log = stall_log[state[N_STALLS]]
-                            state[N_STALLS] += 1
-                            log[0], log[1], log[2], log[3], log[4], log[5] = sm, slot, role, reason, since, until
+                    _log_stall(stall_log, state, sm, slot, role, UNITS + unit, now, served)
+                    _log_stall(stall_log, state, sm, slot, role, unit, served, end)
+                    _log_stall(stall_log, state, sm, slot, role, LATENCY_REASON, end, wake)
                     if part_number == pieces - 1:
-                        log = op_log[state[N_OPS]]
-                        state[N_OPS] += 1
-                        log[0], log[1], log[2], log[3] = sm, slot, role, slot_cta[slot]
-                        log[4], log[5], log[6] = at, op_start[actor], wake
+                        _log_op(op_log, state, sm, slot, role, m.slot_cta[slot], at, m.op_start[actor], wake)
                 continue
 
             if kind == NEXT:
-                variable = inst[SLOT]
+                variable = table[inst + SLOT]
                 env[actor, variable] += 1
                 if env[actor, variable] < trips[actor, variable - GRID_SLOTS]:
-                    pc[actor] = inst[JUMP]
+                    pc[actor] = table[inst + JUMP]
                 else:
                     pc[actor] = at + 1
                 continue
 
             if kind == END:
-                role_end[actor] = now
-                roles_left[slot] -= 1
-                if roles_left[slot] > 0:
+                m.role_end[actor] = now
+                m.roles_left[slot] -= 1
+                if m.roles_left[slot] > 0:
                     wake = -2
                     break
                 first = slot * roles
                 for other in range(roles):
-                    idle = now - role_end[first + other]
-                    reasons[other, DONE] += idle
-                    if record and idle:
-                        log = stall_log[state[N_STALLS]]
-                        state[N_STALLS] += 1
-                        log[0], log[1], log[2], log[3] = sm, slot, other, DONE
-                        log[4], log[5] = role_end[first + other], now
-                sm_last_end[sm] = max(sm_last_end[sm], now)
-                slot_free[slot] = now
+                    ended = m.role_end[first + other]
+                    reasons[sm, other, DONE] += now - ended
+                    if record:
+                        _log_stall(stall_log, state, sm, slot, other, DONE, ended, now)
+                m.sm_last_end[sm] = max(m.sm_last_end[sm], now)
+                m.slot_free[slot] = now
                 state[FINISHED] += 1
                 if state[NEXT_CTA] == config[CTAS]:
-                    slot_cta[slot] = -1
+                    m.slot_cta[slot] = -1
                     wake = -2
                     break
-                slot_cta[slot] = state[NEXT_CTA]
+                m.slot_cta[slot] = state[NEXT_CTA]
                 state[NEXT_CTA] += 1
-                roles_left[slot] = roles
-                _start_cta(slot, slot_cta[slot], config, grid, class_of, class_params, env, pc, stream_start, issued,
-                           last_done)
+                m.roles_left[slot] = roles
+                start_cta(m, slot, m.slot_cta[slot])
                 wake = now + config[CTA_LAUNCH]
                 for other in range(roles):
-                    reasons[other, LAUNCH_REASON] += config[CTA_LAUNCH]
-                    if record and config[CTA_LAUNCH]:
-                        log = stall_log[state[N_STALLS]]
-                        state[N_STALLS] += 1
-                        log[0], log[1], log[2], log[3] = sm, slot, other, LAUNCH_REASON
-                        log[4], log[5] = now, wake
+                    reasons[sm, other, LAUNCH_REASON] += config[CTA_LAUNCH]
+                    if record:
+                        _log_stall(stall_log, state, sm, slot, other, LAUNCH_REASON, now, wake)
                     if first + other != actor:
-                        pushes[pushed] = (wake << ACTOR_BITS) | (first + other)
-                        pushed += 1
+                        set_leaf(tree, leaves + first + other, (wake << ACTOR_BITS) | (first + other))
                 continue
 
             # The other kinds read an expression.
-            value = inst[CONST]
-            for term in range(inst[TERM], inst[TERM] + inst[TERMS]):
+            value = table[inst + CONST]
+            for term in range(table[inst + TERM], table[inst + TERM] + table[inst + TERMS]):
                 value += terms[term, 1] * env[actor, terms[term, 0]]
             pc[actor] = at + 1
 
             if kind == LOOP:
-                variable = inst[SLOT]
+                variable = table[inst + SLOT]
                 env[actor, variable] = 0
                 trips[actor, variable - GRID_SLOTS] = value
                 if value <= 0:
-                    pc[actor] = inst[JUMP]
+                    pc[actor] = table[inst + JUMP]
                 continue
 
-            state[OPS] += 1
-            counter = inst[COUNTER]
+            ops[sm] += 1
+            counter = table[inst + COUNTER]
 
             if kind == WAIT:
                 count = issued[slot, counter]
@@ -332,88 +286,53 @@ def run(budget: int, config: Array, state: Array, table: Array, claims: Array, t
                     blocked_on[actor] = counter
                     blocked_until[actor] = value
                     blocked_since[actor] = now
-                    op_start[actor] = at
+                    m.op_start[actor] = at
                     wake = -2
                     break
                 if value > 0:
                     if value > count - WINDOW:
-                        done = ring_done[slot, counter, (value - 1) % WINDOW]
-                        code = ring_code[slot, counter, (value - 1) % WINDOW]
-                    elif ring_done[slot, counter, count % WINDOW] > now:
+                        done = ring_done[slot, counter, (value - 1) & (WINDOW - 1)]
+                        code = ring_code[slot, counter, (value - 1) & (WINDOW - 1)]
+                    elif ring_done[slot, counter, count & (WINDOW - 1)] > now:
                         state[STATUS] = COUNTER_WINDOW
-                        state[HEAP] = size
                         return budget
+                if mode == RECORDING:
+                    forward.record_wait(m, f, sm, slot, counter, value, now, done)
                 if done > now:
                     wake = done
-                    reasons[role, code] += done - now
+                    reasons[sm, role, code] += done - now
                 if record:
-                    log = op_log[state[N_OPS]]
-                    state[N_OPS] += 1
-                    log[0], log[1], log[2], log[3] = sm, slot, role, slot_cta[slot]
-                    log[4], log[5], log[6] = at, now, max(now, done)
-                    if done > now:
-                        log = stall_log[state[N_STALLS]]
-                        state[N_STALLS] += 1
-                        log[0], log[1], log[2], log[3], log[4], log[5] = sm, slot, role, code, now, done
+                    _log_op(op_log, state, sm, slot, role, m.slot_cta[slot], at, now, max(now, done))
+                    _log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
                 continue
 
             # ASYNC, LOAD, STORE and SIGNAL claim what they need and let the role go on.
             end = now
-            for c in range(inst[CLAIM], inst[CLAIM] + inst[CLAIMS]):
+            for c in range(table[inst + CLAIM], table[inst + CLAIM] + table[inst + CLAIMS]):
                 which = claims[c, 0]
                 start = max(now, unit_free[base + which])
                 stop = start + claims[c, 1]
                 unit_free[base + which] = stop
-                busy[which] += claims[c, 1]
+                busy[sm, which] += claims[c, 1]
                 end = max(end, stop)
                 if record:
-                    log = unit_log[state[N_UNITS]]
-                    state[N_UNITS] += 1
-                    log[0], log[1], log[2], log[3] = sm, which, slot, role
-                    log[4], log[5], log[6] = at, start, stop
-            code = inst[CODE]
+                    _log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
+            code = table[inst + CODE]
 
             if kind == ASYNC:
-                end = max(end, now + inst[OWN]) + inst[LATENCY]
+                end = max(end, now + table[inst + OWN]) + table[inst + LATENCY]
             elif kind == SIGNAL:
-                end = now + inst[LATENCY]
+                end = now + table[inst + LATENCY]
             else:
-                nbytes = inst[NBYTES]
-                tensor = inst[TENSOR]
-                tile = tensor_first[tensor] + value
-                address = tensor_address[tensor] + value * tensor_bytes[tensor]
-                l2_end = max(now, state[L2_FREE]) + inst[L2_TICKS]
-                state[L2_FREE] = l2_end
-                state[L2_BUSY] += inst[L2_TICKS]
-                resident = tile_size[tile] > 0
-                if resident:
-                    _unlink(before, after, tile)
-                    _link_first(before, after, head, tile)
+                touched = at
+                if mode == RECORDING:
+                    forward.record_access(m, f, sm, slot, actor, at, value, end, now)
                 if kind == LOAD:
-                    state[READ] += nbytes
-                    if resident:
-                        state[HIT] += nbytes
-                    else:
-                        state[DRAM_READ] += nbytes
-                        fill = _channels(channel_free, now, address, nbytes, config[INTERLEAVE], config[HBM_RATE], state)
-                        tile_ready[tile] = max(l2_end, fill) + config[DRAM_LATENCY]
-                        state[L2_USED] = _insert(before, after, tile_size, head, tile, nbytes, state[L2_USED],
-                                                 config[L2_CAPACITY])
-                    end = max(end, l2_end) + l2_latency
-                    code = DATA_L2
-                    if tile_ready[tile] > end:
-                        end = tile_ready[tile]
-                        code = DATA_DRAM
-                    end += inst[EXTRA]
+                    arrival = read_tile(m, table[inst + TENSOR], value, table[inst + NBYTES], now, end)
+                    code = DATA_DRAM if arrival & 1 else DATA_L2
+                    end = (arrival >> 1) + table[inst + EXTRA]
                 else:
-                    state[WRITE] += nbytes
-                    state[DRAM_WRITE] += nbytes
-                    drained = _channels(channel_free, now, address, nbytes, config[INTERLEAVE], config[HBM_RATE], state)
-                    if not resident:
-                        state[L2_USED] = _insert(before, after, tile_size, head, tile, nbytes, state[L2_USED],
-                                                 config[L2_CAPACITY])
-                    tile_ready[tile] = l2_end
-                    end = max(end, max(l2_end, drained))
+                    end = write_tile(m, table[inst + TENSOR], value, table[inst + NBYTES], now, end)
                     state[DRAINED] = max(state[DRAINED], end)
 
             if kind != STORE:
@@ -424,48 +343,35 @@ def run(budget: int, config: Array, state: Array, table: Array, claims: Array, t
                 last_done[slot, counter] = end
                 last_code[slot, counter] = code
                 count = issued[slot, counter]
-                ring_done[slot, counter, count % WINDOW] = end
-                ring_code[slot, counter, count % WINDOW] = code
+                ring_done[slot, counter, count & (WINDOW - 1)] = end
+                ring_code[slot, counter, count & (WINDOW - 1)] = code
                 issued[slot, counter] = count + 1
                 first = slot * roles
                 for other in range(first, first + roles):
                     if blocked_on[other] == counter and blocked_until[other] == count + 1:
                         blocked_on[other] = -1
                         since = blocked_since[other]
-                        reasons[other - first, BARRIER] += now - since
-                        reasons[other - first, code] += end - now
-                        pushes[pushed] = (end << ACTOR_BITS) | other
-                        pushed += 1
+                        reasons[sm, other - first, BARRIER] += now - since
+                        reasons[sm, other - first, code] += end - now
+                        set_leaf(tree, leaves + other, (end << ACTOR_BITS) | other)
+                        if mode == RECORDING:
+                            forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
                         if record:
-                            log = op_log[state[N_OPS]]
-                            state[N_OPS] += 1
-                            log[0], log[1], log[2], log[3] = sm, slot, other - first, slot_cta[slot]
-                            log[4], log[5], log[6] = op_start[other], since, end
-                            for reason, begin, until in ((BARRIER, since, now), (code, now, end)):
-                                if until > begin:
-                                    log = stall_log[state[N_STALLS]]
-                                    state[N_STALLS] += 1
-                                    log[0], log[1], log[2], log[3] = sm, slot, other - first, reason
-                                    log[4], log[5] = begin, until
+                            _log_op(op_log, state, sm, slot, other - first, m.slot_cta[slot], m.op_start[other], since,
+                                    end)
+                            _log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
+                            _log_stall(stall_log, state, sm, slot, other - first, code, now, end)
             if record:
-                log = op_log[state[N_OPS]]
-                state[N_OPS] += 1
-                log[0], log[1], log[2], log[3] = sm, slot, role, slot_cta[slot]
-                log[4], log[5], log[6] = at, now, end
+                _log_op(op_log, state, sm, slot, role, m.slot_cta[slot], at, now, end)
                 if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log):
                     state[STATUS] = RECORDS_FULL
                     break
 
         if state[STATUS] != OK:
             break
-        if wake >= 0:
-            _sift_down(heap, size, (wake << ACTOR_BITS) | actor)
-        else:
-            size -= 1
-            if size > 0:
-                _sift_down(heap, size, heap[size])
-        for i in range(pushed):
-            _push(heap, size, pushes[i])
-            size += 1
-    state[HEAP] = size
+        set_leaf(tree, leaves + actor, NEVER if wake < 0 else (wake << ACTOR_BITS) | actor)
+        if touched >= 0 and fast:
+            forward.after_turn(m, f, sm, actor, touched, now)
     return budget
+
+

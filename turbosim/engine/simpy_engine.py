@@ -1,22 +1,33 @@
 """The SimPy engine: the readable definition of what a program means.
 
 Every SM unit, L2 and every memory channel is a SimPy resource; every role of a CTA is a SimPy process that walks its
-stream. The engine is slow and stays as the oracle: :mod:`turbosim.engine.numba_engine` must agree with it tick for tick.
+stream. The engine is slow and stays as the oracle: :mod:`turbosim.engine.numba_engine` must agree with it tick for
+tick.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import simpy
 
-from turbosim.engine.lowered import ENV_SIZE, GRID_SLOTS, LOOP_SLOTS, Instruction, Kind, LoweredLaunch, LoweredProgram
-from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn
+from turbosim.engine.lowered import (
+    ENV_SIZE,
+    GRID_SLOTS,
+    LOOP_SLOTS,
+    Instruction,
+    Kind,
+    LoweredLaunch,
+    LoweredProgram,
+    part_of,
+)
+from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn, when
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
 from turbosim.hw.spec import Unit
 from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
-
 
 _ISSUE = UNITS.index(Unit.ISSUE)
 
@@ -80,7 +91,8 @@ class _LaunchRun:
         if stuck:
             slot = stuck[0]
             roles = "; ".join(f"{self.launch.role_names[r]} at {label!r}" for r, label in sorted(slot.at.items()))
-            raise SimulationError(f"launch {self.launch.name!r}: deadlock in {len(stuck)} CTAs; CTA {slot.cta}: {roles}")
+            raise SimulationError(
+                f"launch {self.launch.name!r}: deadlock in {len(stuck)} CTAs; CTA {slot.cta}: {roles}")
         end = max(self.drained_at, *self.sm_last_end)
         for slot in slots:
             for role in range(self.roles):
@@ -198,7 +210,7 @@ class _LaunchRun:
             else:
                 work = self.env.timeout(0)
                 completion = slot.counters[inst.counter].signal(work, inst.latency, inst.code)
-            completion.done.callbacks.append(lambda event: done(event.value))
+            when(completion.done, done)
 
     def _drain(self, drained: simpy.Process, done: Callable[[int], None]) -> Steps:
         end = yield drained
@@ -210,10 +222,11 @@ class _LaunchRun:
         services = [self.units[slot.sm][unit].serve(ticks) for unit, ticks in claims]
         if slot.sm in self.recorded:
             for (unit, _), service in zip(claims, services, strict=True):
-                service.callbacks.append(
-                    lambda event, unit=unit: self.records.units.append(
-                        UnitRecord(self.index, slot.sm, unit, slot.number, role, op, *event.value)))
+                when(service, partial(self._record_unit, slot, role, op, unit))
         return services
+
+    def _record_unit(self, slot: _Slot, role: int, op: int, unit: int, served: tuple[int, int]) -> None:
+        self.records.units.append(UnitRecord(self.index, slot.sm, unit, slot.number, role, op, *served))
 
     def _own_work(self, inst: Instruction, services: list[simpy.Process]) -> Steps:
         start = int(self.env.now)
@@ -225,15 +238,15 @@ class _LaunchRun:
     def _compute(self, slot: _Slot, role: int, actor: int, op: int, inst: Instruction) -> Steps:
         for piece in range(inst.pieces):
             start = int(self.env.now)
-            claims = tuple((u, part) for u, t in inst.claims if (part := _part(t, piece, inst.pieces)))
+            claims = tuple((u, part) for u, t in inst.claims if (part := part_of(t, piece, inst.pieces)))
             services = self._claim(slot, role, op, claims)
             served, unit = start, _ISSUE
             if services:
                 yield self.env.all_of(services)
                 end = int(self.env.now)
-                served, unit = next((s.value[0], u) for (u, _), s in zip(claims, services, strict=True)
-                                    if s.value[1] == end)
-            rest = start + _part(inst.own_ticks, piece, inst.pieces) - int(self.env.now)
+                intervals = [cast("tuple[int, int]", s.value) for s in services]
+                served, unit = next((i[0], u) for (u, _), i in zip(claims, intervals, strict=True) if i[1] == end)
+            rest = start + part_of(inst.own_ticks, piece, inst.pieces) - int(self.env.now)
             if rest > 0:
                 yield self.env.timeout(rest)
             self._account(slot, role, Reason(len(UNITS) + unit), start, served)
@@ -267,7 +280,3 @@ class _LaunchRun:
         if slot.sm in self.recorded:
             self.records.stalls.append(StallRecord(self.index, slot.sm, slot.number, role, int(reason), start, end))
 
-
-def _part(total: int, piece: int, pieces: int) -> int:
-    """Return the share of *piece* when *total* is cut into whole parts that add up."""
-    return total * (piece + 1) // pieces - total * piece // pieces

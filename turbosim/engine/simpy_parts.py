@@ -7,7 +7,7 @@ arrivals) comes before roles act, and roles act in the order of their actor numb
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,13 @@ class Turn(simpy.Event):
         self._ok = True
         self._value = None
         env.schedule(self, EventPriority(_FIRST_TURN_PRIORITY + actor))
+
+
+def when(event: simpy.Event, do: Callable[[Any], None]) -> None:
+    """Call *do* with the event's value when it is processed."""
+    if event.callbacks is None:
+        raise AssertionError("the event is already processed")
+    event.callbacks.append(lambda e: do(e.value))
 
 
 class Server:

@@ -12,12 +12,13 @@ from turbosim.program.program import Program
 from turbosim.workload import Workload
 
 OptionsT = TypeVar("OptionsT")
+OptionsIn = TypeVar("OptionsIn", contravariant=True)
 
 
-class Builder(Protocol[OptionsT]):
+class Builder(Protocol[OptionsIn]):
     """Writes the program of one kernel."""
 
-    def __call__(self, gpu: Gpu, workload: Any, options: OptionsT, /) -> Program:
+    def __call__(self, gpu: Gpu, workload: Any, options: OptionsIn, /) -> Program:
         """Return the program. Raises UsageError when the kernel cannot do the workload."""
         ...
 

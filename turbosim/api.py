@@ -1,0 +1,42 @@
+"""The Python entry points: a GPU, a workload and a kernel name in, a :class:`~turbosim.result.Result` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from turbosim.engine.api import EngineName, L2Start, run
+from turbosim.engine.lower import ClockName, LaunchMode
+from turbosim.hw import load_gpu
+from turbosim.hw.spec import Gpu
+from turbosim.program.program import Program
+from turbosim.result import Result
+from turbosim.schedules.registry import get_schedule
+from turbosim.workload import Workload
+
+
+def build_program(gpu: str | Path | Gpu, workload: Workload, kernel: str = "flash",
+                  options: dict[str, Any] | None = None) -> Program:
+    """Return the program *kernel* runs for *workload* on *gpu* (a name, a YAML file, or a Gpu).
+
+    Raises UsageError for an unknown GPU, kernel or option, or a workload the kernel cannot do; ConfigError for a
+    hardware file that is not acceptable.
+    """
+    spec = gpu if isinstance(gpu, Gpu) else load_gpu(gpu)
+    return get_schedule(kernel).program(spec, workload, options)
+
+
+def simulate(gpu: str | Path | Gpu, workload: Workload, kernel: str = "flash", *,
+             options: dict[str, Any] | None = None, engine: EngineName = "numba", clock: ClockName = "sustained",
+             launch: LaunchMode = "graph", l2: L2Start = "cold", record: Iterable[int] = (),
+             progress: Callable[[int, int], None] | None = None) -> Result:
+    """Simulate *kernel* on *workload* and return time, traffic, utilisation and stall reasons.
+
+    The keyword arguments are those of :func:`turbosim.engine.api.run`; *options* are the kernel's. Raises as
+    :func:`build_program` and :func:`~turbosim.engine.api.run` do.
+    """
+    spec = gpu if isinstance(gpu, Gpu) else load_gpu(gpu)
+    program = build_program(spec, workload, kernel, options)
+    return run(spec, program, engine=engine, clock=clock, launch=launch, l2=l2, record=record, progress=progress,
+               workload=workload.describe())

@@ -1,0 +1,160 @@
+"""Names for the columns and scalars of the compiled engine's arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.int64]
+
+
+def jit(function: Any) -> Any:
+    """Compile with numba, cached on disk."""
+    return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+
+
+# Columns of the instruction table.
+(KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
+ L2_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
+COLUMNS = 20
+
+# Instruction kinds, as in lowered.Kind.
+COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
+
+# Scalars of a launch.
+(ROLES, COUNTERS, CTAS, CTA_LAUNCH, CLASS_DIM, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
+ DRAM_LATENCY, TILES, OCCUPANCY) = range(15)
+
+# Scalars of the state; also carries sums.
+(NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
+ N_UNITS, N_STALLS, FINISHED) = range(16)
+STATES = 16
+
+# Status codes.
+OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
+
+# Units and reasons, as in result.UNITS and result.Reason.
+UNITS = 10
+ISSUE = 7
+LATENCY_REASON, DATA_L2, DATA_DRAM, MMA_REASON, BARRIER, LAUNCH_REASON, DONE, NO_CTA = range(20, 28)
+REASONS = 28
+
+WINDOW = 32
+"""Signals of a counter whose completion is remembered; a power of two."""
+ACTOR_BITS = 21
+NEVER = np.iinfo(np.int64).max
+GRID_SLOTS, LOOP_SLOTS, PARAM_SLOTS = 5, 3, 6
+
+# Fast-forwarding: what an SM is doing.
+IDLE, RECORDING, FORWARD = range(3)
+
+# Fast-forwarding: scalars of an SM.
+(MODE, ANCHOR_ACTOR, ANCHOR_AT, START, PERIOD, ANCHORS_LEFT, TURNS, ACCESSES, WAITS, NEXT_TURN, DONE_PERIODS,
+ MAX_PERIODS, START_HASH, FAILURES, SKIP, CLEAN, SEEN, GHOST) = range(18)
+FORWARD_SCALARS = 18
+
+HISTORY = 8
+"""Anchors back to which a repetition is looked for."""
+MAX_TURNS = 48
+"""Turns with memory accesses in one period."""
+MAX_ACCESSES = 96
+MAX_WAITS = 192
+PENDING = 4
+"""Signals per non-data counter that may be incomplete when a period is recorded."""
+
+
+class Machine(NamedTuple):
+    """State of one launch."""
+
+    config: Array
+    state: Array
+    table: Array
+    claims: Array
+    terms: Array
+    stream_start: Array
+    grid: Array
+    class_of: Array
+    class_params: Array
+    tensor_first: Array
+    tensor_address: Array
+    tensor_bytes: Array
+    tree: Array
+    pc: Array
+    piece: Array
+    env: Array
+    trips: Array
+    op_start: Array
+    blocked_on: Array
+    blocked_until: Array
+    blocked_since: Array
+    issued: Array
+    last_done: Array
+    last_code: Array
+    ring_done: Array
+    ring_code: Array
+    slot_cta: Array
+    roles_left: Array
+    role_end: Array
+    slot_free: Array
+    unit_free: Array
+    busy: Array
+    """Per SM and unit."""
+    ops: Array
+    """Per SM."""
+    reasons: Array
+    """Per SM, role and reason."""
+    channel_free: Array
+    tile_size: Array
+    tile_ready: Array
+    before: Array
+    after: Array
+    sm_last_end: Array
+    recorded: Array
+    op_log: Array
+    unit_log: Array
+    stall_log: Array
+    slot_of: Array
+    sm_of: Array
+
+
+class Forward(NamedTuple):
+    """What fast-forwarding remembers, per SM. Times are relative to the start of the recorded period."""
+
+    enabled: Array
+    data_counter: Array
+    """1 for counters that copies signal."""
+    scalars: Array
+    hashes: Array
+    turn_time: Array
+    turn_actor: Array
+    turn_access: Array
+    """First access of each turn, and one past the last."""
+    access_at: Array
+    access_slot: Array
+    access_tile: Array
+    access_step: Array
+    """Tiles from one period to the next."""
+    access_own: Array
+    """End of the SM's own units, relative to the access."""
+    access_index: Array
+    """Number of the signal, relative to the start."""
+    access_limit: Array
+    """Latest arrival that changes nothing, relative to the access."""
+    wait_time: Array
+    wait_counter: Array
+    wait_until: Array
+    start_issued: Array
+    start_variable: Array
+    step_issued: Array
+    step_variable: Array
+    snap_actor: Array
+    snap_unit: Array
+    snap_issued: Array
+    snap_last: Array
+    snap_code: Array
+    snap_ring: Array
+    snap_ring_code: Array
+    snap_sums: Array

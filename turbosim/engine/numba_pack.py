@@ -1,0 +1,61 @@
+"""Lowered launches as the arrays of the compiled engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from turbosim.engine import numba_layout as nl
+from turbosim.engine.lowered import Instruction, Kind, LoweredLaunch, LoweredProgram, part_of
+
+
+class Code:
+    """The streams of a launch as tables."""
+
+    def __init__(self, launch: LoweredLaunch, program: LoweredProgram) -> None:
+        self.rows: list[list[int]] = []
+        self.claim_rows: list[tuple[int, int]] = []
+        self.term_rows: list[tuple[int, int]] = []
+        self.program = program
+        starts = []
+        for stream in launch.streams:
+            first = len(self.rows)
+            starts.append(first)
+            loops: list[int] = []
+            for at, instruction in enumerate(stream, first):
+                if instruction.kind is Kind.NEXT:
+                    loops.pop()
+                self._add(instruction, first, loops[-1] if loops else None)
+                if instruction.kind is Kind.LOOP:
+                    loops.append(at)
+        self.table = np.array(self.rows, np.int64).ravel()
+        self.claims = np.array(self.claim_rows or [(0, 0)], np.int64)
+        self.terms = np.array(self.term_rows or [(0, 0)], np.int64)
+        self.stream_start = np.array(starts, np.int64)
+
+    def _add(self, inst: Instruction, first: int, loop: int | None) -> None:
+        memory = self.program.memory
+        row = [0] * nl.COLUMNS
+        row[nl.KIND] = int(inst.kind)
+        row[nl.CLAIM], row[nl.CLAIMS] = len(self.claim_rows), len(inst.claims)
+        row[nl.OWN], row[nl.LATENCY], row[nl.PIECES] = inst.own_ticks, inst.latency, inst.pieces
+        row[nl.COUNTER], row[nl.CODE] = inst.counter, inst.code
+        row[nl.TENSOR], row[nl.NBYTES] = inst.tensor, inst.nbytes
+        row[nl.EXTRA] = memory.bulk_latency if inst.bulk else 0
+        row[nl.CONST] = inst.expr.const
+        row[nl.TERM], row[nl.TERMS] = len(self.term_rows), len(inst.expr.terms)
+        row[nl.SLOT], row[nl.JUMP] = inst.slot, first + inst.jump
+        row[nl.LOOP_SLOT] = -1
+        if loop is not None:
+            head = self.rows[loop]
+            row[nl.LOOP_SLOT], row[nl.LOOP_HEAD], row[nl.LOOP_NEXT] = head[nl.SLOT], loop, head[nl.JUMP] - 1
+        self.rows.append(row)
+        for piece in range(inst.pieces):
+            self.claim_rows += [(unit, part_of(ticks, piece, inst.pieces)) for unit, ticks in inst.claims]
+        self.term_rows += inst.expr.terms
+
+
+def forward_state(machine: nl.Machine, launch: LoweredLaunch, enabled: bool) -> nl.Forward:
+    """Return the memory of fast-forwarding."""
+    one = np.zeros(1, np.int64)
+    two = np.zeros((1, nl.FORWARD_SCALARS), np.int64)
+    return nl.Forward(*([one, one, two] + [one] * (len(nl.Forward._fields) - 3)))
