@@ -1,8 +1,8 @@
 """The compiled event loop: the semantics of :mod:`turbosim.engine.simpy_engine` over flat arrays.
 
 Every server is first come first served and non-preemptive, so a request's end is known when it is made
-(``max(now, free) + ticks``). One pending turn per role is therefore enough. Turns are kept in a tournament tree keyed by
-(tick, actor number), the order that the SimPy engine defines: unlike a binary heap it moves no entries and its
+(``max(now, free) + ticks``). One pending turn per role is therefore enough. Turns are kept in a tournament tree keyed
+by (tick, actor number), the order that the SimPy engine defines: unlike a binary heap it moves no entries and its
 comparisons do not branch. The loop is one long function because calls in it cost more than the simulation itself.
 """
 
@@ -139,6 +139,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     unit_free, busy, reasons, ops = m.unit_free, m.busy, m.reasons, m.ops
     blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
     op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
+    slot_of, sm_of, recorded, op_start, slot_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.slot_cta
+    role_end = m.role_end
+    roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
+    tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
+    channel_free, tile_size, tile_ready, before, after = m.channel_free, m.tile_size, m.tile_ready, m.before, m.after
+    modes = f.scalars
     roles = config[ROLES]
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
@@ -151,16 +157,16 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             break
         now = key >> ACTOR_BITS
         actor = key & mask
-        slot = m.slot_of[actor]
+        slot = slot_of[actor]
         role = actor - slot * roles
-        sm = m.sm_of[slot]
-        record = m.recorded[sm]
+        sm = sm_of[slot]
+        record = recorded[sm]
         base = sm * UNITS
         wake = -1
         touched = -1
         mode = 0
         if fast:
-            mode = f.scalars[sm, MODE]
+            mode = modes[sm, MODE]
             if mode == FORWARD:
                 forward.replay_turn(m, f, sm, actor, now)
                 continue
@@ -179,7 +185,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 part_number = piece[actor]
                 if part_number == 0:
                     ops[sm] += 1
-                    m.op_start[actor] = now
+                    op_start[actor] = now
                 end = now
                 served = now
                 unit = ISSUE
@@ -217,7 +223,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     _log_stall(stall_log, state, sm, slot, role, unit, served, end)
                     _log_stall(stall_log, state, sm, slot, role, LATENCY_REASON, end, wake)
                     if part_number == pieces - 1:
-                        _log_op(op_log, state, sm, slot, role, m.slot_cta[slot], at, m.op_start[actor], wake)
+                        _log_op(op_log, state, sm, slot, role, slot_cta[slot], at, op_start[actor], wake)
                 continue
 
             if kind == NEXT:
@@ -230,28 +236,28 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 continue
 
             if kind == END:
-                m.role_end[actor] = now
-                m.roles_left[slot] -= 1
-                if m.roles_left[slot] > 0:
+                role_end[actor] = now
+                roles_left[slot] -= 1
+                if roles_left[slot] > 0:
                     wake = -2
                     break
                 first = slot * roles
                 for other in range(roles):
-                    ended = m.role_end[first + other]
+                    ended = role_end[first + other]
                     reasons[sm, other, DONE] += now - ended
                     if record:
                         _log_stall(stall_log, state, sm, slot, other, DONE, ended, now)
-                m.sm_last_end[sm] = max(m.sm_last_end[sm], now)
-                m.slot_free[slot] = now
+                sm_last_end[sm] = max(sm_last_end[sm], now)
+                slot_free[slot] = now
                 state[FINISHED] += 1
                 if state[NEXT_CTA] == config[CTAS]:
-                    m.slot_cta[slot] = -1
+                    slot_cta[slot] = -1
                     wake = -2
                     break
-                m.slot_cta[slot] = state[NEXT_CTA]
+                slot_cta[slot] = state[NEXT_CTA]
                 state[NEXT_CTA] += 1
-                m.roles_left[slot] = roles
-                start_cta(m, slot, m.slot_cta[slot])
+                roles_left[slot] = roles
+                start_cta(m, slot, slot_cta[slot])
                 wake = now + config[CTA_LAUNCH]
                 for other in range(roles):
                     reasons[sm, other, LAUNCH_REASON] += config[CTA_LAUNCH]
@@ -286,7 +292,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     blocked_on[actor] = counter
                     blocked_until[actor] = value
                     blocked_since[actor] = now
-                    m.op_start[actor] = at
+                    op_start[actor] = at
                     wake = -2
                     break
                 if value > 0:
@@ -302,7 +308,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     wake = done
                     reasons[sm, role, code] += done - now
                 if record:
-                    _log_op(op_log, state, sm, slot, role, m.slot_cta[slot], at, now, max(now, done))
+                    _log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, max(now, done))
                     _log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
                 continue
 
@@ -328,11 +334,15 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 if mode == RECORDING:
                     forward.record_access(m, f, sm, slot, actor, at, value, end, now)
                 if kind == LOAD:
-                    arrival = read_tile(m, table[inst + TENSOR], value, table[inst + NBYTES], now, end)
+                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                                        tile_size, tile_ready, before, after, table[inst + TENSOR], value,
+                                        table[inst + NBYTES], now, end)
                     code = DATA_DRAM if arrival & 1 else DATA_L2
                     end = (arrival >> 1) + table[inst + EXTRA]
                 else:
-                    end = write_tile(m, table[inst + TENSOR], value, table[inst + NBYTES], now, end)
+                    end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                                     tile_size, tile_ready, before, after, table[inst + TENSOR], value,
+                                     table[inst + NBYTES], now, end)
                     state[DRAINED] = max(state[DRAINED], end)
 
             if kind != STORE:
@@ -357,12 +367,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         if mode == RECORDING:
                             forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
                         if record:
-                            _log_op(op_log, state, sm, slot, other - first, m.slot_cta[slot], m.op_start[other], since,
+                            _log_op(op_log, state, sm, slot, other - first, slot_cta[slot], op_start[other], since,
                                     end)
                             _log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
                             _log_stall(stall_log, state, sm, slot, other - first, code, now, end)
             if record:
-                _log_op(op_log, state, sm, slot, role, m.slot_cta[slot], at, now, end)
+                _log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, end)
                 if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log):
                     state[STATUS] = RECORDS_FULL
                     break

@@ -20,7 +20,6 @@ from turbosim.engine.numba_layout import (
     TILES,
     WRITE,
     Array,
-    Machine,
     jit,
 )
 
@@ -58,30 +57,29 @@ def _link_first(before: Array, after: Array, head: int, tile: int) -> None:
 
 
 @jit
-def _insert(m: Machine, tile: int, nbytes: int) -> None:
+def _insert(config: Array, state: Array, tile_size: Array, before: Array, after: Array, tile: int, nbytes: int) -> None:
     """Make room for *tile* and insert it; a tile larger than the cache is not kept."""
-    capacity = m.config[L2_CAPACITY]
-    head = m.config[TILES]
+    capacity = config[L2_CAPACITY]
+    head = config[TILES]
     if nbytes > capacity:
         return
-    while m.state[L2_USED] + nbytes > capacity:
-        last = m.before[head]
-        m.after[m.before[last]] = m.after[last]
-        m.before[m.after[last]] = m.before[last]
-        m.state[L2_USED] -= m.tile_size[last]
-        m.tile_size[last] = 0
-    _link_first(m.before, m.after, head, tile)
-    m.tile_size[tile] = nbytes
-    m.state[L2_USED] += nbytes
+    while state[L2_USED] + nbytes > capacity:
+        last = before[head]
+        after[before[last]] = after[last]
+        before[after[last]] = before[last]
+        state[L2_USED] -= tile_size[last]
+        tile_size[last] = 0
+    _link_first(before, after, head, tile)
+    tile_size[tile] = nbytes
+    state[L2_USED] += nbytes
 
 
 @jit
-def _channels(m: Machine, now: int, address: int, nbytes: int) -> int:
+def _channels(config: Array, state: Array, channel_free: Array, now: int, address: int, nbytes: int) -> int:
     """Queue a transfer on its memory channels; return its end."""
-    channel_free = m.channel_free
     channels = len(channel_free)
-    interleave = m.config[INTERLEAVE]
-    rate = m.config[HBM_RATE]
+    interleave = config[INTERLEAVE]
+    rate = config[HBM_RATE]
     end = address + nbytes
     last = now
     while address < end:
@@ -92,55 +90,59 @@ def _channels(m: Machine, now: int, address: int, nbytes: int) -> int:
         ticks = (part * rate + RATE_ROUND) >> 20
         served = max(now, channel_free[channel]) + ticks
         channel_free[channel] = served
-        m.state[HBM_BUSY] += ticks
+        state[HBM_BUSY] += ticks
         last = max(last, served)
         address += part
     return last
 
 
 @jit
-def _through_l2(m: Machine, nbytes: int, now: int) -> int:
-    ticks = (nbytes * m.config[L2_RATE] + RATE_ROUND) >> 20
-    end = max(now, m.state[L2_FREE]) + ticks
-    m.state[L2_FREE] = end
-    m.state[L2_BUSY] += ticks
+def _through_l2(config: Array, state: Array, nbytes: int, now: int) -> int:
+    ticks = (nbytes * config[L2_RATE] + RATE_ROUND) >> 20
+    end = max(now, state[L2_FREE]) + ticks
+    state[L2_FREE] = end
+    state[L2_BUSY] += ticks
     return end
 
 
 @jit
-def read_tile(m: Machine, tensor: int, number: int, nbytes: int, now: int, own_end: int) -> int:
+def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
+              channel_free: Array, tile_size: Array, tile_ready: Array, before: Array, after: Array, tensor: int,
+              number: int, nbytes: int, now: int, own_end: int) -> int:
     """Read a tile at *now*, the SM's own units being done at *own_end*.
 
     Returns twice its arrival, plus one if it waited for device memory.
     """
-    tile = m.tensor_first[tensor] + number
-    l2_end = _through_l2(m, nbytes, now)
-    m.state[READ] += nbytes
-    if m.tile_size[tile] > 0:
-        m.state[HIT] += nbytes
-        _move_first(m.before, m.after, m.config[TILES], tile)
+    tile = tensor_first[tensor] + number
+    l2_end = _through_l2(config, state, nbytes, now)
+    state[READ] += nbytes
+    if tile_size[tile] > 0:
+        state[HIT] += nbytes
+        _move_first(before, after, config[TILES], tile)
     else:
-        m.state[DRAM_READ] += nbytes
-        fill = _channels(m, now, m.tensor_address[tensor] + number * m.tensor_bytes[tensor], nbytes)
-        m.tile_ready[tile] = max(l2_end, fill) + m.config[DRAM_LATENCY]
-        _insert(m, tile, nbytes)
-    end = max(own_end, l2_end) + m.config[L2_LATENCY]
-    if m.tile_ready[tile] > end:
-        return 2 * m.tile_ready[tile] + 1
+        state[DRAM_READ] += nbytes
+        fill = _channels(config, state, channel_free, now, tensor_address[tensor] + number * tensor_bytes[tensor], nbytes)
+        tile_ready[tile] = max(l2_end, fill) + config[DRAM_LATENCY]
+        _insert(config, state, tile_size, before, after, tile, nbytes)
+    end = max(own_end, l2_end) + config[L2_LATENCY]
+    if tile_ready[tile] > end:
+        return 2 * tile_ready[tile] + 1
     return 2 * end
 
 
 @jit
-def write_tile(m: Machine, tensor: int, number: int, nbytes: int, now: int, own_end: int) -> int:
+def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
+               channel_free: Array, tile_size: Array, tile_ready: Array, before: Array, after: Array, tensor: int,
+               number: int, nbytes: int, now: int, own_end: int) -> int:
     """Write a tile through to device memory; return when it is drained."""
-    tile = m.tensor_first[tensor] + number
-    l2_end = _through_l2(m, nbytes, now)
-    m.state[WRITE] += nbytes
-    m.state[DRAM_WRITE] += nbytes
-    drained = _channels(m, now, m.tensor_address[tensor] + number * m.tensor_bytes[tensor], nbytes)
-    if m.tile_size[tile] > 0:
-        _move_first(m.before, m.after, m.config[TILES], tile)
+    tile = tensor_first[tensor] + number
+    l2_end = _through_l2(config, state, nbytes, now)
+    state[WRITE] += nbytes
+    state[DRAM_WRITE] += nbytes
+    drained = _channels(config, state, channel_free, now, tensor_address[tensor] + number * tensor_bytes[tensor], nbytes)
+    if tile_size[tile] > 0:
+        _move_first(before, after, config[TILES], tile)
     else:
-        _insert(m, tile, nbytes)
-    m.tile_ready[tile] = l2_end
+        _insert(config, state, tile_size, before, after, tile, nbytes)
+    tile_ready[tile] = l2_end
     return max(own_end, max(l2_end, drained))
