@@ -1,1 +1,7 @@
-"""TODO"""
+"""Hardware: what a GPU is, and the YAML files that describe one."""
+
+from turbosim.hw.load import Leaf, Resolved, config_directory, list_gpus, load_gpu, load_resolved
+from turbosim.hw.override import with_overrides
+from turbosim.hw.spec import Gpu
+
+__all__ = ["Gpu", "Leaf", "Resolved", "config_directory", "list_gpus", "load_gpu", "load_resolved", "with_overrides"]

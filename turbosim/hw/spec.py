@@ -6,14 +6,34 @@ The numbers come from ``hwconfigs/*.yaml`` through :mod:`turbosim.hw.load`, whic
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[float, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+
+@dataclass(frozen=True)
+class Quantity:
+    """Marks a field that hardware files give with a unit of *dimension* (a key of :data:`turbosim.units.UNITS`)."""
+
+    dimension: str
+
+
+Count = Annotated[int, Field(gt=0), Quantity("")]
+Share = Annotated[float, Field(gt=0, le=1), Quantity("")]
+Bytes = Annotated[float, Field(gt=0), Quantity("B")]
+ByteCount = Annotated[float, Field(ge=0), Quantity("B")]
+BytesPerSecond = Annotated[float, Field(gt=0), Quantity("B/s")]
+BytesPerClock = Annotated[float, Field(gt=0), Quantity("B/clk")]
+PerClock = Annotated[float, Field(gt=0), Quantity("/clk")]
+MacsPerClock = Annotated[float, Field(gt=0), Quantity("MAC/clk")]
+Cycles = Annotated[float, Field(ge=0), Quantity("clk")]
+Seconds = Annotated[float, Field(gt=0), Quantity("s")]
+Duration = Annotated[float, Field(ge=0), Quantity("s")]
+Hertz = Annotated[float, Field(gt=0), Quantity("Hz")]
+Watts = Annotated[float, Field(gt=0), Quantity("W")]
+Area = Annotated[float, Field(gt=0), Quantity("mm2")]
 
 
 class OpClass(StrEnum):
@@ -89,10 +109,10 @@ class Frozen(BaseModel):
 class Clock(Frozen):
     """SM clocks [Hz]."""
 
-    boost: Positive
-    tensor_spec: Positive | None = None
+    boost: Hertz
+    tensor_spec: Hertz | None = None
     """The clock at which the vendor's tensor peak is stated."""
-    sustained: Positive | None = None
+    sustained: Hertz | None = None
     """The clock under a sustained tensor load at the board's power limit."""
 
     def hertz(self, which: Literal["boost", "tensor_spec", "sustained"]) -> float:
@@ -104,124 +124,125 @@ class Clock(Frozen):
 class Pipe(Frozen):
     """Where one :class:`OpClass` executes and how fast."""
 
-    rate: Positive
+    rate: PerClock
     """Thread-level instructions per clock per SM [1/clk]."""
     unit: Unit
-    latency: NonNegative
+    latency: Cycles
     """Dependent-issue latency [cycles]."""
 
 
 class TensorPath(Frozen):
     """One tensor-core instruction path."""
 
-    rates: dict[Dtype, Positive]
+    rates: dict[Dtype, MacsPerClock]
     """Dense MACs per clock per SM [1/clk] per operand type."""
-    latency: NonNegative
+    latency: Cycles
     """From the issue of the last instruction of a tile to its result [cycles]."""
-    instruction_k_bytes: PositiveInt = 32
-    """Bytes of K one instruction consumes per row: 32 for m16n8k16 FP16 and m16n8k32 INT8."""
-    macs_per_instruction_fp16: PositiveInt
-    """MACs of one FP16 instruction of one warp (m16n8k16: 2048; m64n256k16 over four warps: 65536)."""
+    macs_per_instruction_fp16: Count
+    """MACs of one FP16 instruction per warp that issues it: 2048 for m16n8k16, 65536 for m64n256k16 of four warps."""
 
 
 class Sm(Frozen):
     """One streaming multiprocessor."""
 
-    count: PositiveInt
-    schedulers: PositiveInt
-    max_warps: PositiveInt
-    max_ctas: PositiveInt
-    registers: PositiveInt
+    count: Count
+    schedulers: Count
+    max_warps: Count
+    max_ctas: Count
+    registers: Count
     """32-bit registers per SM."""
-    max_registers_per_thread: PositiveInt
-    register_allocation: PositiveInt
+    max_registers_per_thread: Count
+    register_allocation: Count
     """Registers are allocated to a warp in multiples of this."""
-    smem_capacity: Positive
+    smem_capacity: Bytes
     """Shared memory usable by all CTAs of an SM together [B]."""
-    smem_per_cta: Positive
+    smem_per_cta: Bytes
     """Largest shared memory of one CTA [B]."""
-    smem_reserved: NonNegative
+    smem_reserved: ByteCount
     """Shared memory the system takes per CTA [B]."""
-    smem_bandwidth: Positive
+    smem_bandwidth: BytesPerClock
     """Shared-memory bytes per clock [B/clk]."""
-    smem_latency: NonNegative
+    smem_latency: Cycles
     """Load latency [cycles]."""
 
 
 class L2(Frozen):
     """The L2 cache."""
 
-    capacity: Positive
+    capacity: Bytes
     """Bytes of all partitions [B]."""
-    partitions: PositiveInt
-    shared_fraction: Annotated[float, Field(gt=0, le=1)]
-    """Share of the capacity that data read by all SMs can use: below 1 where a partition keeps a copy of what is homed in the other."""
-    bandwidth: Positive
+    partitions: Count
+    shared_fraction: Share =0, le=1)]
+    """Share of the capacity that data read by all SMs can use.
+
+    Below 1 where a partition keeps a copy of what is homed in the other.
+    """
+    bandwidth: BytesPerSecond
     """Read bandwidth of all SMs together [B/s]."""
-    latency_near: Positive
+    latency_near: Seconds
     """Hit in the own partition [s]."""
-    latency_far: Positive
+    latency_far: Seconds
     """Hit in the other partition [s]. Equal to *latency_near* with one partition."""
 
 
 class Hbm(Frozen):
     """Device memory (HBM or GDDR)."""
 
-    capacity: Positive
+    capacity: Bytes
     """Bytes [B]."""
-    bandwidth: Positive
+    bandwidth: BytesPerSecond
     """Peak of the specification [B/s]."""
-    efficiency: Annotated[float, Field(gt=0, le=1)]
+    efficiency: Share =0, le=1)]
     """Largest measured share of the peak for long streams."""
-    channels: PositiveInt
-    interleave: Positive
+    channels: Count
+    interleave: Bytes
     """Consecutive bytes of one channel [B]."""
-    latency: Positive
+    latency: Seconds
     """Pointer-chase latency of an L2 miss [s]."""
 
 
 class Copy(Frozen):
     """Asynchronous copies between global and shared memory."""
 
-    bandwidth: Positive
+    bandwidth: BytesPerClock
     """Bytes per clock between L2 and one SM [B/clk]."""
     tma: bool
     """Whether bulk tensor copies exist."""
-    tma_latency: NonNegative
+    tma_latency: Cycles
     """Latency of a bulk copy beyond that of a plain load [cycles]."""
 
 
 class Barrier(Frozen):
     """Synchronisation costs."""
 
-    sync: NonNegative
+    sync: Cycles
     """CTA-wide barrier, from last arrival to release [cycles]."""
-    mbarrier: NonNegative
+    mbarrier: Cycles
     """mbarrier, from arrival to release [cycles]."""
 
 
 class Launch(Frozen):
     """Costs of starting kernels and CTAs."""
 
-    stream: NonNegative
+    stream: Duration
     """Between dependent kernels of a stream [s]."""
-    graph: NonNegative
+    graph: Duration
     """Between dependent kernels of a CUDA graph [s]."""
-    cta: NonNegative
+    cta: Cycles
     """From a free slot to the first instruction of its next CTA [cycles]."""
 
 
 class Power(Frozen):
     """Board power."""
 
-    limit: Positive
+    limit: Watts
     """[W]."""
 
 
 class Die(Frozen):
     """Silicon."""
 
-    area: Positive
+    area: Area
     """[mm2]."""
     process: str
 

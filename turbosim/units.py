@@ -1,0 +1,78 @@
+"""Quantities with units, as they stand in hardware files: ``4.8 TB/s``, ``50 MiB``, ``24 clk``.
+
+Decimal and binary prefixes are distinct (GB is 1e9 bytes, GiB is 2**30). Values are kept in SI base units.
+"""
+
+from __future__ import annotations
+
+import re
+
+from turbosim.errors import UsageError, did_you_mean
+
+_DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+
+UNITS: dict[str, dict[str, float]] = {
+    "B": {f"{p}B": f for p, f in (_DECIMAL | _BINARY).items() if p != "K"},
+    "B/s": {f"{p}B/s": f for p, f in (_DECIMAL | _BINARY).items() if p != "K"},
+    "Hz": {f"{p}Hz": f for p, f in _DECIMAL.items() if p != "K"},
+    "s": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
+    "B/clk": {"B/clk": 1.0},
+    "MAC/clk": {"MAC/clk": 1.0},
+    "/clk": {"/clk": 1.0},
+    "clk": {"clk": 1.0},
+    "W": {"W": 1.0, "kW": 1e3},
+    "mm2": {"mm2": 1.0},
+    "": {"": 1.0, "%": 0.01},
+}
+"""Accepted units per dimension, with their factor to the base unit (the dimension's own name)."""
+
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
+_DISPLAY = {"B": ("Ti", "Gi", "Mi", "Ki", ""), "B/s": ("T", "G", "M", "k", ""), "Hz": ("G", "M", "k", "")}
+
+
+def parse(text: object, dimension: str) -> float:
+    """Return *text* in the base unit of *dimension*, a key of :data:`UNITS`.
+
+    Plain numbers are accepted where the dimension is ``""``. Raises UsageError with the rule and the likely fix.
+    """
+    units = UNITS[dimension]
+    if isinstance(text, bool) or not isinstance(text, (int, float, str)):
+        raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
+    match = _QUANTITY.fullmatch(str(text))
+    if match is None:
+        raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
+    number, unit = float(match[1].replace("_", "")), match[2]
+    if unit in units:
+        return number * units[unit]
+    if not unit:
+        raise UsageError(f"{text!r} has no unit; write for example {f'{match[1]} {_common(dimension)}'!r}")
+    if "b" in unit.replace("B", "") and "B" in dimension:
+        raise UsageError(f"{text!r} counts bits; write bytes, for example {_example(dimension)!r}")
+    wanted = f"unit {unit!r} does not measure {dimension}" if dimension else f"takes no unit, got {unit!r}"
+    raise UsageError(f"{text!r}: {wanted}{did_you_mean(unit, [u for u in units if u])}")
+
+
+def _common(dimension: str) -> str:
+    return {"B": "GiB", "B/s": "TB/s", "Hz": "GHz", "s": "ns"}.get(dimension, dimension)
+
+
+def _example(dimension: str) -> str:
+    number = {"B": "50", "B/s": "4.8", "Hz": "1.98", "s": "650"}.get(dimension, "16")
+    return f"{number} {_common(dimension)}".strip()
+
+
+def show(value: float, dimension: str) -> str:
+    """Return *value* with the unit that reads best. Inverse of :func:`parse` to six digits."""
+    if dimension == "s":
+        for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+            if abs(value) >= factor or unit == "ns":
+                return f"{value / factor:.6g} {unit}"
+    prefixes = _DISPLAY.get(dimension)
+    if prefixes is None:
+        return f"{value:.12g} {dimension}".strip()
+    factors = _DECIMAL | _BINARY
+    if dimension == "B" and value % 1024:
+        prefixes = ("T", "G", "M", "k", "")
+    prefix = next((p for p in prefixes if abs(value) >= factors[p]), "")
+    return f"{value / factors[prefix]:.6g} {prefix}{dimension}"
