@@ -110,7 +110,7 @@ class _LaunchLowering:
     def lower(self, overhead: int) -> LoweredLaunch:
         launch = self.launch
         per_sm, limit = occupancy(self.gpu, launch)
-        names = [dim.name for dim in launch.grid]
+        tables = dict(launch.class_of)
         return LoweredLaunch(
             name=launch.name,
             grid=tuple(dim.size for dim in launch.grid),
@@ -118,8 +118,7 @@ class _LaunchLowering:
             role_names=tuple(role.name for role in launch.roles),
             warps=launch.warps,
             counters=len(launch.counters),
-            class_dim=-1 if launch.class_dim is None else names.index(launch.class_dim),
-            class_of=launch.class_index,
+            class_of=tuple(tables.get(dim.name, (0,) * dim.size) for dim in launch.grid),
             class_params=tuple(self._params(dict(c.params)) for c in launch.classes),
             occupancy=per_sm,
             occupancy_limit=limit,

@@ -123,10 +123,8 @@ class LoweredLaunch:
     role_names: tuple[str, ...]
     warps: int
     counters: int
-    class_dim: int
-    """Index of the grid dimension that selects the class, -1 if there is one class."""
-    class_of: tuple[int, ...]
-    """Class of each coordinate of that dimension."""
+    class_of: tuple[tuple[int, ...], ...]
+    """Per grid dimension and coordinate, a number; a CTA's class is the sum over its coordinates."""
     class_params: tuple[tuple[int, ...], ...]
     """PARAM_SLOTS values per class."""
     occupancy: int

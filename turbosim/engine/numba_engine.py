@@ -110,10 +110,13 @@ class _LaunchRun:
         state[nl.L2_USED] = engine.l2_used
         recorded = _zeros(program.sms)
         recorded[[sm for sm in engine.record if sm < program.sms]] = 1
+        class_of = _zeros(len(launch.grid), max(launch.grid))
+        for dim, table in enumerate(launch.class_of):
+            class_of[dim, : len(table)] = table
         leaves = 1 << max(1, (actors - 1).bit_length())
         return nl.Machine(
             config=_array([
-                self.roles, launch.counters, launch.ctas, launch.cta_launch, launch.class_dim, len(launch.grid),
+                self.roles, launch.counters, launch.ctas, launch.cta_launch, len(launch.grid),
                 memory.l2_capacity, memory.l2_rate, memory.hbm_rate, memory.channels, memory.interleave,
                 memory.l2_latency, memory.dram_latency, program.tiles, launch.occupancy]),
             state=state,
@@ -122,7 +125,7 @@ class _LaunchRun:
             terms=code.terms,
             stream_start=code.stream_start,
             grid=_array(launch.grid),
-            class_of=_array(launch.class_of or (0,)),
+            class_of=class_of,
             class_params=_array(launch.class_params),
             tensor_first=engine.tensor_first,
             tensor_address=engine.tensor_address,

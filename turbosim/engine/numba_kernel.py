@@ -15,7 +15,6 @@ from turbosim.engine.numba_layout import (
     BARRIER,
     CLAIM,
     CLAIMS,
-    CLASS_DIM,
     CODE,
     COLUMNS,
     COMPUTE,
@@ -72,6 +71,7 @@ from turbosim.engine.numba_layout import (
     Forward,
     Machine,
     jit,
+    jit_cached,
 )
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
 
@@ -87,8 +87,7 @@ def start_cta(m: Machine, slot: int, cta: int) -> None:
         coordinate = rest % m.grid[dim]
         rest //= m.grid[dim]
         m.env[first, dim] = coordinate
-        if dim == m.config[CLASS_DIM]:
-            cta_class = m.class_of[coordinate]
+        cta_class += m.class_of[dim, coordinate]
     for i in range(LOOP_SLOTS):
         m.env[first, GRID_SLOTS + i] = 0
     for i in range(PARAM_SLOTS):
@@ -125,7 +124,7 @@ def _log_stall(log: Array, state: Array, sm: int, slot: int, role: int, reason: 
     row[0], row[1], row[2], row[3], row[4], row[5] = sm, slot, role, reason, start, end
 
 
-@jit
+@jit_cached
 def run(budget: int, m: Machine, f: Forward) -> int:
     """Process up to *budget* turns; return the rest of the budget.
 

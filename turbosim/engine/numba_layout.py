@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
@@ -12,8 +14,22 @@ Array = npt.NDArray[np.int64]
 
 
 def jit(function: Any) -> Any:
-    """Compile with numba, cached on disk."""
-    return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    """Compile into the functions that call it."""
+    return numba.njit(nogil=True, boundscheck=False)(function)
+
+
+def jit_cached(function: Any) -> Any:
+    """Compile once and keep the machine code on disk.
+
+    Numba's cache only knows the file of *function*; its stamp is replaced by a digest of all the compiled engine's
+    files, since constants and helpers of the others are compiled in.
+    """
+    dispatcher = numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("numba_*.py")):
+        digest.update(source.read_bytes())
+    dispatcher._cache._cache_file._source_stamp = digest.hexdigest()  # noqa: SLF001 - there is no public way
+    return dispatcher
 
 
 # Columns of the instruction table.
@@ -25,8 +41,8 @@ COLUMNS = 20
 COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
-(ROLES, COUNTERS, CTAS, CTA_LAUNCH, CLASS_DIM, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, TILES, OCCUPANCY) = range(15)
+(ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
+ DRAM_LATENCY, TILES, OCCUPANCY) = range(14)
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,

@@ -131,7 +131,7 @@ class _LaunchRun:
         for size in launch.grid:
             coordinates.append(cta % size)
             cta //= size
-        cta_class = 0 if launch.class_dim < 0 else launch.class_of[coordinates[launch.class_dim]]
+        cta_class = sum(table[at] for table, at in zip(launch.class_of, coordinates, strict=True))
         params = list(launch.class_params[cta_class])
         environment = coordinates + [0] * (GRID_SLOTS + LOOP_SLOTS - len(coordinates)) + params
         return environment[:ENV_SIZE]

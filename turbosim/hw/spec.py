@@ -172,7 +172,7 @@ class L2(Frozen):
     capacity: Bytes
     """Bytes of all partitions [B]."""
     partitions: Count
-    shared_fraction: Share =0, le=1)]
+    shared_fraction: Share
     """Share of the capacity that data read by all SMs can use.
 
     Below 1 where a partition keeps a copy of what is homed in the other.
@@ -192,7 +192,7 @@ class Hbm(Frozen):
     """Bytes [B]."""
     bandwidth: BytesPerSecond
     """Peak of the specification [B/s]."""
-    efficiency: Share =0, le=1)]
+    efficiency: Share
     """Largest measured share of the peak for long streams."""
     channels: Count
     interleave: Bytes

@@ -82,8 +82,6 @@ class Compute:
     mma: Mma | None = None
     smem_bytes: int = 0
     chain: tuple[tuple[OpClass, int], ...] = ()
-    useful_flops: int = 0
-    """FLOPs of the mathematical definition done here, for achieved TFLOP/s (padding and masked work excluded)."""
     signal: str | None = None
     pieces: int = 1
     """The block is served in this many equal parts, one after the other, so that other warps' work can come in between

@@ -88,10 +88,8 @@ class Launch:
     roles: tuple[Role, ...]
     counters: tuple[Counter, ...] = ()
     classes: tuple[CtaClass, ...] = (CtaClass("all"),)
-    class_dim: str | None = None
-    """The grid dimension whose coordinate selects the class; None: every CTA is of the first class."""
-    class_index: tuple[int, ...] = ()
-    """Index into *classes* for each coordinate of *class_dim*."""
+    class_of: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """(dimension, one number per coordinate): a CTA's class is the sum of its coordinates' numbers, 0 without any."""
     smem_bytes: int = 0
     """Shared memory per CTA [B]."""
     registers_per_thread: int = 128
@@ -117,6 +115,8 @@ class Program:
     name: str
     tensors: tuple[Tensor, ...]
     launches: tuple[Launch, ...]
+    useful_flops: int = 0
+    """FLOPs of the mathematical definition, without padding and masked work."""
     meta: dict[str, str | int | float | bool] = field(default_factory=dict)
     """Free description: kernel, options and shape. Not read by the engines."""
 

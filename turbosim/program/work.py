@@ -5,12 +5,13 @@ Loops are multiplied, never walked, so the cost does not depend on trip counts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
-from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Store
+from turbosim.program.ops import Compute, Load, Loop, Op, Store
 from turbosim.program.program import CtaClass, Launch, Program
 
 K = TypeVar("K")
@@ -30,7 +31,6 @@ class Work:
 
     ops: int = 0
     """Tile operations executed."""
-    useful_flops: int = 0
     macs: dict[tuple[MmaPath, Dtype], int] = field(default_factory=dict)
     """Tensor-core MACs issued, padding included."""
     lanes: dict[OpClass, int] = field(default_factory=dict)
@@ -48,7 +48,6 @@ class Work:
     def add(self, other: Work) -> None:
         """Add *other* into this."""
         self.ops += other.ops
-        self.useful_flops += other.useful_flops
         self.read_bytes += other.read_bytes
         self.write_bytes += other.write_bytes
         self.smem_bytes += other.smem_bytes
@@ -58,9 +57,9 @@ class Work:
         _merge(self.stored, other.stored)
 
     @property
-    def tensor_macs(self) -> int:
-        """MACs over all paths and types."""
-        return sum(self.macs.values())
+    def tensor_flops(self) -> int:
+        """FLOPs the tensor cores do, padding and masked tiles included."""
+        return 2 * sum(self.macs.values())
 
 
 def _merge(into: dict[K, int], other: dict[K, int]) -> None:
@@ -79,13 +78,17 @@ def trip_counts(body: Iterable[Op | Loop], params: dict[str, int], times: int = 
 
 def class_counts(launch: Launch) -> Iterator[tuple[CtaClass, int]]:
     """Yield every CTA class with its number of CTAs."""
-    if launch.class_dim is None:
-        yield launch.classes[0], launch.ctas
-        return
-    size = next(d.size for d in launch.grid if d.name == launch.class_dim)
-    per_coordinate = launch.ctas // size if size else 0
+    counts = Counter({0: 1})
+    tables = dict(launch.class_of)
+    for dim in launch.grid:
+        here = Counter(tables[dim.name]) if dim.name in tables else Counter({0: dim.size})
+        step: Counter[int] = Counter()
+        for first, times in counts.items():
+            for second, more in here.items():
+                step[first + second] += times * more
+        counts = step
     for index, cta_class in enumerate(launch.classes):
-        yield cta_class, per_coordinate * launch.class_index.count(index)
+        yield cta_class, counts[index]
 
 
 def launch_work(program: Program, launch: Launch) -> Work:
@@ -111,7 +114,6 @@ def program_work(program: Program) -> Work:
 def _count(total: Work, op: Op, times: int, tile_bytes: dict[str, int]) -> None:
     total.ops += times
     if isinstance(op, Compute):
-        total.useful_flops += op.useful_flops * times
         total.smem_bytes += op.smem_bytes * times
         _merge(total.lanes, {c: n * times for c, n in op.lanes})
         if op.mma is not None:
@@ -138,8 +140,3 @@ def compulsory_read_bytes(program: Program, total: Work) -> int:
         for name, nbytes in total.loaded.items()
         if name not in total.stored
     )
-
-
-def constant(value: int | Affine) -> Affine:
-    """Return *value* as an expression."""
-    return value if isinstance(value, Affine) else Affine(value)

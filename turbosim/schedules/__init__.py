@@ -1,1 +1,1 @@
-"""TODO"""
+"""Schedules: the recipes that write the programs of kernels."""

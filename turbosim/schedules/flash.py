@@ -1,0 +1,146 @@
+"""``flash``: FlashAttention-2 style FP16 attention, prefill and split-KV decode.
+
+Tiles and warps default to those of Dao-AILab/flash-attention (``flash_fwd_launch_template.h``) on parts with
+``mma.sync``, and to two warp groups of 64 rows over 128-key tiles where ``wgmma`` or ``tcgen05`` exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from turbosim.errors import UsageError
+from turbosim.hw.spec import Dtype, Gpu
+from turbosim.program.program import Program
+from turbosim.schedules import softmax
+from turbosim.schedules.base import Schedule
+from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
+from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors
+from turbosim.schedules.tiles import (
+    accumulator_registers,
+    best_path,
+    check_multiple,
+    check_positive,
+    mma_block,
+    roles_of,
+)
+from turbosim.workload import Attention, Phase
+
+
+@dataclass(frozen=True)
+class FlashOptions:
+    """Options of ``flash``; None takes the published default for the GPU and head dimension."""
+
+    block_m: int | None = None
+    block_n: int | None = None
+    warps: int | None = None
+    stages: int | None = None
+    splits: int | None = None
+    """Decode: KV splits; None applies FlashAttention-2's heuristic."""
+    pieces: int = 4
+    """Parts in which MMA blocks are served; softmax blocks take half as many."""
+    order: str = "forward"
+    """Causal: query tiles ``forward`` or ``heavy_first``."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tile sizes, warps and stages."""
+
+    block_m: int
+    block_n: int
+    warps: int
+    stages: int
+
+
+def default_tiling(gpu: Gpu, shape: Attention) -> Tiling:
+    """Return the published tiling for a prefill."""
+    d = shape.head_dim
+    path = gpu.mma_path(Dtype.FP16)
+    if path is not None and path.is_async:
+        return Tiling(128, 128 if d <= 128 else 64, 8, 2)
+    if d <= 64:
+        return Tiling(128, 128, 4, 1)
+    if gpu.arch == "sm_80":
+        return Tiling(128, 64, 4, 1) if d <= 128 else Tiling(128, 64, 8, 1)
+    if d > 128:
+        return Tiling(64, 32, 4, 1)
+    if shape.causal:
+        return Tiling(64, 64, 4, 1)
+    return Tiling(128, 32 if d > 96 else 64, 4, 1)
+
+
+def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
+    """Return the program. Raises UsageError for an option out of range."""
+    if options.order not in ("forward", "heavy_first"):
+        raise UsageError(f"kernel 'flash': option order is 'forward' or 'heavy_first', got {options.order!r}")
+    check_positive("flash", pieces=options.pieces)
+    if shape.phase is Phase.DECODE:
+        return flash_decode(gpu, shape, options)
+    plan = flash_plan(gpu, shape, options)
+    return Program(
+        "flash prefill", prefill_tensors(plan), (prefill_launch(plan),), shape.flops,
+        {"kernel": "flash", "block_m": plan.block_m, "block_n": plan.block_n, "warps": 4 * plan.roles,
+         "stages": plan.stages, "pieces": options.pieces, "order": options.order})
+
+
+def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan:
+    """Return the plan of the prefill kernel."""
+    default = default_tiling(gpu, shape)
+    block_m = default.block_m if options.block_m is None else options.block_m
+    block_n = default.block_n if options.block_n is None else options.block_n
+    warps = default.warps if options.warps is None else options.warps
+    stages = default.stages if options.stages is None else options.stages
+    check_multiple("flash", 16, block_m=block_m, block_n=block_n)
+    check_positive("flash", stages=stages)
+    roles = roles_of("flash", warps, block_m)
+    rows, d = block_m // roles, shape.head_dim
+    path = best_path(gpu, Dtype.FP16, rows)
+    pieces, fewer = options.pieces, max(1, options.pieces // 2)
+
+    def tile(masked: bool) -> TileWork:
+        scores = mma_block("QK^T", rows, block_n, d, Dtype.FP16, path, pieces, a_in_smem=True)
+        steps = ((softmax.mask(rows, block_n),) if masked else ()) + (
+            softmax.row_max(rows, block_n, fewer), softmax.exponentials(rows, block_n, fewer),
+            softmax.rescale(rows, d))
+        return TileWork((scores,), steps, (
+            mma_block("PV", rows, d, block_n, Dtype.FP16, path, pieces, a_in_smem=False),))
+
+    return PrefillPlan(
+        kernel="flash", shape=shape, block_m=block_m, block_n=block_n, roles=roles, stages=stages,
+        heavy_first=options.order == "heavy_first", q_bytes=2 * block_m * d, kv_bytes=2 * block_n * d,
+        out_bytes=2 * rows * d, dtype="fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=(),
+        finish=(softmax.normalise(rows, d),), smem_bytes=2 * d * (block_m + 2 * stages * block_n),
+        registers=accumulator_registers((rows, d), (rows, block_n)))
+
+
+DECODE_ROWS = 64
+"""FlashAttention-2's split-KV kernel computes 64 query rows, whatever the group has."""
+
+
+def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
+    """Split-KV decode: the query heads of a KV head are rows of one tile; a second kernel combines the splits."""
+    d = shape.head_dim
+    block_m = DECODE_ROWS if options.block_m is None else options.block_m
+    block_n = (256 if d <= 64 else 128 if d <= 128 else 64) if options.block_n is None else options.block_n
+    warps = 4 if options.warps is None else options.warps
+    stages = 1 if options.stages is None else options.stages
+    check_multiple("flash", 16, block_m=block_m, block_n=block_n)
+    check_positive("flash", stages=stages)
+    roles_of("flash", warps, block_m)
+    path = best_path(gpu, Dtype.FP16, 16)
+    pieces, fewer = options.pieces, max(1, options.pieces // 2)
+    tile = DecodeTile(
+        scores=(mma_block("QK^T", block_m, block_n, d, Dtype.FP16, path, pieces, a_in_smem=True),),
+        softmax=(softmax.row_max(block_m, block_n, fewer), softmax.exponentials(block_m, block_n, fewer),
+                 softmax.rescale(block_m, d)),
+        output=(mma_block("PV", block_m, d, block_n, Dtype.FP16, path, pieces, a_in_smem=False),))
+    plan = DecodePlan(
+        kernel="flash", shape=shape, block_m=block_m, block_n=block_n, warps=warps, stages=stages,
+        splits=options.splits, kv_tile_bytes=(2 * block_n * d,), tile=(tile,), heads_of_format=(shape.kv_heads,),
+        dtype="fp16", smem_bytes=2 * d * (block_m + 2 * stages * block_n),
+        registers=accumulator_registers((block_m, d), (block_m, block_n)))
+    return decode_program(gpu, plan, {"kernel": "flash", "pieces": options.pieces})
+
+
+FLASH: Schedule[FlashOptions] = Schedule(
+    "flash", "FlashAttention-2 style FP16 attention", (Attention,), FlashOptions, build_flash)

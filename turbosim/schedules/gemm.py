@@ -1,0 +1,108 @@
+"""``gemm``: a tiled matrix product C = A x B with a multi-stage copy pipeline and a grouped tile order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from turbosim.errors import UsageError, did_you_mean
+from turbosim.hw.spec import Dtype, Gpu, OpClass
+from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait, var
+from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
+from turbosim.schedules.base import Schedule
+from turbosim.schedules.tiles import (
+    accumulator_registers,
+    best_path,
+    ceil_div,
+    check_multiple,
+    check_positive,
+    roles_of,
+)
+from turbosim.workload import Gemm
+
+_WIDTH = {Dtype.INT8: 1, Dtype.FP8: 1}
+
+
+@dataclass(frozen=True)
+class GemmOptions:
+    """Options of ``gemm``; None takes a usual tiling for the GPU."""
+
+    dtype: str = "fp16"
+    block_m: int = 128
+    block_n: int | None = None
+    block_k: int | None = None
+    warps: int = 8
+    stages: int | None = None
+    group_m: int = 8
+    """Tile rows that are swept together, for L2 reuse."""
+    pieces: int = 1
+
+
+def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
+    """Return the program. Raises UsageError for an option out of range or a type the tensor cores lack."""
+    names = [d.value for d in Dtype if d not in (Dtype.INT4, Dtype.FP16_ACC16)]
+    if options.dtype not in names:
+        raise UsageError(f"kernel 'gemm': option dtype is one of {', '.join(names)}, got {options.dtype!r}"
+                         f"{did_you_mean(options.dtype, names)}")
+    dtype = Dtype(options.dtype)
+    width = _WIDTH.get(dtype, 2)
+    newest = gpu.mma_path(dtype)
+    modern = newest is not None and newest.is_async
+    block_n = (256 if modern else 128) if options.block_n is None else options.block_n
+    block_k = (128 if modern else 64) // width if options.block_k is None else options.block_k
+    stages = 4 if options.stages is None else options.stages
+    check_multiple("gemm", 16, block_m=options.block_m, block_n=block_n, block_k=block_k)
+    check_positive("gemm", stages=stages, group_m=options.group_m, pieces=options.pieces)
+    roles = roles_of("gemm", options.warps, options.block_m)
+    rows = options.block_m // roles
+    path = best_path(gpu, dtype, rows)
+    tiles_m, tiles_n, steps = (ceil_div(shape.m, options.block_m), ceil_div(shape.n, block_n),
+                               ceil_div(shape.k, block_k))
+    group = next(g for g in range(min(options.group_m, tiles_m), 0, -1) if tiles_m % g == 0)
+    # mma.sync warps of a group form a 2 x 2 grid, so each operand is read twice; wgmma reads each once.
+    reads = 1 if path.is_async else 2
+    block = Compute("MMA", mma=Mma(rows, block_n, block_k, dtype, path), pieces=options.pieces,
+                    smem_bytes=reads * (rows + block_n) * block_k * width)
+    launch = Launch(
+        "gemm", (Dim("i", group), Dim("n", tiles_n), Dim("o", tiles_m // group)),
+        tuple(Role(f"wg{r}", 4, _stream(r, roles, group, tiles_n, steps, stages, block, rows * block_n))
+              for r in range(roles)),
+        (Counter("tiles", CounterKind.DATA), Counter("sync", CounterKind.BARRIER)),
+        (CtaClass("all"),), (), stages * (options.block_m + block_n) * block_k * width,
+        accumulator_registers((rows, block_n)))
+    tensors = (
+        Tensor("A", tiles_m * steps, options.block_m * block_k * width, dtype.value),
+        Tensor("B", tiles_n * steps, block_n * block_k * width, dtype.value),
+        Tensor("C", tiles_m * tiles_n * roles, rows * block_n * 2, "fp16"),
+    )
+    return Program("gemm", tensors, (launch,), shape.flops,
+                   {"kernel": "gemm", "dtype": options.dtype, "block_m": options.block_m, "block_n": block_n,
+                    "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group})
+
+
+def _stream(role: int, roles: int, group: int, tiles_n: int, steps: int, stages: int, block: Compute,
+            outputs: int) -> tuple[Op | Loop, ...]:
+    row = var("i") + var("o") * group
+    ahead = min(stages - 1, steps) if stages > 1 else 0
+
+    def loads(step: Affine) -> tuple[Op, ...]:
+        if role:
+            return ()
+        return (Load("load A", "A", row * steps + step, "tiles"),
+                Load("load B", "B", var("n") * steps + step, "tiles"))
+
+    def multiply(step: Affine, prefetch: bool) -> tuple[Op, ...]:
+        after = loads(step + ahead) if prefetch else ()
+        return (*(after if not ahead else ()), Wait("wait tiles", "tiles", (step + 1) * 2), Signal("arrive", "sync"),
+                Wait("barrier", "sync", (step + 1) * roles), *(after if ahead else ()), block)
+
+    tile = (row * tiles_n + var("n")) * roles + role
+    return (
+        Loop("p", Affine(ahead), loads(var("p"))),
+        Loop("i0", Affine(steps - ahead), multiply(var("i0"), prefetch=True)),
+        Loop("i1", Affine(ahead), multiply(var("i1") + (steps - ahead), prefetch=False)),
+        Compute("convert", lanes=((OpClass.PACK, outputs // 2),), smem_bytes=4 * outputs),
+        Store("store C", "C", tile),
+    )
+
+
+GEMM: Schedule[GemmOptions] = Schedule("gemm", "tiled matrix product", (Gemm,), GemmOptions, build_gemm)

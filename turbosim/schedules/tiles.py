@@ -1,0 +1,96 @@
+"""What the schedules share: tile arithmetic, register estimates, and the cost of tensor-core operand traffic."""
+
+from __future__ import annotations
+
+from turbosim.errors import UsageError
+from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
+from turbosim.program.ops import Compute, Mma
+
+WARP_GROUP = 4
+"""Warps of one role: one per scheduler."""
+THREADS = 32 * WARP_GROUP
+BASE_REGISTERS = 48
+"""Registers for addresses, row statistics, operand fragments and loop state, beside the accumulators. An estimate."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b rounded up."""
+    return -(-a // b)
+
+
+def roles_of(kernel: str, warps: int, block_m: int) -> int:
+    """Return the number of warp groups. Raises UsageError when warps or rows do not divide."""
+    if warps % WARP_GROUP or warps < WARP_GROUP:
+        raise UsageError(f"kernel {kernel!r}: warps must be a positive multiple of {WARP_GROUP}, got {warps}")
+    roles = warps // WARP_GROUP
+    if block_m % (roles * 16 * WARP_GROUP):
+        raise UsageError(
+            f"kernel {kernel!r}: block_m must be a multiple of 64 rows per warp group, got {block_m} for {roles}")
+    return roles
+
+
+def check_positive(kernel: str, **options: int) -> None:
+    """Raise UsageError for an option below 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise UsageError(f"kernel {kernel!r}: option {name} must be at least 1, got {value}")
+
+
+def check_multiple(kernel: str, multiple: int, **options: int) -> None:
+    """Raise UsageError for an option that is no positive multiple."""
+    for name, value in options.items():
+        if value < 1 or value % multiple:
+            raise UsageError(f"kernel {kernel!r}: option {name} must be a positive multiple of {multiple}, got {value}")
+
+
+def best_path(gpu: Gpu, dtype: Dtype, rows: int) -> MmaPath:
+    """Return the newest instruction path for a tile of *rows* per warp group.
+
+    Asynchronous paths need 64 rows per warp group. Raises UsageError when the tensor cores lack *dtype*.
+    """
+    path = gpu.mma_path(dtype)
+    if path is None:
+        raise UsageError(f"{gpu.name} has no {dtype.value} tensor cores")
+    return path if rows >= 64 or not path.is_async else MmaPath.MMA_SYNC
+
+
+def accumulator_registers(*tiles: tuple[int, int]) -> int:
+    """Registers per thread of a role for 32-bit accumulator tiles (rows, columns) and everything else."""
+    return sum(ceil_div(rows * columns, THREADS) for rows, columns in tiles) + BASE_REGISTERS
+
+
+def mma_block(label: str, rows: int, n: int, k: int, dtype: Dtype, path: MmaPath, pieces: int, *,
+              a_in_smem: bool, extra: tuple[tuple[OpClass, int], ...] = ()) -> Compute:
+    """Return the tile product of one warp group, with its shared-memory operand reads.
+
+    ``mma.sync``: each of the four warps owns rows/4 rows and reads the whole B tile through LDSM. ``wgmma`` and
+    ``tcgen05`` read B once per warp group. A comes from registers unless *a_in_smem*.
+    """
+    width = {Dtype.INT8: 1, Dtype.FP8: 1}.get(dtype, 2)
+    b_reads = 1 if path.is_async else WARP_GROUP
+    smem = b_reads * n * k * width + (rows * k * width if a_in_smem else 0)
+    return Compute(label, lanes=extra, mma=Mma(rows, n, k, dtype, path), smem_bytes=smem, pieces=pieces)
+
+
+def rows_per_thread(rows: int) -> int:
+    """Rows of a score tile a thread holds in the m16n8 accumulator layout: two per 16 rows of its warp."""
+    return max(1, ceil_div(rows, 8 * WARP_GROUP))
+
+
+def split_count(tiles: int, slots: int, blocks: int, most: int = 128) -> int:
+    """Return FlashAttention-2's number of KV splits.
+
+    One if *tiles* CTAs fill 80 % of the *slots*; else the smallest number within 85 % of the best wave efficiency,
+    over at most *blocks* splits. Source: Dao-AILab/flash-attention, ``num_splits_heuristic``.
+    """
+    if tiles >= 0.8 * slots:
+        return 1
+    best = 0.0
+    efficiency = {}
+    for splits in range(1, min(most, slots, blocks) + 1):
+        if splits > 1 and ceil_div(blocks, splits) == ceil_div(blocks, splits - 1):
+            continue
+        waves = tiles * splits / slots
+        efficiency[splits] = waves / ceil_div(tiles * splits, slots)
+        best = max(best, efficiency[splits])
+    return next(s for s, e in efficiency.items() if e >= 0.85 * best)
