@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from turbosim.schedules.gear import GEAR
-from turbosim.schedules.kivi import KIVI
-from turbosim.schedules.turbo import TURBO
-
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.copy import COPY
 from turbosim.schedules.flash import FLASH
+from turbosim.schedules.gear import GEAR
 from turbosim.schedules.gemm import GEMM
+from turbosim.schedules.kivi import KIVI
+from turbosim.schedules.turbo import TURBO
 
 SCHEDULES: dict[str, Schedule[Any]] = {s.name: s for s in (FLASH, TURBO, KIVI, GEAR, GEMM, COPY)}
 

@@ -1,0 +1,172 @@
+"""``kivi``: KIVI's 4/2-bit cache, dequantised to FP16.
+
+Decode as published (jy-yuan/KIVI) is a pipeline of kernels: contiguous copies of the transposed codes, a GEMV on CUDA
+cores for q K^T, an FP16 product with the recent tokens, softmax, a GEMV for P V, another FP16 product, and a
+concatenation that copies the codes of V. ``fused=true`` is what a FlashAttention kernel that dequantises in registers
+would do. Prefill is FlashAttention over FP16, then quantisation: minimum and maximum, four elementwise passes and
+packing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from turbosim.errors import UsageError
+from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
+from turbosim.program.ops import Compute
+from turbosim.program.program import Launch, Program, Tensor
+from turbosim.schedules import softmax
+from turbosim.schedules.base import Schedule
+from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
+from turbosim.schedules.flash import FlashOptions, build_flash
+from turbosim.schedules.sas import PerElement
+from turbosim.schedules.stream import stream_launch
+from turbosim.schedules.tiles import accumulator_registers, ceil_div, mma_block
+from turbosim.workload import Attention, Phase
+from turbosim.workload.kvcache import FORMATS
+
+GROUP = 64
+"""Tokens (K) or channels (V) that share a scale, and recent tokens kept in FP16: TurboAttention's setting for KIVI."""
+
+GEMV = PerElement(integer=2, cvt=1, fp32=2)
+"""Per code and query head of the published GEMV: mask, shift, I2F, two FFMA."""
+
+DEQUANT_FP16 = PerElement(integer=1 / 2, fp16x2=1 / 2)
+"""Fused: mask codes into the mantissa of 1024.0 (one LOP3 a pair), one HFMA2 with scale and minimum."""
+
+
+@dataclass(frozen=True)
+class KiviOptions:
+    """Options of ``kivi``."""
+
+    bits: str = "4"
+    fused: bool = False
+    """Decode in one split-KV kernel instead of the published pipeline."""
+    block_n: int = 64
+    stages: int = 2
+    splits: int | None = None
+    pieces: int = 4
+
+
+def check_bits(kernel: str, bits: str) -> None:
+    """Raise UsageError unless *bits* is 4 or 2."""
+    if bits not in ("4", "2"):
+        raise UsageError(f"kernel {kernel!r}: option bits is 4 or 2, got {bits!r}")
+
+
+def build_kivi(gpu: Gpu, shape: Attention, options: KiviOptions) -> Program:
+    """Return the program. Raises UsageError for an option out of range."""
+    check_bits("kivi", options.bits)
+    meta: dict[str, str | int | float | bool] = {"kernel": "kivi", "bits": options.bits}
+    if shape.phase is Phase.PREFILL:
+        flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
+        tensors, launches = quantise_launches(flash, shape, int(options.bits))
+        return replace(flash, name="kivi prefill", tensors=(*flash.tensors, *tensors),
+                       launches=(*flash.launches, *launches), meta={**flash.meta, **meta})
+    if options.fused:
+        return _fused(gpu, shape, options, meta)
+    tensors, launches = pipeline(shape, int(options.bits))
+    return Program("kivi decode", tuple(tensors), tuple(launches), shape.flops, {**meta, "fused": False})
+
+
+def quantise_launches(flash: Program, shape: Attention, bits: int) -> tuple[list[Tensor], list[Launch]]:
+    """Return the passes over FP16 K and V after prefill: min/max; subtract, divide, clamp, round to INT32; pack."""
+    cache = flash.tensor("K")
+    elements = cache.tile_bytes // 2
+    codes = ceil_div(elements * bits, 8)
+    scales = max(32, 4 * elements // GROUP)
+    tensors: list[Tensor] = []
+    launches = []
+    for name in ("K", "V"):
+        ranges, work, whole, packed = (f"{name} {x}" for x in ("min max", "scratch", "int32", "codes"))
+        tensors += [Tensor(ranges, cache.tiles, scales, "fp16"), Tensor(work, cache.tiles, cache.tile_bytes, "fp16"),
+                    Tensor(whole, cache.tiles, 4 * elements, "int32"), Tensor(packed, cache.tiles, codes, f"int{bits}")]
+        one = PerElement(fp16x2=1 / 2).lanes(elements)
+        launches += [
+            stream_launch(f"{name} min max", cache.tiles, (name,), (ranges,),
+                          PerElement(fp16x2=1).lanes(elements)),
+            stream_launch(f"{name} subtract", cache.tiles, (name, ranges), (work,), one),
+            stream_launch(f"{name} divide", cache.tiles, (work, ranges), (work,), one),
+            stream_launch(f"{name} clamp", cache.tiles, (work,), (work,), one),
+            stream_launch(f"{name} round", cache.tiles, (work,), (whole,), PerElement(cvt=1).lanes(elements)),
+            stream_launch(f"{name} pack", cache.tiles, (whole,), (packed,), PerElement(integer=2).lanes(elements)),
+        ]
+    return tensors, launches
+
+
+def pipeline(shape: Attention, bits: int) -> tuple[list[Tensor], list[Launch]]:
+    """Return the published decode kernels. Tiles are 64 tokens of one KV head."""
+    recent = min(GROUP, shape.seq_k)
+    blocks = ceil_div(shape.seq_k - recent, GROUP)
+    heads = shape.batch * shape.kv_heads
+    d, group = shape.head_dim, shape.group
+    elements = GROUP * d
+    nbytes = int(FORMATS[f"kivi-{bits}"].block_bytes(d))
+    queries = shape.batch * shape.q_heads
+    score_bytes = 2 * shape.seq_k
+    tensors = [Tensor("K recent", heads, 2 * recent * d, "fp16"), Tensor("V recent", heads, 2 * recent * d, "fp16"),
+               Tensor("scores", queries, score_bytes, "fp16"), Tensor("P", queries, 2 * score_bytes, "fp32"),
+               Tensor("O", queries, 2 * d, "fp16"), Tensor("O recent", queries, 2 * d, "fp16"),
+               Tensor("scores recent", queries, 2 * recent, "fp16")]
+    launches: list[Launch] = []
+    gemv = GEMV.lanes(elements)
+    if blocks:
+        tiles = heads * blocks
+        for name in ("K", "V"):
+            tensors += [Tensor(f"{name} codes", tiles, nbytes, f"int{bits}"),
+                        Tensor(f"{name} contiguous", tiles, nbytes, f"int{bits}")]
+        tensors += [Tensor("scores tiles", tiles * group, 2 * GROUP, "fp16"),
+                    Tensor("O tiles", tiles * group, max(32, 2 * d // blocks), "fp16"),
+                    Tensor("V appended", tiles, nbytes, f"int{bits}")]
+        launches += [stream_launch("transpose K", tiles, ("K codes",), ("K contiguous",), ()),
+                     stream_launch("gemv QK^T", tiles, ("K contiguous",), ("scores tiles",), gemv, group)]
+    launches.append(stream_launch("recent QK^T", heads, ("K recent",), ("scores recent",),
+                                  PerElement(fp32=1).lanes(recent * d), group))
+    launches.append(stream_launch("softmax", queries, ("scores",), ("P",),
+                                  PerElement(fp32=4, sfu=1, integer=1).lanes(shape.seq_k)))
+    if blocks:
+        launches += [stream_launch("transpose V", tiles, ("V codes",), ("V contiguous",), ()),
+                     stream_launch("gemv PV", tiles, ("V contiguous",), ("O tiles",), gemv, group)]
+    launches.append(stream_launch("recent PV", heads, ("V recent",), ("O recent",),
+                                  PerElement(fp32=1).lanes(recent * d), group))
+    launches.append(stream_launch("add", queries, ("O recent",), ("O",), PerElement(fp16x2=1 / 2).lanes(d)))
+    if blocks:
+        launches.append(stream_launch("append V", tiles, ("V codes",), ("V appended",), ()))
+    return tensors, launches
+
+
+def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str | int | float | bool]) -> Program:
+    bits, n, d = int(options.bits), options.block_n, shape.head_dim
+    rows = 16 * ceil_div(shape.group, 16)
+    recent = min(GROUP, shape.seq_k)
+    fewer = max(1, options.pieces // 2)
+
+    def tile(columns: int, codes: int) -> DecodeTile:
+        def product(label: str, width: int, depth: int) -> Compute:
+            block = mma_block(label, rows, width, depth, Dtype.FP16, MmaPath.MMA_SYNC, options.pieces, a_in_smem=False)
+            return replace(block, smem_bytes=0)
+
+        def unpack(name: str) -> Compute:
+            lanes = DEQUANT_FP16.lanes(columns * d) if codes < 16 else ()
+            return Compute(f"dequantise {name}" if codes < 16 else f"read {name}", lanes=lanes,
+                           smem_bytes=columns * d * codes // 8)
+
+        share = Compute("share rows", smem_bytes=2 * 4 * rows * 4, lanes=((OpClass.SHUFFLE, 256),))
+        return DecodeTile(
+            (unpack("K"), product("QK^T", columns, d)),
+            (softmax.row_max(rows, columns, fewer), share, "barrier", softmax.exponentials(rows, columns, fewer),
+             softmax.rescale(rows, d)),
+            (unpack("V"), product("PV", d, columns)))
+
+    nbytes = int(FORMATS[f"kivi-{bits}"].block_bytes(d)) * n // GROUP
+    plan = DecodePlan(
+        kernel="kivi", shape=shape, block_m=rows, block_n=n, warps=4, stages=options.stages, splits=options.splits,
+        kv_tile_bytes=(nbytes,), tile=(tile(n, bits),), heads_of_format=(shape.kv_heads,), dtype=f"int{bits}",
+        smem_bytes=max(2 * options.stages * nbytes, 4 * recent * d) + 2 * rows * d,
+        registers=accumulator_registers((rows, d), (rows, n)) + 32, buffer_tokens=recent,
+        buffer_bytes=2 * recent * d, buffer_tile=tile(recent, 16))
+    return decode_program(gpu, plan, {**meta, "fused": True, "pieces": options.pieces})
+
+
+KIVI: Schedule[KiviOptions] = Schedule(
+    "kivi", "KIVI: 4/2-bit cache dequantised to FP16", (Attention,), KiviOptions, build_kivi)

@@ -1,0 +1,107 @@
+"""Instruction counts of SAS, FlashQ and their variants, per score or output element.
+
+SAS (TurboAttention, MLSys 2025, section 4) computes e^-y as T[floor(y)] * cubic(y - floor(y)), zero beyond a threshold.
+Packed FP16 instructions handle two elements, so they count one half per element. The variants differ in how floor and
+T are done:
+
+``exponent``  y is pre-multiplied by log2(e) in the scaling FFMA; adding and subtracting a magic constant splits it
+              (3 packed), clamp and compare (2), cubic (3); T is a power of two, put in by shifting the integer part to
+              the exponent and subtracting (2 integer per pair), the threshold mask by one AND.
+``table``     the same split and clamp (4 packed), cubic (3), product with T (1); T's eight FP16 entries live in four
+              registers and are picked by byte permutes (4 integer per pair). The zero slot does the threshold.
+``naive``     as written in tensor code: floor by F2I and back by I2F, T by a chain of seven selects and a compare.
+``unit``      a hardware unit does one exponential per lane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from turbosim.hw.spec import OpClass
+
+VARIANTS = ("exponent", "table", "naive", "unit")
+CONVERSIONS = ("magic", "i2f")
+
+Lanes = tuple[tuple[OpClass, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PerElement:
+    """Thread-level instructions per element."""
+
+    fp32: float = 0.0
+    fp16x2: float = 0.0
+    integer: float = 0.0
+    imad: float = 0.0
+    sfu: float = 0.0
+    cvt: float = 0.0
+    pack: float = 0.0
+    sas: float = 0.0
+
+    def __add__(self, other: PerElement) -> PerElement:
+        return PerElement(self.fp32 + other.fp32, self.fp16x2 + other.fp16x2, self.integer + other.integer,
+                          self.imad + other.imad, self.sfu + other.sfu, self.cvt + other.cvt, self.pack + other.pack,
+                          self.sas + other.sas)
+
+    def lanes(self, elements: int) -> Lanes:
+        """Return whole instruction counts for *elements*."""
+        counts = ((OpClass.FP32, self.fp32), (OpClass.FP16X2, self.fp16x2), (OpClass.INT, self.integer),
+                  (OpClass.IMAD, self.imad), (OpClass.SFU, self.sfu), (OpClass.CVT, self.cvt),
+                  (OpClass.PACK, self.pack), (OpClass.SAS, self.sas))
+        return tuple((c, -int(-n * elements // 1)) for c, n in counts if n)
+
+
+EXPONENTIAL: dict[str, PerElement] = {
+    "exponent": PerElement(fp16x2=8 / 2, integer=3 / 2),
+    "table": PerElement(fp16x2=8 / 2, integer=4 / 2),
+    "naive": PerElement(fp16x2=5 / 2, integer=8, cvt=2),
+    "unit": PerElement(sas=1),
+}
+"""e^-y of packed FP16 input."""
+
+SCALE_SCORES: dict[str, PerElement] = {
+    # The accumulator starts at the bits of 1.5 * 2**23, so that its bits read as FP32 are value + constant, exact
+    # below 2**22 (|QK^T| <= 119 * 119 * 128); one FFMA scales and removes both the constant and the row maximum.
+    "magic": PerElement(fp32=1),
+    "i2f": PerElement(fp32=1, cvt=1),
+}
+"""INT32 score to FP32, scaled, minus the row maximum."""
+
+ACCUMULATE: dict[str, PerElement] = {
+    "magic": PerElement(fp32=2),
+    "i2f": PerElement(fp32=2, cvt=1),
+}
+"""O = alpha * O + scale * INT32 product, in FP32, for every output element and tile."""
+
+PACK_SCORES = PerElement(pack=1 / 2)
+"""Two FP32 scores to one packed pair."""
+
+ROW_SUM_FP16 = PerElement(fp16x2=1 / 2)
+
+TILE_MAX = PerElement(fp16x2=1 / 2)
+"""Maximum of P over the tile, within a thread."""
+
+QUANTISE_P_FP16 = PerElement(fp16x2=2 / 2, integer=3 / 4)
+"""Scale and round by a magic addition (packed), then gather four bytes by two permutes and a merge."""
+
+QUANTISE_P_FP32 = PerElement(fp32=1, integer=3 / 4)
+"""Round by a magic addition; the scale is part of the exponential's argument."""
+
+EXP_FP32 = PerElement(fp32=1, sfu=1)
+"""MUFU.EX2 and the row sum; the scaling FFMA is counted with the scores."""
+
+UNPACK: dict[int, PerElement] = {
+    # Mask and shift work on whole words: eight (sixteen) codes to bytes in three (seven) instructions.
+    4: PerElement(integer=3 / 8),
+    2: PerElement(integer=7 / 16),
+}
+"""Packed codes to bytes."""
+
+DEQUANT_INT8 = PerElement(imad=1, integer=3 / 4)
+"""q * s + z per element, since neighbouring bytes have other channels, and gathering four bytes again."""
+
+QUANTISE_STAGE2 = PerElement(integer=2 + 1 / 2, imad=2)
+"""Minimum and maximum over tokens, subtract and multiply with rounding, pack."""
+
+QUANTISE_STAGE1 = PerElement(fp16x2=1 / 2 + 2 / 2, integer=3 / 4)
+"""Maximum, scale, round, pack to INT8."""

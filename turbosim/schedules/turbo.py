@@ -1,0 +1,201 @@
+"""``turbo``: TurboAttention (FlashQ + SAS), INT8 prefill that leaves a 4/2-bit cache, and decode over that cache.
+
+Prefill reads INT8 Q, K and V, since stage 1 of FlashQ is fused into the QKV projection (section 5.2 of the paper); with
+``quantise_inputs`` it reads FP16 and quantises in the loop, as its Algorithm 1 is printed. Stage 2, which packs the
+cache, is a second launch over the INT8 tiles: each block is packed once, not once per query tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from turbosim.errors import UsageError, did_you_mean
+from turbosim.hw.spec import Dtype, Gpu, OpClass
+from turbosim.program.ops import Affine, Compute, Load, Loop, Store, Wait, var
+from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
+from turbosim.schedules import sas, softmax
+from turbosim.schedules.base import Schedule
+from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors
+from turbosim.schedules.tiles import (
+    THREADS,
+    accumulator_registers,
+    best_path,
+    check_multiple,
+    check_positive,
+    mma_block,
+    roles_of,
+    rows_per_thread,
+)
+from turbosim.workload import Attention, Phase
+from turbosim.workload.kvcache import BLOCK, FORMATS
+
+
+@dataclass(frozen=True)
+class TurboOptions:
+    """Options of ``turbo``. The tile defaults are the paper's 64 x 64."""
+
+    bits: str = "mixed"
+    """Cache codes: ``4``, ``2`` or ``mixed`` (by KV head)."""
+    two_bit_heads: int | None = None
+    """KV heads with 2 bits when mixed; None is half."""
+    flashq: bool = True
+    """INT8 matrix products; false: FP16, SAS alone."""
+    sas: bool = True
+    """SAS; false: FP32 exponentials on MUFU, FlashQ alone."""
+    sas_variant: str = "exponent"
+    convert: str = "magic"
+    p_scale: str = "tile"
+    """Scale of P: ``tile`` (maximum of the tile, as printed) or ``fixed`` (1/119, since P <= 1)."""
+    quantise_inputs: bool = False
+    block_m: int = 64
+    block_n: int = 64
+    warps: int | None = None
+    stages: int | None = None
+    splits: int | None = None
+    pieces: int = 4
+    order: str = "forward"
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"kernel 'turbo': option {name} is one of {', '.join(known)}, got {value!r}"
+                         f"{did_you_mean(value, known)}")
+
+
+def check_options(gpu: Gpu, options: TurboOptions) -> None:
+    """Raise UsageError for options out of range or a variant the GPU lacks the unit for."""
+    _one_of("bits", options.bits, ("4", "2", "mixed"))
+    _one_of("sas_variant", options.sas_variant, sas.VARIANTS)
+    _one_of("convert", options.convert, sas.CONVERSIONS)
+    _one_of("p_scale", options.p_scale, ("tile", "fixed"))
+    _one_of("order", options.order, ("forward", "heavy_first"))
+    check_multiple("turbo", 16, block_m=options.block_m)
+    check_multiple("turbo", BLOCK, block_n=options.block_n)
+    check_positive("turbo", pieces=options.pieces)
+    if options.sas and options.sas_variant == "unit" and OpClass.SAS not in gpu.pipes:
+        raise UsageError(f"kernel 'turbo': sas_variant=unit needs a SAS unit, which {gpu.name} does not have")
+
+
+def cache_formats(shape: Attention, options: TurboOptions) -> tuple[tuple[int, int], ...]:
+    """Return (bits, KV heads) of every cache format in use. Raises UsageError for too many 2-bit heads."""
+    if options.bits != "mixed":
+        return ((int(options.bits), shape.kv_heads),)
+    two = shape.kv_heads // 2 if options.two_bit_heads is None else options.two_bit_heads
+    if not 0 <= two <= shape.kv_heads:
+        raise UsageError(f"kernel 'turbo': two_bit_heads must be 0 to {shape.kv_heads}, got {two}")
+    return tuple((bits, heads) for bits, heads in ((4, shape.kv_heads - two), (2, two)) if heads)
+
+
+def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk: Compute, pv: Compute,
+              masked: bool, fewer: int) -> TileWork:
+    """Return the work of one KV tile: products as given, softmax and quantisation by the options."""
+    scores = rows * columns
+    row_work = rows_per_thread(rows) * THREADS
+    steps: list[Compute | str] = [softmax.mask(rows, columns)] if masked else []
+    steps.append(softmax.row_max(rows, columns, fewer))
+    convert = sas.SCALE_SCORES[options.convert] if options.flashq else sas.PerElement(fp32=1)
+    if options.sas:
+        exponential = convert + sas.PACK_SCORES + sas.EXPONENTIAL[options.sas_variant] + sas.ROW_SUM_FP16
+        steps.append(Compute("SAS", lanes=exponential.lanes(scores + row_work), pieces=fewer))
+    elif options.flashq:
+        steps.append(Compute("exp", lanes=(convert + sas.EXP_FP32).lanes(scores + row_work), pieces=fewer))
+    else:
+        steps.append(softmax.exponentials(rows, columns, fewer))
+    if options.flashq:
+        if options.p_scale == "tile":
+            # One scale per tile: threads, then warps through shared memory.
+            steps.append(Compute("max P", lanes=(*sas.TILE_MAX.lanes(scores), (OpClass.SHUFFLE, 5 * THREADS)),
+                                 smem_bytes=8 * THREADS, chain=((OpClass.SHUFFLE, 5),)))
+            steps.append("barrier")
+        quantise = sas.QUANTISE_P_FP16 if options.sas else sas.QUANTISE_P_FP32
+        steps.append(Compute("quantise P", lanes=quantise.lanes(scores)))
+        update = Compute("accumulate O", lanes=sas.ACCUMULATE[options.convert].lanes(rows * head_dim), pieces=fewer)
+        return TileWork((qk,), tuple(steps), (pv, update))
+    steps.append(softmax.rescale(rows, head_dim))
+    return TileWork((qk,), tuple(steps), (pv,))
+
+
+def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
+    """Return the program. Raises UsageError for an option out of range."""
+    check_options(gpu, options)
+    if shape.phase is Phase.DECODE:
+        from turbosim.schedules.turbo_decode import turbo_decode
+
+        return turbo_decode(gpu, shape, options)
+    plan = turbo_plan(gpu, shape, options)
+    tensors = list(prefill_tensors(plan))
+    launches = [prefill_launch(plan)]
+    meta: dict[str, str | int | float | bool] = {
+        "kernel": "turbo", "flashq": options.flashq, "sas": options.sas, "block_m": plan.block_m,
+        "block_n": plan.block_n, "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces}
+    if options.sas:
+        meta["sas_variant"] = options.sas_variant
+    if options.flashq:
+        meta |= {"bits": options.bits, "convert": options.convert, "p_scale": options.p_scale}
+        cache, extra = cache_launch(plan, cache_formats(shape, options))
+        tensors += extra
+        launches.append(cache)
+    return Program("turbo prefill", tuple(tensors), tuple(launches), shape.flops, meta)
+
+
+def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan:
+    """Return the plan of the prefill kernel."""
+    d, block_m, block_n = shape.head_dim, options.block_m, options.block_n
+    warps = 4 * max(1, block_m // 64) if options.warps is None else options.warps
+    stages = 2 if options.stages is None else options.stages
+    check_positive("turbo", stages=stages)
+    roles = roles_of("turbo", warps, block_m)
+    rows = block_m // roles
+    dtype = Dtype.INT8 if options.flashq else Dtype.FP16
+    width = 1 if options.flashq and not options.quantise_inputs else 2
+    path = best_path(gpu, dtype, rows)
+    quantise = sas.QUANTISE_STAGE1.lanes(2 * block_n * d // roles) if options.quantise_inputs else ()
+    fewer = max(1, options.pieces // 2)
+
+    def tile(masked: bool) -> TileWork:
+        qk = mma_block("QK^T", rows, block_n, d, dtype, path, options.pieces, a_in_smem=True, extra=quantise)
+        pv = mma_block("PV", rows, d, block_n, dtype, path, options.pieces, a_in_smem=False)
+        return tile_work(options, rows, block_n, d, qk, pv, masked, fewer)
+
+    scale = 2 if width == 1 else 0
+    # INT8 products need their own INT32 output tile beside the FP32 running output.
+    accumulators = ((rows, d), (rows, block_n)) + (((rows, d // 2),) if options.flashq else ())
+    start = (Compute("quantise Q", lanes=sas.QUANTISE_STAGE1.lanes(rows * d)),) if options.quantise_inputs else ()
+    return PrefillPlan(
+        kernel="turbo", shape=shape, block_m=block_m, block_n=block_n, roles=roles, stages=stages,
+        heavy_first=options.order == "heavy_first", q_bytes=width * block_m * d + scale,
+        kv_bytes=width * block_n * d + scale * (block_n // BLOCK), out_bytes=2 * rows * d,
+        dtype="int8" if width == 1 else "fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=start,
+        finish=(softmax.normalise(rows, d),), smem_bytes=width * d * (block_m + 2 * stages * block_n),
+        registers=accumulator_registers(*accumulators))
+
+
+def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...]) -> tuple[Launch, list[Tensor]]:
+    """Return stage 2 of FlashQ over the whole cache, one CTA per tile and KV head, and the cache's tensors."""
+    shape = plan.shape
+    tiles, heads = plan.key_tiles, shape.batch * shape.kv_heads
+    source = (var("h") + var("b") * shape.kv_heads) * tiles + var("t")
+    body: list[Loop] = []
+    tensors = []
+    for number, (bits, count) in enumerate(formats):
+        nbytes = int(FORMATS[f"turbo-{bits}"].block_bytes(shape.head_dim)) * (plan.block_n // BLOCK)
+        size = shape.batch * count * tiles * nbytes
+        names = (f"K cache {bits}-bit", f"V cache {bits}-bit")
+        tensors += [Tensor(name, heads * tiles, nbytes, f"int{bits}", size) for name in names]
+        work = Compute("quantise", lanes=sas.QUANTISE_STAGE2.lanes(2 * plan.block_n * shape.head_dim))
+        body.append(Loop(f"f{number}", var(f"use{number}"), (
+            Load("load K", "K", source, "in", smem=False), Load("load V", "V", source, "in", smem=False),
+            Wait("wait", "in", Affine(2)), work,
+            Store("store K", names[0], source), Store("store V", names[1], source))))
+    classes = tuple(
+        CtaClass(f"{bits}-bit", tuple((f"use{n}", int(n == number)) for n in range(len(formats))))
+        for number, (bits, _) in enumerate(formats))
+    by_head = tuple(number for number, (_, count) in enumerate(formats) for _ in range(count))
+    launch = Launch(
+        "quantise cache", (Dim("t", tiles), Dim("h", shape.kv_heads), Dim("b", shape.batch)),
+        (Role("all", 4, tuple(body)),), (Counter("in", CounterKind.DATA),), classes, (("h", by_head),), 0, 96)
+    return launch, tensors
+
+
+TURBO: Schedule[TurboOptions] = Schedule(
+    "turbo", "TurboAttention: INT8 attention, SAS softmax, 4/2-bit cache", (Attention,), TurboOptions, build_turbo)

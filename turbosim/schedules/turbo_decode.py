@@ -1,0 +1,74 @@
+"""TurboAttention decode: split-KV over packed 4/2-bit blocks and the INT8 buffer of recent tokens.
+
+The query heads of a KV head fill the rows of a 16-row INT8 MMA; the four warps share its columns. Codes are unpacked and
+turned into INT8 in registers (integer multiply-add only), so shared memory is read once per code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from turbosim.errors import UsageError
+from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
+from turbosim.program.ops import Compute, Mma
+from turbosim.program.program import Program
+from turbosim.schedules import sas, softmax
+from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
+from turbosim.schedules.tiles import THREADS, accumulator_registers, ceil_div
+from turbosim.schedules.turbo import TurboOptions, cache_formats, tile_work
+from turbosim.workload import Attention
+from turbosim.workload.kvcache import BLOCK, FORMATS
+
+
+def buffer_tokens(seq_k: int) -> int:
+    """Tokens in the INT8 buffer: what does not fill a block, or a full buffer about to be packed."""
+    return min(seq_k, seq_k % BLOCK or BLOCK)
+
+
+def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
+    """Return the program. Raises UsageError without FlashQ, whose cache this kernel reads."""
+    if not options.flashq:
+        raise UsageError("kernel 'turbo': decode reads the FlashQ cache; flashq=false has prefill only")
+    d, n = shape.head_dim, options.block_n
+    rows = 16 * ceil_div(shape.group, 16)
+    stages = 3 if options.stages is None else options.stages
+    warps = 4 if options.warps is None else options.warps
+    formats = cache_formats(shape, options)
+    per_block = [int(FORMATS[f"turbo-{bits}"].block_bytes(d)) * (n // BLOCK) for bits, _ in formats]
+    held = buffer_tokens(shape.seq_k)
+    largest = max(2 * stages * max(per_block), 2 * BLOCK * d)
+    plan = DecodePlan(
+        kernel="turbo", shape=shape, block_m=rows, block_n=n, warps=warps, stages=stages, splits=options.splits,
+        kv_tile_bytes=tuple(per_block), tile=tuple(_tile(options, rows, n, d, bits) for bits, _ in formats),
+        heads_of_format=tuple(heads for _, heads in formats), dtype="packed", smem_bytes=largest + rows * d,
+        registers=accumulator_registers((rows, d), (rows, n), (rows, d)) + 32, buffer_tokens=held,
+        buffer_bytes=held * d + 2, buffer_tile=_tile(options, rows, BLOCK, d, 8),
+        start=(Compute("quantise q", lanes=sas.QUANTISE_STAGE1.lanes(shape.group * d),
+                       chain=((OpClass.SHUFFLE, 5),)),))
+    meta = {"kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
+            "p_scale": options.p_scale, "pieces": options.pieces}
+    return decode_program(gpu, plan, meta | ({"sas_variant": options.sas_variant} if options.sas else {}))
+
+
+def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> DecodeTile:
+    """Return the work of a CTA on one tile of *n* tokens stored with *bits* per code (8: the buffer)."""
+    dequant = sas.UNPACK[bits] + sas.DEQUANT_INT8 if bits < 8 else sas.PerElement()
+
+    def product(label: str, columns: int, depth: int) -> Compute:
+        return Compute(label, mma=Mma(rows, columns, depth, Dtype.INT8, MmaPath.MMA_SYNC), pieces=options.pieces)
+
+    work = tile_work(options, rows, n, d, product("QK^T", n, d), product("PV", d, n), masked=False, fewer=1)
+    # Warps hold other columns of a row, so row statistics cross warps through shared memory.
+    shared = Compute("share rows", smem_bytes=2 * 4 * rows * 4, lanes=((OpClass.SHUFFLE, 2 * THREADS),))
+    codes = n * d * bits // 8
+
+    def unpack(name: str) -> tuple[Compute, ...]:
+        read = Compute(f"dequantise {name}", lanes=dequant.lanes(n * d), smem_bytes=codes)
+        return (read if bits < 8 else replace(read, label=f"read {name}"),)
+
+    steps: list[Compute | str] = []
+    for step in work.softmax:
+        steps.append(step)
+        if isinstance(step, Compute) and step.label == softmax.row_max(rows, n, 1).label:
+            steps += [shared, "barrier"]
+    return DecodeTile((*unpack("K"), *work.scores), tuple(steps), (*unpack("V"), *work.output))
