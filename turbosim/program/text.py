@@ -1,0 +1,86 @@
+"""A program as readable text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from turbosim.program.ops import Compute, Load, Loop, Op, Store, Wait
+from turbosim.program.program import Launch, Program
+from turbosim.program.work import class_counts, program_work
+
+_CLASSES_SHOWN = 4
+
+
+def dump(program: Program) -> str:
+    """Return *program* as text: tensors, launches with classes and counters, streams, and its total work."""
+    lines = [f"program {program.name}"]
+    if program.meta:
+        lines.append("  " + ", ".join(f"{k}={v}" for k, v in program.meta.items()))
+    lines.append("tensors")
+    for t in program.tensors:
+        lines.append(f"  {t.name}: {t.tiles:,} tiles of {t.tile_bytes:,} B {t.dtype}, {t.nbytes:,} B")
+    for launch in program.launches:
+        lines += _launch(launch)
+    work = program_work(program)
+    lines.append("totals")
+    lines.append(f"  useful FLOPs {program.useful_flops:,}; tensor-core FLOPs {work.tensor_flops:,}")
+    lines.append(f"  loads {work.read_bytes:,} B; stores {work.write_bytes:,} B; shared memory {work.smem_bytes:,} B")
+    lanes = ", ".join(f"{c.value} {n:,}" for c, n in sorted(work.lanes.items()))
+    lines.append(f"  instructions per thread class: {lanes or 'none'}")
+    lines.append(f"  tile operations {work.ops:,}")
+    return "\n".join(lines) + "\n"
+
+
+def _launch(launch: Launch) -> Iterator[str]:
+    grid = " x ".join(f"{d.name}={d.size}" for d in launch.grid)
+    yield f"launch {launch.name}: grid {grid} = {launch.ctas:,} CTAs"
+    yield (f"  per CTA: {launch.warps} warps, {launch.registers_per_thread} registers per thread, "
+           f"{launch.smem_bytes:,} B shared memory")
+    for shown, (cta_class, count) in enumerate(class_counts(launch)):
+        if shown == _CLASSES_SHOWN:
+            yield f"  ... {len(launch.classes) - shown} more classes"
+            break
+        params = ", ".join(f"{k}={v}" for k, v in cta_class.params) or "no parameters"
+        yield f"  class {cta_class.name}: {count:,} CTAs, {params}"
+    if launch.counters:
+        yield "  counters " + ", ".join(f"{c.name} ({c.kind.value})" for c in launch.counters)
+    for role in launch.roles:
+        yield f"  role {role.name}: {role.warps} warps"
+        yield from _body(role.body, "    ")
+
+
+def _body(body: tuple[Op | Loop, ...], indent: str) -> Iterator[str]:
+    for item in body:
+        if isinstance(item, Loop):
+            yield f"{indent}loop {item.variable} < {item.trips}"
+            yield from _body(item.body, indent + "  ")
+        else:
+            yield indent + _op(item)
+
+
+def _op(op: Op) -> str:
+    if isinstance(op, Compute):
+        parts = []
+        if op.mma is not None:
+            parts.append(f"{op.mma.path.value} {op.mma.dtype.value} {op.mma.m}x{op.mma.n}x{op.mma.k}"
+                         + (f" x{op.mma.count}" if op.mma.count > 1 else ""))
+        parts += [f"{c.value} {n:,}" for c, n in op.lanes]
+        if op.smem_bytes:
+            parts.append(f"smem {op.smem_bytes:,} B")
+        if op.chain:
+            parts.append("chain " + " + ".join(f"{n} {c.value}" for c, n in op.chain))
+        if op.pieces > 1:
+            parts.append(f"{op.pieces} pieces")
+        if op.signal is not None:
+            parts.append(f"-> {op.signal}")
+        return f"compute {op.label}: {'; '.join(parts) or 'nothing'}"
+    if isinstance(op, (Load, Store)):
+        size = "" if op.nbytes is None else f" {op.nbytes:,} B"
+        if isinstance(op, Store):
+            return f"store {op.tensor}[{op.tile}]{size}"
+        how = " bulk" if op.bulk else ""
+        where = "" if op.smem else " to registers"
+        return f"load {op.tensor}[{op.tile}]{size}{how}{where} -> {op.counter}"
+    if isinstance(op, Wait):
+        return f"wait {op.counter} >= {op.until}"
+    return f"signal {op.counter}"
