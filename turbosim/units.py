@@ -28,7 +28,7 @@ UNITS: dict[str, dict[str, float]] = {
 """Accepted units per dimension, with their factor to the base unit (the dimension's own name)."""
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
-_DISPLAY = {"B": ("Ti", "Gi", "Mi", "Ki", ""), "B/s": ("T", "G", "M", "k", ""), "Hz": ("G", "M", "k", "")}
+_DISPLAY = ("B", "B/s", "Hz")
 
 
 def parse(text: object, dimension: str) -> float:
@@ -62,17 +62,13 @@ def _example(dimension: str) -> str:
     return f"{number} {_common(dimension)}".strip()
 
 
-def show(value: float, dimension: str) -> str:
-    """Return *value* with the unit that reads best. Inverse of :func:`parse` to six digits."""
+def show(value: float, dimension: str, digits: int = 4) -> str:
+    """Return *value* with the decimal unit that reads best. Inverse of :func:`parse` to *digits* digits."""
     if dimension == "s":
         for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
             if abs(value) >= factor or unit == "ns":
-                return f"{value / factor:.6g} {unit}"
-    prefixes = _DISPLAY.get(dimension)
-    if prefixes is None:
-        return f"{value:.12g} {dimension}".strip()
-    factors = _DECIMAL | _BINARY
-    if dimension == "B" and value % 1024:
-        prefixes = ("T", "G", "M", "k", "")
-    prefix = next((p for p in prefixes if abs(value) >= factors[p]), "")
-    return f"{value / factors[prefix]:.6g} {prefix}{dimension}"
+                return f"{value / factor:.{digits}g} {unit}"
+    if dimension not in _DISPLAY:
+        return f"{value:.{digits}g} {dimension}".strip()
+    prefix = next((p for p in ("T", "G", "M", "k", "") if abs(value) >= _DECIMAL[p]), "")
+    return f"{value / _DECIMAL[prefix]:.{digits}g} {prefix}{dimension}"

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Engines: SimPy as the definition, numba for speed."""

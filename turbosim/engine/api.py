@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from turbosim.program.validate import validate
-
 from turbosim.engine.lower import ClockName, LaunchMode, lower
 from turbosim.engine.lowered import LoweredLaunch, LoweredProgram
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Gpu
 from turbosim.program.program import Program
+from turbosim.program.validate import validate
 from turbosim.program.work import compulsory_read_bytes, program_work
 from turbosim.result import UNITS, LaunchResult, Recording, Result
 from turbosim.roofline import bound_seconds, peaks_used

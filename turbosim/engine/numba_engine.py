@@ -208,7 +208,8 @@ class _LaunchRun:
             self.machine.reasons[place // self.slots, :, Reason.CTA_LAUNCH] += launch.cta_launch
 
     def _deadlock(self, stuck: np.ndarray[Any, Any]) -> str:
-        place = min(stuck, key=lambda p: (p % self.slots, p // self.slots))
+        first: list[int] = stuck.tolist()
+        place = min(first, key=lambda p: (p % self.slots, p // self.slots))
         labels = [i.label for stream in self.launch.streams for i in stream]
         at = []
         for role, name in enumerate(self.launch.role_names):

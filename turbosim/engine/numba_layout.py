@@ -24,7 +24,7 @@ def jit_cached(function: Any) -> Any:
     Numba's cache only knows the file of *function*; its stamp is replaced by a digest of all the compiled engine's
     files, since constants and helpers of the others are compiled in.
     """
-    dispatcher = numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    dispatcher: Any = numba.njit(cache=True, nogil=True, boundscheck=False)(function)
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("numba_*.py")):
         digest.update(source.read_bytes())

@@ -121,7 +121,8 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
         _move_first(before, after, config[TILES], tile)
     else:
         state[DRAM_READ] += nbytes
-        fill = _channels(config, state, channel_free, now, tensor_address[tensor] + number * tensor_bytes[tensor], nbytes)
+        address = tensor_address[tensor] + number * tensor_bytes[tensor]
+        fill = _channels(config, state, channel_free, now, address, nbytes)
         tile_ready[tile] = max(l2_end, fill) + config[DRAM_LATENCY]
         _insert(config, state, tile_size, before, after, tile, nbytes)
     end = max(own_end, l2_end) + config[L2_LATENCY]
@@ -139,7 +140,8 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
     l2_end = _through_l2(config, state, nbytes, now)
     state[WRITE] += nbytes
     state[DRAM_WRITE] += nbytes
-    drained = _channels(config, state, channel_free, now, tensor_address[tensor] + number * tensor_bytes[tensor], nbytes)
+    address = tensor_address[tensor] + number * tensor_bytes[tensor]
+    drained = _channels(config, state, channel_free, now, address, nbytes)
     if tile_size[tile] > 0:
         _move_first(before, after, config[TILES], tile)
     else:

@@ -177,7 +177,8 @@ class _Reader:
             else:
                 self._plain(file, mapping, key, value, child, here)
 
-    def _plain(self, file: Path, mapping: CommentedMap, key: Any, value: Any, node: Node, path: tuple[str, ...]) -> None:
+    def _plain(self, file: Path, mapping: CommentedMap, key: Any, value: Any, node: Node,
+               path: tuple[str, ...]) -> None:
         if node.choices and str(value) not in node.choices:
             self._defect(file, mapping, key, path,
                          f"is one of {', '.join(node.choices)}, got {value!r}{did_you_mean(str(value), node.choices)}")
@@ -233,7 +234,8 @@ class _Reader:
             for key in path[:-1]:
                 place = place.setdefault(key, {})
             node = node_at(path)
-            whole = node is not None and node.kind == "quantity" and not node.dimension and leaf.value == int(leaf.value)
+            counted = node is not None and node.kind == "quantity" and not node.dimension
+            whole = counted and leaf.value == int(leaf.value)
             place[path[-1]] = int(leaf.value) if whole else leaf.value
         try:
             return Gpu.model_validate(tree)

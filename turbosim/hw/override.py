@@ -36,7 +36,8 @@ def with_overrides(gpu: Gpu, changes: Mapping[str, Any]) -> Gpu:
             if depth < len(keys) - 1:
                 place = place.setdefault(key, {})
         if node.children:
-            raise UsageError(f"hardware field {dotted!r} is a table: name one of {', '.join(n for n, _ in node.children)}")
+            inside = ", ".join(name for name, _ in node.children)
+            raise UsageError(f"hardware field {dotted!r} is a table: name one of {inside}")
         number = parse(value, node.dimension) if isinstance(value, str) and node.kind == "quantity" else value
         if isinstance(number, float) and number.is_integer() and node.dimension == "":
             number = int(number)

@@ -21,9 +21,9 @@ from turbosim.program.program import Program
 FORMAT = "turbosim-program"
 VERSION = 1
 
-_OPS: dict[str, type[Op] | type[Loop]] = {
+_OPS: dict[str, type[Op | Loop]] = {
     "compute": Compute, "load": Load, "store": Store, "signal": Signal, "wait": Wait, "loop": Loop}
-_KINDS = {kind: name for name, kind in _OPS.items()}
+_KINDS: dict[type, str] = {kind: name for name, kind in _OPS.items()}
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -102,7 +102,7 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     table = {k: _decode(v) for k, v in value.items()}
-    if value.get("kind") in _OPS and "label" in value or "variable" in value:
+    if (value.get("kind") in _OPS and "label" in value) or "variable" in value:
         kind = _OPS[table.pop("kind")]
         return TypeAdapter(kind).validate_python(table)
     return table

@@ -17,8 +17,8 @@ def dump(program: Program) -> str:
     if program.meta:
         lines.append("  " + ", ".join(f"{k}={v}" for k, v in program.meta.items()))
     lines.append("tensors")
-    for t in program.tensors:
-        lines.append(f"  {t.name}: {t.tiles:,} tiles of {t.tile_bytes:,} B {t.dtype}, {t.nbytes:,} B")
+    lines += [f"  {t.name}: {t.tiles:,} tiles of {t.tile_bytes:,} B {t.dtype}, {t.nbytes:,} B"
+              for t in program.tensors]
     for launch in program.launches:
         lines += _launch(launch)
     work = program_work(program)

@@ -115,7 +115,8 @@ class _Checker:
                 self._add(inner.where, f"loops nest deeper than {MAX_LOOPS}")
                 continue
             if item.variable in scope.ranges or item.variable in dict(scope.cta_class.params):
-                self._add(inner.where, f"loop variable {item.variable!r} is already a grid dimension, parameter or loop")
+                self._add(inner.where,
+                          f"loop variable {item.variable!r} is already a grid dimension, parameter or loop")
                 continue
             trips = self._range(inner, item.trips)
             if trips is None or trips[1] <= 0:

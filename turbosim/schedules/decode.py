@@ -162,16 +162,16 @@ def _stream(plan: DecodePlan, splits: int, per_split: int, role: int, roles: int
             elif role == 0 and prefetch:
                 ahead_by = plan.stages - 1
                 now = (Load("load K", k, first + j + ahead_by, "K"), Load("load V", v, first + j + ahead_by, "V"))
-            ops.append(Loop(variable, trips, _tile(plan, work, j + offset, roles, now, later)))
+            ops.append(Loop(variable, trips, _tile(work, j + offset, roles, now, later)))
         offset = offset + count
     if plan.buffer_tile is not None:
         now = () if role else (Load("load K buffer", "K buffer", head, "K"),
                                Load("load V buffer", "V buffer", head, "V"))
-        ops.append(Loop("t", var("buffer"), (*now, *_tile(plan, plan.buffer_tile, offset + var("t"), roles, (), ()))))
+        ops.append(Loop("t", var("buffer"), (*now, *_tile(plan.buffer_tile, offset + var("t"), roles, (), ()))))
     return (*ops, *_finish(shape, splits, head, role))
 
 
-def _tile(plan: DecodePlan, work: DecodeTile, j: Affine, roles: int, now: tuple[Op, ...],
+def _tile(work: DecodeTile, j: Affine, roles: int, now: tuple[Op, ...],
           later: tuple[Op, ...]) -> tuple[Op, ...]:
     barriers = 2 + sum(1 for x in work.softmax if x == "barrier")
     ops: list[Op] = [Wait("wait K", "K", j + 1)]

@@ -39,7 +39,7 @@ def build_gear(gpu: Gpu, shape: Attention, options: GearOptions) -> Program:
     meta: dict[str, str | int | float | bool] = {"kernel": "gear", "bits": options.bits, "rank": options.rank}
     if shape.phase is Phase.PREFILL:
         flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
-        tensors, launches = quantise_launches(flash, shape, int(options.bits))
+        tensors, launches = quantise_launches(flash, int(options.bits))
         more_tensors, more = _factorise(flash, options)
         return replace(flash, name="gear prefill", tensors=(*flash.tensors, *tensors, *more_tensors),
                        launches=(*flash.launches, *launches, *more), meta={**flash.meta, **meta})

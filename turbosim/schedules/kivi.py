@@ -60,7 +60,7 @@ def build_kivi(gpu: Gpu, shape: Attention, options: KiviOptions) -> Program:
     meta: dict[str, str | int | float | bool] = {"kernel": "kivi", "bits": options.bits}
     if shape.phase is Phase.PREFILL:
         flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
-        tensors, launches = quantise_launches(flash, shape, int(options.bits))
+        tensors, launches = quantise_launches(flash, int(options.bits))
         return replace(flash, name="kivi prefill", tensors=(*flash.tensors, *tensors),
                        launches=(*flash.launches, *launches), meta={**flash.meta, **meta})
     if options.fused:
@@ -69,7 +69,7 @@ def build_kivi(gpu: Gpu, shape: Attention, options: KiviOptions) -> Program:
     return Program("kivi decode", tuple(tensors), tuple(launches), shape.flops, {**meta, "fused": False})
 
 
-def quantise_launches(flash: Program, shape: Attention, bits: int) -> tuple[list[Tensor], list[Launch]]:
+def quantise_launches(flash: Program, bits: int) -> tuple[list[Tensor], list[Launch]]:
     """Return the passes over FP16 K and V after prefill: min/max; subtract, divide, clamp, round to INT32; pack."""
     cache = flash.tensor("K")
     elements = cache.tile_bytes // 2

@@ -1,7 +1,7 @@
 """TurboAttention decode: split-KV over packed 4/2-bit blocks and the INT8 buffer of recent tokens.
 
-The query heads of a KV head fill the rows of a 16-row INT8 MMA; the four warps share its columns. Codes are unpacked and
-turned into INT8 in registers (integer multiply-add only), so shared memory is read once per code.
+The query heads of a KV head fill the rows of a 16-row INT8 MMA; the four warps share its columns. Codes are unpacked
+and turned into INT8 in registers (integer multiply-add only), so shared memory is read once per code.
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
         buffer_bytes=held * d + 2, buffer_tile=_tile(options, rows, BLOCK, d, 8),
         start=(Compute("quantise q", lanes=sas.QUANTISE_STAGE1.lanes(shape.group * d),
                        chain=((OpClass.SHUFFLE, 5),)),))
-    meta = {"kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
+    meta: dict[str, str | int | float | bool] = {
+            "kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
             "p_scale": options.p_scale, "pieces": options.pieces}
-    return decode_program(gpu, plan, meta | ({"sas_variant": options.sas_variant} if options.sas else {}))
+    if options.sas:
+        meta["sas_variant"] = options.sas_variant
+    return decode_program(gpu, plan, meta)
 
 
 def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> DecodeTile:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Views: what is made of results."""

@@ -1,0 +1,37 @@
+"""turbosim: a cycle-level simulator and performance model of GPUs running quantised attention.
+
+>>> import turbosim
+>>> shape = turbosim.attention_of(turbosim.get_model("llama3-8b"), turbosim.Phase.PREFILL, batch=1, seq=8192)
+>>> result = turbosim.simulate("h200_sxm", shape, "flash")
+>>> print(f"{result.time_s * 1e3:.2f} ms, bound by {result.bound}")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turbosim.api import build_program, simulate
+    from turbosim.hw import list_gpus, load_gpu, with_overrides
+    from turbosim.result import Result
+    from turbosim.workload import Attention, CopyBytes, Gemm, Phase, attention_of, get_model
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "build_program": "turbosim.api", "simulate": "turbosim.api", "list_gpus": "turbosim.hw", "load_gpu": "turbosim.hw",
+    "with_overrides": "turbosim.hw", "Result": "turbosim.result", "Attention": "turbosim.workload",
+    "CopyBytes": "turbosim.workload", "Gemm": "turbosim.workload", "Phase": "turbosim.workload",
+    "attention_of": "turbosim.workload", "get_model": "turbosim.workload",
+}
+
+__all__ = ["Attention", "CopyBytes", "Gemm", "Phase", "Result", "__version__", "attention_of", "build_program",
+           "get_model", "list_gpus", "load_gpu", "simulate", "with_overrides"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import turbosim`` stays light."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'turbosim' has no attribute {name!r}")

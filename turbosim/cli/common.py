@@ -1,0 +1,158 @@
+"""What the commands share: option types, parsing of sizes, progress and output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from turbosim.errors import UsageError
+from turbosim.units import parse
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from turbosim.hw.spec import Gpu
+    from turbosim.result import Result
+    from turbosim.workload import Phase, Workload
+
+
+class EngineChoice(StrEnum):
+    """Engines."""
+
+    NUMBA = "numba"
+    SIMPY = "simpy"
+
+
+class ClockChoice(StrEnum):
+    """Clocks of a hardware file."""
+
+    SUSTAINED = "sustained"
+    BOOST = "boost"
+    TENSOR_SPEC = "tensor_spec"
+
+
+class LaunchChoice(StrEnum):
+    """Launch overheads."""
+
+    GRAPH = "graph"
+    STREAM = "stream"
+
+
+class L2Choice(StrEnum):
+    """State of the L2 cache at the start."""
+
+    COLD = "cold"
+    WARM = "warm"
+
+
+Hw = Annotated[str, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
+Engine = Annotated[EngineChoice, typer.Option("--engine", help="numba is the fast one, simpy the definition.")]
+Clock = Annotated[ClockChoice, typer.Option("--clock", help="Which SM clock of the hardware file.")]
+LaunchMode = Annotated[LaunchChoice, typer.Option("--launch", help="Launch overhead: CUDA graph or stream.")]
+L2State = Annotated[L2Choice, typer.Option("--l2", help="Empty L2, or as a first run leaves it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Model = Annotated[str | None, typer.Option("--model", help="Model preset, see `turbosim list`.")]
+PhaseName = Annotated[str, typer.Option("--phase", help="prefill or decode.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Kernel option, key=value; may be repeated.")]
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a rich console that honours NO_COLOR and writes plain text to what is not a terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 160
+    return Console(stderr=stderr, highlight=False, width=width)
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def count(text: str, what: str) -> int:
+    """Parse a positive size: 8192, or 8k for 8192. Raises UsageError."""
+    match = re.fullmatch(r"(-?\d+)(k|K|m|M)?", text.strip())
+    if match is None:
+        raise UsageError(f"{what}: {text!r} is not a size; write for example 8192 or 8k")
+    value = int(match[1]) * {None: 1, "k": 1024, "m": 1024**2}[match[2] and match[2].lower()]
+    if value < 1:
+        raise UsageError(f"{what}: must be at least 1, got {text}")
+    return value
+
+
+def counts(text: str, what: str) -> list[int]:
+    """Parse a list such as ``4096,8k``. Raises UsageError."""
+    parts = text.split(",")
+    if any(not p.strip() for p in parts):
+        raise UsageError(f"{what}: {text!r} has an empty entry; write for example 4096,8192")
+    return [count(p, what) for p in parts]
+
+
+def settings(pairs: list[str] | None) -> dict[str, str]:
+    """Parse ``key=value`` texts. Raises UsageError."""
+    table = {}
+    for pair in pairs or []:
+        key, sign, value = pair.partition("=")
+        if not sign or not key or not value:
+            raise UsageError(f"--set: {pair!r} is not key=value")
+        table[key.strip()] = value.strip()
+    return table
+
+
+def phase_of(text: str) -> Phase:
+    """Return the phase called *text*. Raises UsageError."""
+    from turbosim.workload import Phase
+
+    try:
+        return Phase(text)
+    except ValueError:
+        from turbosim.errors import did_you_mean
+
+        names = [p.value for p in Phase]
+        raise UsageError(f"--phase: is one of {', '.join(names)}, got {text!r}{did_you_mean(text, names)}") from None
+
+
+def nbytes(text: str) -> int:
+    """Parse a size in bytes with a unit. Raises UsageError."""
+    return int(parse(text, "B"))
+
+
+def announce_compilation(engine: str) -> None:
+    """Say on stderr that the first run compiles."""
+    if engine == "numba":
+        from turbosim.engine.numba_engine import is_compiled
+
+        if not is_compiled():
+            console(stderr=True).print("compiling the engine, once for this installation ...")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr if it is a terminal; yields the function to call with (done, all)."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    err = console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+                  TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as display:
+        task = display.add_task(what, total=1.0)
+        yield lambda done, total: display.update(task, completed=done / total if total else 1.0)
+
+
+def simulate(gpu: Gpu, workload: Workload, kernel: str, options: dict[str, str], engine: str, clock: str, launch: str,
+             l2: str, record: tuple[int, ...] = ()) -> Result:
+    """Run one simulation with a progress bar."""
+    from turbosim.api import simulate as run
+
+    announce_compilation(engine)
+    with progress(f"{kernel} on {gpu.name}") as report:
+        return run(gpu, workload, kernel, options=options, engine=engine, clock=clock,  # type: ignore[arg-type]
+                   launch=launch, l2=l2, record=record, progress=report)  # type: ignore[arg-type]

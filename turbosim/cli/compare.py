@@ -1,0 +1,88 @@
+"""``turbosim compare``, and the runs it shares with ``turbosim roofline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turbosim.cli import common
+from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
+from turbosim.errors import UsageError
+
+if TYPE_CHECKING:
+    from turbosim.hw.spec import Gpu
+    from turbosim.views.compare import Comparison
+
+EXAMPLE = ("Examples: turbosim compare --hw a100_sxm_80gb --model phi3-medium --phase prefill --batch 4 --seq 4k,8k "
+           "--kernels flash,kivi,turbo | turbosim compare --hw h200_sxm --model llama3-8b --phase decode --seq 32k "
+           "--kernels 'flash,turbo,turbo:bits=2'")
+
+Kernels = Annotated[str, typer.Option(help="Kernels, options after a colon: flash,turbo:bits=2:sas=false.")]
+Batches = Annotated[str, typer.Option("--batch", help="Sequences, a list.")]
+Seqs = Annotated[str, typer.Option("--seq", help="Tokens per sequence, a list; 8k is 8192.")]
+
+
+def parse_kernels(text: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return (kernel, options) by label. Raises UsageError for an empty entry or an unknown kernel."""
+    from turbosim.schedules.registry import get_schedule
+
+    kernels = {}
+    for entry in text.split(","):
+        name, *pairs = entry.strip().split(":")
+        if not name:
+            raise UsageError(f"--kernels: {text!r} has an empty entry; write for example flash,turbo:bits=2")
+        get_schedule(name).parse_options(dict(common.settings(pairs)))
+        kernels[entry.strip()] = (name, common.settings(pairs))
+    return kernels
+
+
+def run_all(gpu: Gpu, model: str, phase: str, batch: str, seq: str, kernels: str, engine: str, clock: str, launch: str,
+            l2: str) -> list[Comparison]:
+    """Simulate every kernel on every shape."""
+    from turbosim.api import simulate
+    from turbosim.views.compare import Comparison
+    from turbosim.workload import attention_of, get_model
+
+    preset, which = get_model(model), common.phase_of(phase)
+    shapes = [(b, s) for b in common.counts(batch, "--batch") for s in common.counts(seq, "--seq")]
+    chosen = parse_kernels(kernels)
+    common.announce_compilation(engine)
+    out = []
+    with common.progress("comparing") as report:
+        for number, (b, s) in enumerate(shapes):
+            results = {}
+            for step, (label, (name, options)) in enumerate(chosen.items()):
+                report(number * len(chosen) + step, len(shapes) * len(chosen))
+                results[label] = simulate(gpu, attention_of(preset, which, b, s), name, options=dict(options),
+                                          engine=engine, clock=clock, launch=launch, l2=l2)  # type: ignore[arg-type]
+            out.append(Comparison(b, s, results))
+    return out
+
+
+def compare(
+    hw: common.Hw,
+    model: Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")],
+    phase: common.PhaseName = "prefill",
+    batch: Batches = "1",
+    seq: Seqs = "4096",
+    kernels: Kernels = "flash,kivi,gear,turbo",
+    csv: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
+    engine: common.Engine = EngineChoice.NUMBA,
+    clock: common.Clock = ClockChoice.SUSTAINED,
+    launch: common.LaunchMode = LaunchChoice.GRAPH,
+    l2: common.L2State = L2Choice.COLD,
+    as_json: common.Json = False,
+) -> None:
+    """Compare kernels over batches and sequence lengths: time, ratio to the first kernel, where the time goes."""
+    from turbosim.hw import load_gpu
+    from turbosim.views.compare import to_csv, to_rows, to_table
+
+    comparisons = run_all(load_gpu(hw), model, phase, batch, seq, kernels, engine, clock, launch, l2)
+    if csv is not None:
+        csv.write_text(to_csv(comparisons))
+    if as_json:
+        common.emit_json(to_rows(comparisons))
+    else:
+        common.console().print(to_table(comparisons))

@@ -1,0 +1,125 @@
+"""``turbosim hw``: hardware files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turbosim.cli import common
+from turbosim.errors import ConfigError, TurbosimError
+
+if TYPE_CHECKING:
+    from turbosim.hw import Leaf, Resolved
+
+app = typer.Typer(no_args_is_help=True, help="List, show, check and compare hardware files.",
+                  context_settings={"help_option_names": ["-h", "--help"]})
+
+Name = Annotated[str, typer.Argument(help="A GPU name or a YAML file.")]
+
+
+@app.command("list", epilog="Example: turbosim hw list")
+def list_(as_json: common.Json = False) -> None:
+    """List the GPUs and design points."""
+    from rich.table import Table
+
+    from turbosim.hw import list_gpus, load_gpu
+
+    gpus = [load_gpu(name) for name in list_gpus()]
+    if as_json:
+        common.emit_json([{"name": g.name, "title": g.title, "arch": g.arch, "hypothetical": g.hypothetical}
+                          for g in gpus])
+        return
+    table = Table(box=None, padding=(0, 2))
+    for column in ("name", "arch", "what"):
+        table.add_column(column)
+    for gpu in gpus:
+        table.add_row(gpu.name, gpu.arch, gpu.title + (" (design point)" if gpu.hypothetical else ""))
+    common.console().print(table)
+
+
+@app.command(epilog="Example: turbosim hw show h200_sxm --resolved")
+def show(
+    name: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Also what the file inherits.")] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Show the values of a hardware file with their sources."""
+    from rich.table import Table
+
+    from turbosim.hw import load_resolved
+
+    item = load_resolved(name)
+    leaves = _shown(item, resolved)
+    tags = [t for t in item.sources if any(t in leaf.sources for leaf in leaves)]
+    if as_json:
+        common.emit_json({
+            "name": item.gpu.name,
+            "values": {".".join(x.path): {"value": x.text, "si": x.value, "source": list(x.sources),
+                                          "file": x.file.name} for x in leaves},
+            "sources": {t: item.sources[t] for t in tags}})
+        return
+    table = Table(box=None, padding=(0, 2))
+    for column in ("field", "value", "source", "set in"):
+        table.add_column(column)
+    for leaf in leaves:
+        table.add_row(".".join(leaf.path), leaf.text, ", ".join(leaf.sources), leaf.file.name)
+    out = common.console()
+    out.print(table)
+    out.print("\nsources")
+    for tag in tags:
+        out.print(f"  {tag}: {item.sources[tag]}", soft_wrap=True)
+
+
+def _shown(item: Resolved, resolved: bool) -> list[Leaf]:
+    return [x for x in item.leaves.values() if resolved or x.file == item.file]
+
+
+@app.command(epilog="Example: turbosim hw check my_gpu.yaml")
+def check(files: Annotated[list[Path], typer.Argument(help="YAML files.")]) -> None:
+    """Check hardware files; report every defect with its place."""
+    from turbosim.hw import load_gpu
+
+    defects = []
+    for file in files:
+        try:
+            load_gpu(str(file))
+            typer.echo(f"{file}: ok")
+        except TurbosimError as error:
+            defects.append(str(error))
+    if defects:
+        raise ConfigError("\n".join(defects))
+
+
+@app.command(epilog="Example: turbosim hw schema > schema.json")
+def schema() -> None:
+    """Print the JSON schema of hardware files, for editors."""
+    from turbosim.hw.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command(epilog="Example: turbosim hw diff h100_sxm h200_sxm")
+def diff(first: Name, second: Name, as_json: common.Json = False) -> None:
+    """Show in which values two GPUs differ."""
+    from rich.table import Table
+
+    from turbosim.hw import load_resolved
+
+    a, b = load_resolved(first).leaves, load_resolved(second).leaves
+    rows = [
+        (".".join(path), a[path].text if path in a else "-", b[path].text if path in b else "-")
+        for path in dict.fromkeys([*a, *b])
+        if path != ("name",) and (path not in a or path not in b or a[path].value != b[path].value)
+    ]
+    if as_json:
+        common.emit_json({path: [x, y] for path, x, y in rows})
+        return
+    table = Table(box=None, padding=(0, 2))
+    for column in ("field", Path(first).stem, Path(second).stem):
+        table.add_column(column)
+    for path, x, y in rows:
+        table.add_row(path, x, y)
+    common.console().print(table)

@@ -1,0 +1,64 @@
+"""The ``turbosim`` command.
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 bad configuration or file, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from turbosim import __version__
+from turbosim.cli import compare, hw, kvsize, listing, roofline, simulate, timeline, trace
+from turbosim.errors import TurbosimError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Simulate attention kernels on GPUs, cycle by cycle: time, throughput, bandwidth, and the reasons.",
+    epilog="Example: turbosim simulate --hw h200_sxm --kernel flash --model llama3-8b --seq 8k. "
+           "Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 130 interrupted.")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"turbosim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                                help="Print the version.")] = False) -> None:
+    """Root options."""
+    del version
+
+
+app.command("simulate", epilog=simulate.EXAMPLE)(simulate.simulate)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("roofline", epilog=roofline.EXAMPLE)(roofline.roofline)
+app.command("timeline", epilog=timeline.EXAMPLE)(timeline.timeline)
+app.command("kv-size", epilog=kvsize.EXAMPLE)(kvsize.kv_size)
+app.command("list", epilog=listing.EXAMPLE)(listing.listing)
+app.add_typer(hw.app, name="hw")
+app.add_typer(trace.app, name="trace")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except TurbosimError as error:
+        sys.stdout.flush()
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has gone (`| head`): leave quietly, and keep the interpreter from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,50 @@
+"""``turbosim roofline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from turbosim.cli import common
+from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
+from turbosim.cli.compare import Batches, Kernels, Seqs, run_all
+from turbosim.errors import UsageError
+
+EXAMPLE = ("Example: turbosim roofline --hw a100_sxm_80gb --model phi3-medium --phase prefill,decode --batch 4 "
+           "--seq 1k,8k --kernels flash,turbo -o roofline.png")
+
+
+def roofline(
+    hw: common.Hw,
+    model: Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")],
+    phase: Annotated[str, typer.Option("--phase", help="prefill, decode, or both with a comma.")] = "prefill,decode",
+    batch: Batches = "4",
+    seq: Seqs = "1k,8k",
+    kernels: Kernels = "flash,turbo",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture; PNG and SVG are both written.")] = Path(
+        "roofline.png"),
+    engine: common.Engine = EngineChoice.NUMBA,
+    clock: common.Clock = ClockChoice.SUSTAINED,
+    launch: common.LaunchMode = LaunchChoice.GRAPH,
+    l2: common.L2State = L2Choice.COLD,
+) -> None:
+    """Draw the roofline of a GPU with simulated kernels as points, as PNG and SVG."""
+    from turbosim.hw import load_gpu
+    from turbosim.views.roofline import figure
+
+    if output.suffix not in (".png", ".svg"):
+        raise UsageError(f"--output: must end in .png or .svg, got {str(output)!r}")
+    if not output.resolve().parent.is_dir():
+        raise UsageError(f"--output: no such folder {str(output.parent)!r}")
+    gpu = load_gpu(hw)
+    points = []
+    for which in phase.split(","):
+        for item in run_all(gpu, model, which.strip(), batch, seq, kernels, engine, clock, launch, l2):
+            size = f"{item.seq // 1024}k" if item.seq % 1024 == 0 else str(item.seq)
+            points += [(f"{label} {which.strip()} b{item.batch} {size}", r) for label, r in item.results.items()]
+    picture = figure(gpu, points)
+    for suffix in (".png", ".svg"):
+        picture.savefig(output.with_suffix(suffix), dpi=150)
+        common.console(stderr=True).print(f"wrote {output.with_suffix(suffix)}")

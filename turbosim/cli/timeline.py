@@ -1,0 +1,63 @@
+"""``turbosim timeline``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from turbosim.cli import common
+from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
+from turbosim.cli.simulate import Number, workload_of
+from turbosim.errors import UsageError
+
+EXAMPLE = ("Example: turbosim timeline --hw a100_sxm_80gb --kernel flash --model phi3-medium --seq 4k -o flash.json.gz "
+           "--png flash.png --from 20000 --to 32000, then open flash.json.gz in ui.perfetto.dev")
+
+
+def timeline(
+    hw: common.Hw,
+    kernel: Annotated[str, typer.Option(help="Kernel, see `turbosim list`.")] = "flash",
+    model: common.Model = None,
+    phase: common.PhaseName = "prefill",
+    batch: Annotated[int, typer.Option(help="Sequences.")] = 1,
+    seq: Annotated[str | None, typer.Option(help="Tokens per sequence; 8k is 8192.")] = None,
+    m: Number = None,
+    n: Number = None,
+    k: Number = None,
+    nbytes: Annotated[str | None, typer.Option("--bytes", help="Size for copy, with a unit.")] = None,
+    options: common.Settings = None,
+    sm: Annotated[int, typer.Option(help="SM to record.")] = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Chrome/Perfetto JSON, .json or .json.gz.")] = Path(
+        "timeline.json.gz"),
+    png: Annotated[Path | None, typer.Option(help="Also draw a window of cycles.")] = None,
+    begin: Annotated[float, typer.Option("--from", help="First cycle of the picture.")] = 0.0,
+    end: Annotated[float, typer.Option("--to", help="Last cycle of the picture.")] = 12000.0,
+    engine: common.Engine = EngineChoice.NUMBA,
+    clock: common.Clock = ClockChoice.SUSTAINED,
+    launch: common.LaunchMode = LaunchChoice.GRAPH,
+    l2: common.L2State = L2Choice.COLD,
+) -> None:
+    """Record one SM and write its timeline: units, warp groups with stall reasons, copies in flight."""
+    from turbosim.hw import load_gpu
+    from turbosim.views.timeline import figure, write_chrome_trace
+
+    if not output.name.endswith((".json", ".json.gz")):
+        raise UsageError(f"--output: must end in .json or .json.gz, got {str(output)!r}")
+    if end <= begin:
+        raise UsageError(f"--to: must be above --from, got {end:g} and {begin:g}")
+    for path in (output, png):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UsageError(f"no such folder {str(path.parent)!r} for {path.name!r}")
+    shape = dict.fromkeys(("q_heads", "kv_heads", "head_dim", "seq_q", "seq_k")) | {"m": m, "n": n, "k": k}
+    from turbosim.schedules.registry import get_schedule
+
+    get_schedule(kernel)
+    workload = workload_of(kernel, model, phase, batch, seq, shape, None, nbytes)
+    result = common.simulate(load_gpu(hw), workload, kernel, common.settings(options), engine, clock, launch, l2, (sm,))
+    write_chrome_trace(result, output)
+    common.console(stderr=True).print(f"wrote {output}")
+    if png is not None:
+        figure(result, begin, end, sm).savefig(png, dpi=150)
+        common.console(stderr=True).print(f"wrote {png}")
