@@ -204,8 +204,8 @@ class _LaunchRun:
             set_leaf(tree, len(tree) // 2 + actor, (launch.cta_launch << nl.ACTOR_BITS) | actor)
         self.state[nl.NEXT_CTA] = cta
         self.started = cta
-        for place in np.flatnonzero(self.machine.slot_cta >= 0):
-            self.machine.reasons[place // self.slots, :, Reason.CTA_LAUNCH] += launch.cta_launch
+        for occupied in np.flatnonzero(self.machine.slot_cta >= 0):
+            self.machine.reasons[occupied // self.slots, :, Reason.CTA_LAUNCH] += launch.cta_launch
 
     def _deadlock(self, stuck: np.ndarray[Any, Any]) -> str:
         first: list[int] = stuck.tolist()

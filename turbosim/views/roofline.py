@@ -52,7 +52,7 @@ def figure(gpu: Gpu, points: list[tuple[str, Result]]) -> Figure:
     top = max(spec for spec, _ in compute.values())
     low = min([0.5, *(x / 3 for _, x, _ in placed)])
     high = max([3e3, *(x * 6 for _, x, _ in placed)])
-    floor = min([top / 3e3, *(y / 4 for _, _, y in placed)])
+    floor = min([top / 1e3, *(y / 3 for _, _, y in placed)])
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top * 2.2))
     _draw_ceilings(axes, compute, memory, low, high, floor)
     groups = list(dict.fromkeys(label.split(" ", 1)[0] for label, _, _ in placed))
@@ -60,6 +60,8 @@ def figure(gpu: Gpu, points: list[tuple[str, Result]]) -> Figure:
     axes.set_xlabel("arithmetic intensity: useful FLOP per byte of device memory")
     axes.set_ylabel("useful FLOP/s")
     axes.set_title(f"{gpu.title}: roofline and simulated kernels", loc="left", fontsize=12)
+    fig.draw_without_rendering()
+    _label_memory(axes, memory, low, floor)
     axes.grid(visible=True, which="major", color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.plot([], [], color="#444444", linestyle="--", linewidth=1.1, label="specified")
@@ -76,29 +78,23 @@ def _draw_ceilings(axes: Axes, compute: dict[str, tuple[float, float]], memory: 
         colour = _MEMORY[name]
         for rate, roof, style, width in ((spec, spec_peak, "--", 1.1), (held, peak, "-", 1.6)):
             axes.plot([floor / rate, roof / rate], [floor, roof], linestyle=style, linewidth=width, color=colour)
-        # Labels sit at one height, where the three slanted lines are far apart.
-        y = floor * 2.2
-        if y / held > low:
-            axes.annotate(f"{name} {show(held, 'B/s')}", (y / held, y), xytext=(5, -2), textcoords="offset points",
-                          color=colour, fontsize=8.5, rotation=_slope(axes), rotation_mode="anchor", va="top")
     for name, (spec, held) in compute.items():
         colour = _COMPUTE[name]
         start = max(low, held / memory["shared memory"][1])
         axes.plot([start, high], [spec, spec], linestyle="--", linewidth=1.1, color=colour)
         axes.plot([start, high], [held, held], linewidth=1.6, color=colour)
-        x = high * 0.92
-        axes.annotate(f"{name} {held / 1e12:,.0f} of {spec / 1e12:,.0f} TFLOP/s", (x, held), xytext=(0, -4),
-                      textcoords="offset points", color=colour, fontsize=8.5, ha="right", va="top")
+        axes.annotate(f"{name} {held / 1e12:,.0f} of {spec / 1e12:,.0f} TFLOP/s", (high * 0.92, spec), xytext=(0, 3),
+                      textcoords="offset points", color=colour, fontsize=8.5, ha="right", va="bottom")
 
 
-def _slope(axes: Axes) -> float:
-    """Return the angle of a line of slope one on the log-log axes [degrees]."""
-    box = axes.get_position()
-    width, height = axes.figure.get_size_inches()  # type: ignore[union-attr]
-    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-    across = width * box.width / math.log10(x1 / x0)
-    up = height * box.height / math.log10(y1 / y0)
-    return math.degrees(math.atan2(up, across))
+def _label_memory(axes: Axes, memory: dict[str, tuple[float, float]], low: float, floor: float) -> None:
+    """Write each memory level along its line, near the left edge; the layout must be final."""
+    (x0, y0), (x1, y1) = axes.transData.transform([(low, floor), (10 * low, 10 * floor)])
+    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    for name, (_, held) in memory.items():
+        x = max(low * 1.15, 1.3 * floor / held)
+        axes.annotate(f"{name} {show(held, 'B/s')}", (x, x * held), xytext=(-3, 4), textcoords="offset points",
+                      color=_MEMORY[name], fontsize=8.5, rotation=angle, rotation_mode="anchor", va="bottom")
 
 
 def _draw_points(axes: Axes, placed: list[tuple[str, float, float]], groups: list[str]) -> None:
@@ -112,13 +108,14 @@ def _draw_points(axes: Axes, placed: list[tuple[str, float, float]], groups: lis
                   color=_POINT_COLOURS[group % len(_POINT_COLOURS)])
     low_y, high_y = axes.get_ylim()
     low_x, high_x = axes.get_xlim()
-    gap = math.log10(high_y / low_y) * 0.042
+    gap = math.log10(high_y / low_y) * 0.036
+    near = math.log10(high_x / low_x) * 0.19
     taken: list[tuple[float, float]] = []
-    for label, x, y in sorted(placed, key=lambda p: (p[2], p[1])):
+    for label, x, y in sorted(placed, key=lambda p: (-p[2], p[1])):
         side = 1 if x < math.sqrt(low_x * high_x) else -1
-        text_x = math.log10(x) + side * math.log10(high_x / low_x) * 0.05
+        text_x = math.log10(x) + side * math.log10(high_x / low_x) * 0.025
         text_y = math.log10(y) - gap
-        while any(abs(text_y - ty) < gap and abs(text_x - tx) < math.log10(high_x / low_x) * 0.34 for tx, ty in taken):
+        while any(abs(text_y - ty) < gap and abs(text_x - tx) < near for tx, ty in taken):
             text_y -= gap
         taken.append((text_x, text_y))
         group = groups.index(label.split(" ", 1)[0])

@@ -106,7 +106,8 @@ def figure(result: Result, begin: float, end: float, sm: int = 0, launch: int = 
     found = {k: v for k, v in tracks(_recording(result), launch).items() if k.startswith(f"SM{sm}/")}
     rows = [t for t in (f"SM{sm}/{n}" for n in names) if t in found]
     rows += sorted(t for t in found if t.count("/") == 2 and "copy" not in t)
-    rows += sorted(t for t in found if "/copy " in t)
+    rows += sorted(t for t in found if "/copy " in t
+                   and any(s / TICKS_PER_CYCLE < end and e / TICKS_PER_CYCLE > begin for s, e, _, _ in found[t]))
     colours: dict[str, str] = {}
     fig = Figure(figsize=(13, 0.42 * len(rows) + 1.9), layout="constrained")
     axes = fig.add_subplot()
@@ -121,7 +122,7 @@ def figure(result: Result, begin: float, end: float, sm: int = 0, launch: int = 
             colour = _WAITING if idle else colours.get(name, "#777777")
             axes.barh(y, high - low, left=low, height=0.72, color=colour, edgecolor="white", linewidth=0.4)
     axes.set_yticks(range(len(rows)), [t.split("/", 1)[1] for t in rows], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(begin, end)
     axes.set_xlabel("SM cycles since the launch")
     axes.set_title(f"{result.kernel} on {result.hw}, SM {sm}: units, warp groups with their reasons, copies in flight",
