@@ -91,9 +91,9 @@ def _label_memory(axes: Axes, memory: dict[str, tuple[float, float]], low: float
     """Write each memory level along its line, near the left edge; the layout must be final."""
     (x0, y0), (x1, y1) = axes.transData.transform([(low, floor), (10 * low, 10 * floor)])
     angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
-    for name, (_, held) in memory.items():
+    for name, (spec, held) in memory.items():
         x = max(low * 1.15, 1.3 * floor / held)
-        axes.annotate(f"{name} {show(held, 'B/s')}", (x, x * held), xytext=(-3, 4), textcoords="offset points",
+        axes.annotate(f"{name} {show(held, 'B/s')}", (x, x * spec), xytext=(-3, 4), textcoords="offset points",
                       color=_MEMORY[name], fontsize=8.5, rotation=angle, rotation_mode="anchor", va="bottom")
 
 
@@ -109,18 +109,21 @@ def _draw_points(axes: Axes, placed: list[tuple[str, float, float]], groups: lis
     low_y, high_y = axes.get_ylim()
     low_x, high_x = axes.get_xlim()
     gap = math.log10(high_y / low_y) * 0.036
-    near = math.log10(high_x / low_x) * 0.19
-    taken: list[tuple[float, float]] = []
+    near = math.log10(high_x / low_x) * 0.14
+    taken = [(math.log10(x), math.log10(y)) for _, x, y in placed]
+    near_point = math.log10(high_x / low_x) * 0.01
     for label, x, y in sorted(placed, key=lambda p: (-p[2], p[1])):
-        side = 1 if x < math.sqrt(low_x * high_x) else -1
+        side = 1 if math.log10(high_x / x) > near * 1.6 else -1
         text_x = math.log10(x) + side * math.log10(high_x / low_x) * 0.025
         text_y = math.log10(y) - gap
-        while any(abs(text_y - ty) < gap and abs(text_x - tx) < near for tx, ty in taken):
-            text_y -= gap
-        taken.append((text_x, text_y))
+        middle = text_x + side * near / 2
+        while any(abs(text_y - ty) < gap and abs(middle - tx) < (near_point + near / 2 if n < len(placed) else near)
+                  for n, (tx, ty) in enumerate(taken)):
+            text_y -= gap / 2
+        taken.append((middle, text_y))
         group = groups.index(label.split(" ", 1)[0])
         axes.annotate(label, (x, y), xytext=(10**text_x, 10**text_y), textcoords="data", fontsize=8,
                       ha="left" if side > 0 else "right", va="center",
-                      color=_POINT_COLOURS[group % len(_POINT_COLOURS)], zorder=6,
+                      color=_POINT_COLOURS[group % len(_POINT_COLOURS)], zorder=4,
                       bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
                       arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.7})

@@ -1,0 +1,36 @@
+"""Every schedule on small shapes, with its options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turbosim.workload import Attention, CopyBytes, Gemm, Phase, Workload
+
+PREFILL = Attention(1, 4, 2, 200, 300, 64, causal=True, phase=Phase.PREFILL)
+FULL = Attention(2, 2, 1, 96, 130, 128, causal=False, phase=Phase.PREFILL)
+DECODE = Attention(2, 8, 2, 1, 700, 128, causal=False, phase=Phase.DECODE)
+TOKEN = Attention(1, 4, 4, 1, 1, 64, causal=False, phase=Phase.DECODE)
+
+CASES: list[tuple[str, dict[str, Any], Workload]] = [
+    *[("flash", o, w) for w in (PREFILL, FULL) for o in ({}, {"stages": 3}, {"order": "heavy_first"})],
+    *[("flash", o, w) for w in (DECODE, TOKEN) for o in ({}, {"splits": 3, "stages": 2})],
+    *[("turbo", o, w) for w in (PREFILL, FULL)
+      for o in ({}, {"sas": False}, {"flashq": False}, {"bits": "4", "sas_variant": "naive", "convert": "i2f"},
+                {"bits": "2", "sas_variant": "table", "p_scale": "fixed", "stages": 1}, {"quantise_inputs": True})],
+    *[("turbo", o, w) for w in (DECODE, TOKEN) for o in ({}, {"bits": "4"}, {"bits": "2", "sas": False})],
+    *[("kivi", o, w) for w, o in ((PREFILL, {}), (DECODE, {}), (DECODE, {"fused": True}), (TOKEN, {"bits": "2"}),
+                                  (TOKEN, {"fused": True}))],
+    *[("gear", {}, w) for w in (PREFILL, DECODE, TOKEN)],
+    ("gemm", {}, Gemm(300, 200, 100)),
+    ("gemm", {"dtype": "int8", "stages": 1}, Gemm(128, 512, 64)),
+    ("copy", {}, CopyBytes(1_000_000)),
+    ("copy", {"write": False}, CopyBytes(4096)),
+]
+
+
+def case_id(case: tuple[str, dict[str, Any], Workload]) -> str:
+    """Return a readable test id."""
+    kernel, options, workload = case
+    what = getattr(workload, "phase", "")
+    return "-".join([kernel, *(f"{k}={v}" for k, v in options.items()), str(what),
+                     str(getattr(workload, "seq_k", ""))]).strip("-")
