@@ -97,7 +97,7 @@ class _LaunchRun:
                 f"{(1 << nl.ACTOR_BITS) - 1:,}; use the simpy engine")
         self.machine = self._machine(capacity if engine.record else 512)
         self.state = self.machine.state
-        self.forward = forward_state(self.machine, launch, engine.fast_forward)
+        self.forward = forward_state(self.machine, launch, program.sms, engine.fast_forward)
 
     def _machine(self, room: int) -> nl.Machine:
         engine, launch, program = self.engine, self.launch, self.engine.program

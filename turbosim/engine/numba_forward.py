@@ -1,26 +1,438 @@
-"""Fast-forwarding."""
+"""Fast-forwarding: exact replay of SMs that have become periodic.
+
+In the main loop of a compute-bound kernel an SM repeats itself: the same turns at the same distances, only loop
+variables, tile numbers and signal counts move on. All that ties it to the rest of the GPU are its memory accesses. So
+once an SM's state has repeated, one period is recorded: the turns that access memory, what they access, the state after
+each of them, and for each copy the latest arrival that no wait would notice. From then on only the accesses are
+replayed, at their exact ticks and in the global order of turns, through the same L2 and channels. When a copy would
+arrive too late to go unnoticed, or the loop nears its end, the SM's full state is restored from the snapshot of that
+turn and detailed simulation goes on. Nothing is approximated: totals equal those of the full replay, which tests check.
+"""
 
 from __future__ import annotations
 
-from turbosim.engine.numba_layout import Forward, Machine, jit
+from turbosim.engine.numba_layout import (
+    ACCESSES,
+    ACTOR_BITS,
+    ANCHOR_ACTOR,
+    ANCHOR_AT,
+    ANCHORS_LEFT,
+    CLEAN,
+    COLUMNS,
+    COUNTER,
+    FAILURES,
+    FORWARD,
+    GRID_SLOTS,
+    HISTORY,
+    IDLE,
+    KIND,
+    LOAD,
+    LOOP,
+    LOOP_HEAD,
+    LOOP_NEXT,
+    LOOP_SLOT,
+    LOOP_SLOTS,
+    MAX_ACCESSES,
+    MAX_PERIODS,
+    MAX_TURNS,
+    MAX_WAITS,
+    MODE,
+    NEVER,
+    NEXT_TURN,
+    OCCUPANCY,
+    PENDING,
+    PERIOD,
+    PERIOD_NUMBER,
+    REASONS,
+    RECORDING,
+    ROLES,
+    SEEN,
+    SKIP,
+    START,
+    START_HASH,
+    TERM,
+    TERMS,
+    TURNS,
+    UNITS,
+    WAIT,
+    WAITS,
+    WINDOW,
+    Forward,
+    Machine,
+    jit,
+)
+from turbosim.engine.numba_memory import set_leaf
+
+MIN_PERIODS = 4
+"""Fewer are not worth recording."""
+PATIENCE = 24
+"""Anchors without a repetition before a pause."""
 
 
 @jit
-def replay_turn(m: Machine, f: Forward, sm: int, actor: int, now: int) -> None:
-    """Nothing yet."""
+def _mix(digest: int, value: int) -> int:
+    digest ^= value
+    digest *= 1099511628211
+    return digest ^ (digest >> 29)
+
+
+@jit
+def _loop_slot(m: Machine, actor: int) -> int:
+    """Return the environment slot of the innermost loop a role is in, or -1."""
+    return m.table[m.pc[actor] * COLUMNS + LOOP_SLOT]
+
+
+@jit
+def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
+    """Return a hash of everything about an SM that decides its future, relative to *now*, data arrivals aside."""
+    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
+    first = sm * occupancy * roles
+    leaves = len(m.tree) >> 1
+    digest = 1469598103934665603
+    for actor in range(first, first + occupancy * roles):
+        key = m.tree[leaves + actor]
+        digest = _mix(digest, m.pc[actor] * 64 + m.piece[actor])
+        digest = _mix(digest, -1 if key == NEVER else (key >> ACTOR_BITS) - now)
+        on = m.blocked_on[actor]
+        digest = _mix(digest, on)
+        if on >= 0:
+            digest = _mix(digest, m.blocked_until[actor] - m.issued[actor // roles, on])
+            digest = _mix(digest, m.blocked_since[actor] - now)
+        slot = _loop_slot(m, actor)
+        for variable in range(GRID_SLOTS, GRID_SLOTS + LOOP_SLOTS):
+            if variable != slot:
+                digest = _mix(digest, m.env[actor, variable])
+    for unit in range(UNITS):
+        digest = _mix(digest, max(0, m.unit_free[sm * UNITS + unit] - now))
+    for place in range(sm * occupancy, (sm + 1) * occupancy):
+        for counter in range(len(f.data_counter)):
+            if f.data_counter[counter]:
+                continue
+            digest = _mix(digest, max(0, m.last_done[place, counter] - now))
+            count = m.issued[place, counter]
+            for back in range(min(PENDING, count)):
+                done = m.ring_done[place, counter, (count - 1 - back) & (WINDOW - 1)]
+                digest = _mix(digest, max(0, done - now))
+    return digest
+
+
+@jit
+def _reset(f: Forward, sm: int, pause: int) -> None:
+    f.scalars[sm, MODE] = IDLE
+    f.scalars[sm, ANCHOR_ACTOR] = -1
+    f.scalars[sm, SEEN] = 0
+    f.scalars[sm, SKIP] = pause
+
+
+@jit
+def _fail(f: Forward, sm: int) -> None:
+    """Give up a recording; try again after a pause that grows with every failure."""
+    f.scalars[sm, FAILURES] = min(6, f.scalars[sm, FAILURES] + 1)
+    _reset(f, sm, 4 << f.scalars[sm, FAILURES])
 
 
 @jit
 def record_wait(m: Machine, f: Forward, sm: int, slot: int, counter: int, value: int, now: int, done: int) -> None:
-    """Nothing yet."""
+    """Note a wait for data; one that holds its role spoils the recording."""
+    if not f.data_counter[counter]:
+        return
+    count = f.scalars[sm, WAITS]
+    if done > now or count == MAX_WAITS:
+        f.scalars[sm, CLEAN] = 0
+        return
+    local = slot - sm * m.config[OCCUPANCY]
+    f.wait_time[sm, count] = now - f.scalars[sm, START]
+    f.wait_counter[sm, count] = local * len(f.data_counter) + counter
+    f.wait_until[sm, count] = value - f.start_issued[sm, local, counter]
+    f.scalars[sm, WAITS] = count + 1
 
 
 @jit
-def record_access(m: Machine, f: Forward, sm: int, slot: int, actor: int, at: int, value: int, own_end: int,
-                  now: int) -> None:
-    """Nothing yet."""
+def record_access(m: Machine, f: Forward, sm: int, slot: int, counter: int, at: int, tile: int, own: int) -> None:
+    """Note a load or store, and when the SM's own units are done with it, relative to its issue."""
+    count = f.scalars[sm, ACCESSES]
+    if count == MAX_ACCESSES:
+        f.scalars[sm, CLEAN] = 0
+        return
+    f.access_at[sm, count] = at
+    f.access_slot[sm, count] = slot
+    f.access_tile[sm, count] = tile
+    f.access_own[sm, count] = own
+    if m.table[at * COLUMNS + KIND] == LOAD:
+        local = slot - sm * m.config[OCCUPANCY]
+        f.access_index[sm, count] = m.issued[slot, counter] - f.start_issued[sm, local, counter]
+    f.scalars[sm, ACCESSES] = count + 1
 
 
 @jit
 def after_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now: int) -> None:
-    """Nothing yet."""
+    """Look for a repetition after a turn with memory accesses, and drive the recording."""
+    scalars = f.scalars
+    if scalars[sm, MODE] == RECORDING:
+        _end_recorded_turn(m, f, sm, actor, at, now)
+        return
+    if m.table[at * COLUMNS + LOOP_SLOT] < 0:
+        return
+    if scalars[sm, ANCHOR_ACTOR] < 0:
+        scalars[sm, ANCHOR_ACTOR] = actor
+        scalars[sm, ANCHOR_AT] = at
+        scalars[sm, SEEN] = 0
+    digest = _digest(m, f, sm, now)
+    seen = scalars[sm, SEEN]
+    for back in range(1, min(seen, HISTORY) + 1):
+        if f.hashes[sm, (seen - back) % HISTORY] == digest:
+            _begin(m, f, sm, back, digest, now)
+            return
+    f.hashes[sm, seen % HISTORY] = digest
+    scalars[sm, SEEN] = seen + 1
+    if seen > PATIENCE:
+        _fail(f, sm)
+
+
+@jit
+def _begin(m: Machine, f: Forward, sm: int, anchors: int, digest: int, now: int) -> None:
+    """Start recording one period of *anchors* anchors."""
+    scalars = f.scalars
+    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
+    scalars[sm, MODE] = RECORDING
+    scalars[sm, ANCHORS_LEFT] = anchors
+    scalars[sm, START] = now
+    scalars[sm, START_HASH] = digest
+    scalars[sm, TURNS] = 0
+    scalars[sm, ACCESSES] = 0
+    scalars[sm, WAITS] = 0
+    scalars[sm, CLEAN] = 1
+    f.turn_access[sm, 0] = 0
+    for local in range(occupancy):
+        f.start_issued[sm, local, :] = m.issued[sm * occupancy + local, :]
+    for local in range(occupancy * roles):
+        actor = sm * occupancy * roles + local
+        slot = _loop_slot(m, actor)
+        f.start_variable[sm, local] = m.env[actor, slot] if slot >= 0 else 0
+    _sums(m, f, sm, MAX_TURNS)
+
+
+@jit
+def _sums(m: Machine, f: Forward, sm: int, turn: int) -> None:
+    """Keep the SM's sums as they are after *turn*."""
+    roles = m.config[ROLES]
+    for role in range(roles):
+        for reason in range(REASONS):
+            f.snap_sums[sm, turn, role * REASONS + reason] = m.reasons[sm, role, reason]
+    for unit in range(UNITS):
+        f.snap_sums[sm, turn, roles * REASONS + unit] = m.busy[sm, unit]
+    f.snap_sums[sm, turn, roles * REASONS + UNITS] = m.ops[sm]
+
+
+@jit
+def _end_recorded_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now: int) -> None:
+    scalars = f.scalars
+    turn = scalars[sm, TURNS]
+    if turn == MAX_TURNS or not scalars[sm, CLEAN] or not _snapshot(m, f, sm, turn, now):
+        _fail(f, sm)
+        return
+    f.turn_time[sm, turn] = now - scalars[sm, START]
+    f.turn_actor[sm, turn] = actor
+    f.turn_access[sm, turn + 1] = scalars[sm, ACCESSES]
+    scalars[sm, TURNS] = turn + 1
+    if actor == scalars[sm, ANCHOR_ACTOR] and at == scalars[sm, ANCHOR_AT]:
+        scalars[sm, ANCHORS_LEFT] -= 1
+        if scalars[sm, ANCHORS_LEFT] == 0:
+            if _digest(m, f, sm, now) == scalars[sm, START_HASH] and _steps(m, f, sm, now) and _limits(m, f, sm):
+                _enter(m, f, sm)
+            else:
+                _fail(f, sm)
+
+
+@jit
+def _snapshot(m: Machine, f: Forward, sm: int, turn: int, now: int) -> bool:
+    """Keep the SM's state after a turn; False if more signals are pending than a snapshot holds."""
+    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
+    leaves = len(m.tree) >> 1
+    for local in range(occupancy * roles):
+        actor = sm * occupancy * roles + local
+        row = f.snap_actor[sm, turn, local]
+        row[0] = m.pc[actor]
+        row[1] = m.piece[actor]
+        row[2] = m.tree[leaves + actor]
+        row[3] = m.blocked_on[actor]
+        row[4] = m.blocked_until[actor]
+        row[5] = m.blocked_since[actor]
+        slot = _loop_slot(m, actor)
+        row[6] = m.env[actor, slot] if slot >= 0 else 0
+    for unit in range(UNITS):
+        f.snap_unit[sm, turn, unit] = m.unit_free[sm * UNITS + unit]
+    for local in range(occupancy):
+        place = sm * occupancy + local
+        for counter in range(len(f.data_counter)):
+            count = m.issued[place, counter]
+            f.snap_issued[sm, turn, local, counter] = count
+            f.snap_last[sm, turn, local, counter] = m.last_done[place, counter]
+            f.snap_code[sm, turn, local, counter] = m.last_code[place, counter]
+            if f.data_counter[counter]:
+                continue
+            for back in range(min(PENDING, count)):
+                f.snap_ring[sm, turn, local, counter, back] = (
+                    m.ring_done[place, counter, (count - 1 - back) & (WINDOW - 1)])
+                f.snap_ring_code[sm, turn, local, counter, back] = (
+                    m.ring_code[place, counter, (count - 1 - back) & (WINDOW - 1)])
+            if count > PENDING and m.ring_done[place, counter, (count - 1 - PENDING) & (WINDOW - 1)] > now:
+                return False
+    _sums(m, f, sm, turn)
+    return True
+
+
+@jit
+def _coefficient(m: Machine, at: int, slot: int) -> int:
+    """Return the factor of a loop variable in an instruction's expression."""
+    factor = 0
+    first = m.table[at * COLUMNS + TERM]
+    for term in range(first, first + m.table[at * COLUMNS + TERMS]):
+        if m.terms[term, 0] == slot:
+            factor += m.terms[term, 1]
+    return factor
+
+
+@jit
+def _steps(m: Machine, f: Forward, sm: int, now: int) -> bool:
+    """Work out what moves on per period and for how many periods; False if it is not the same every time."""
+    scalars = f.scalars
+    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
+    leaves = len(m.tree) >> 1
+    scalars[sm, PERIOD] = now - scalars[sm, START]
+    if scalars[sm, PERIOD] <= 0:
+        return False
+    for local in range(occupancy):
+        for counter in range(len(f.data_counter)):
+            step = m.issued[sm * occupancy + local, counter] - f.start_issued[sm, local, counter]
+            if step < 0:
+                return False
+            f.step_issued[sm, local, counter] = step
+    most = NEVER
+    for local in range(occupancy * roles):
+        actor = sm * occupancy * roles + local
+        slot = _loop_slot(m, actor)
+        f.step_variable[sm, local] = 0
+        if slot < 0:
+            # Ended, or no CTA: anything else would be under way outside a loop.
+            if m.tree[leaves + actor] != NEVER or m.blocked_on[actor] >= 0:
+                return False
+            continue
+        step = m.env[actor, slot] - f.start_variable[sm, local]
+        if step <= 0:
+            return False
+        f.step_variable[sm, local] = step
+        most = min(most, (m.trips[actor, slot - GRID_SLOTS] - 1 - m.env[actor, slot]) // step)
+        here = m.pc[actor] * COLUMNS
+        for at in range(m.table[here + LOOP_HEAD] + 1, m.table[here + LOOP_NEXT]):
+            kind = m.table[at * COLUMNS + KIND]
+            if kind == LOOP:
+                return False
+            if kind == WAIT:
+                counter = m.table[at * COLUMNS + COUNTER]
+                if _coefficient(m, at, slot) * step != f.step_issued[sm, local // roles, counter]:
+                    return False
+    scalars[sm, MAX_PERIODS] = most
+    return MIN_PERIODS <= most < NEVER
+
+
+@jit
+def _limits(m: Machine, f: Forward, sm: int) -> bool:
+    """Work out the latest arrival of every copy that no wait notices, and tile numbers' steps."""
+    scalars = f.scalars
+    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
+    counters = len(f.data_counter)
+    period = scalars[sm, PERIOD]
+    for turn in range(scalars[sm, TURNS]):
+        actor = f.turn_actor[sm, turn]
+        local = actor - sm * occupancy * roles
+        slot = _loop_slot(m, actor)
+        for x in range(f.turn_access[sm, turn], f.turn_access[sm, turn + 1]):
+            at = f.access_at[sm, x]
+            if slot < 0 or m.table[at * COLUMNS + LOOP_SLOT] != slot:
+                return False
+            f.access_step[sm, x] = _coefficient(m, at, slot) * f.step_variable[sm, local]
+            f.access_limit[sm, x] = NEVER
+            if m.table[at * COLUMNS + KIND] != LOAD:
+                continue
+            which = (f.access_slot[sm, x] - sm * occupancy) * counters + m.table[at * COLUMNS + COUNTER]
+            step = f.step_issued[sm, which // counters, which % counters]
+            for w in range(scalars[sm, WAITS]):
+                if f.wait_counter[sm, w] != which:
+                    continue
+                # The first period in which this wait needs this signal.
+                behind = f.access_index[sm, x] + 1 - f.wait_until[sm, w]
+                periods = -((-behind) // step)
+                slack = f.wait_time[sm, w] + periods * period - f.turn_time[sm, turn]
+                if slack < 0:
+                    return False
+                f.access_limit[sm, x] = min(f.access_limit[sm, x], slack)
+    return True
+
+
+@jit
+def _enter(m: Machine, f: Forward, sm: int) -> None:
+    """Take the SM's roles out of the tree and put the first recorded turn of the next period in."""
+    scalars = f.scalars
+    actors = m.config[ROLES] * m.config[OCCUPANCY]
+    leaves = len(m.tree) >> 1
+    for actor in range(sm * actors, (sm + 1) * actors):
+        set_leaf(m.tree, leaves + actor, NEVER)
+    scalars[sm, MODE] = FORWARD
+    scalars[sm, PERIOD_NUMBER] = 1
+    scalars[sm, NEXT_TURN] = 0
+    scalars[sm, FAILURES] = 0
+    first = f.turn_actor[sm, 0]
+    time = scalars[sm, START] + scalars[sm, PERIOD] + f.turn_time[sm, 0]
+    set_leaf(m.tree, leaves + first, (time << ACTOR_BITS) | first)
+
+
+@jit
+def restore(m: Machine, f: Forward, sm: int, turn: int, pause: int) -> None:
+    """Put the SM back into the state after *turn* of the present period, and resume detailed simulation."""
+    scalars = f.scalars
+    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
+    leaves = len(m.tree) >> 1
+    number = scalars[sm, PERIOD_NUMBER]
+    shift = number * scalars[sm, PERIOD]
+    for local in range(occupancy * roles):
+        actor = sm * occupancy * roles + local
+        row = f.snap_actor[sm, turn, local]
+        m.pc[actor] = row[0]
+        m.piece[actor] = row[1]
+        m.blocked_on[actor] = row[3]
+        slot = _loop_slot(m, actor)
+        if slot >= 0:
+            m.env[actor, slot] = row[6] + number * f.step_variable[sm, local]
+        if row[3] >= 0:
+            m.blocked_until[actor] = row[4] + number * f.step_issued[sm, local // roles, row[3]]
+            m.blocked_since[actor] = row[5] + shift
+        set_leaf(m.tree, leaves + actor, NEVER if row[2] == NEVER else row[2] + (shift << ACTOR_BITS))
+    for unit in range(UNITS):
+        m.unit_free[sm * UNITS + unit] = f.snap_unit[sm, turn, unit] + shift
+    for local in range(occupancy):
+        place = sm * occupancy + local
+        for counter in range(len(f.data_counter)):
+            if f.data_counter[counter]:
+                continue
+            count = f.snap_issued[sm, turn, local, counter] + number * f.step_issued[sm, local, counter]
+            moves = shift if f.step_issued[sm, local, counter] else 0
+            m.issued[place, counter] = count
+            m.last_done[place, counter] = f.snap_last[sm, turn, local, counter] + moves
+            m.last_code[place, counter] = f.snap_code[sm, turn, local, counter]
+            for back in range(min(PENDING, f.snap_issued[sm, turn, local, counter])):
+                at = (count - 1 - back) & (WINDOW - 1)
+                m.ring_done[place, counter, at] = f.snap_ring[sm, turn, local, counter, back] + moves
+                m.ring_code[place, counter, at] = f.snap_ring_code[sm, turn, local, counter, back]
+    last = scalars[sm, TURNS] - 1
+    for column in range(roles * REASONS + UNITS + 1):
+        start = f.snap_sums[sm, MAX_TURNS, column]
+        whole = f.snap_sums[sm, last, column] - start
+        gained = (number - 1) * whole + f.snap_sums[sm, turn, column] - start
+        if column < roles * REASONS:
+            m.reasons[sm, column // REASONS, column % REASONS] += gained
+        elif column < roles * REASONS + UNITS:
+            m.busy[sm, column - roles * REASONS] += gained
+        else:
+            m.ops[sm] += gained
+    _reset(f, sm, pause)

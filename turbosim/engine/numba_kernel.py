@@ -11,6 +11,8 @@ from __future__ import annotations
 from turbosim.engine import numba_forward as forward
 from turbosim.engine.numba_layout import (
     ACTOR_BITS,
+    ANCHOR_ACTOR,
+    ANCHOR_AT,
     ASYNC,
     BARRIER,
     CLAIM,
@@ -42,6 +44,7 @@ from turbosim.engine.numba_layout import (
     LOAD,
     LOOP,
     LOOP_SLOTS,
+    MAX_PERIODS,
     MODE,
     N_OPS,
     N_STALLS,
@@ -50,20 +53,26 @@ from turbosim.engine.numba_layout import (
     NEVER,
     NEXT,
     NEXT_CTA,
+    NEXT_TURN,
     OK,
     OWN,
     PARAM_SLOTS,
+    PERIOD,
+    PERIOD_NUMBER,
     PIECES,
     RECORDING,
     RECORDS_FULL,
     ROLES,
     SIGNAL,
+    SKIP,
     SLOT,
+    START,
     STATUS,
     STORE,
     TENSOR,
     TERM,
     TERMS,
+    TURNS,
     UNITS,
     WAIT,
     WINDOW,
@@ -143,7 +152,9 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channel_free, tile_size, tile_ready, before, after = m.channel_free, m.tile_size, m.tile_ready, m.before, m.after
-    modes = f.scalars
+    scalars, turn_access, turn_actor, turn_time = f.scalars, f.turn_access, f.turn_actor, f.turn_time
+    access_at, access_slot, access_tile, access_step = f.access_at, f.access_slot, f.access_tile, f.access_step
+    access_own, access_limit = f.access_own, f.access_limit
     roles = config[ROLES]
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
@@ -165,9 +176,52 @@ def run(budget: int, m: Machine, f: Forward) -> int:
         touched = -1
         mode = 0
         if fast:
-            mode = modes[sm, MODE]
+            mode = scalars[sm, MODE]
             if mode == FORWARD:
-                forward.replay_turn(m, f, sm, actor, now)
+                # Replay the memory accesses of a recorded turn; everything else of the SM is periodic.
+                turn = scalars[sm, NEXT_TURN]
+                number = scalars[sm, PERIOD_NUMBER]
+                late = False
+                for x in range(turn_access[sm, turn], turn_access[sm, turn + 1]):
+                    inst = access_at[sm, x] * COLUMNS
+                    tile = access_tile[sm, x] + number * access_step[sm, x]
+                    if table[inst + KIND] == STORE:
+                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                                         tile_size, tile_ready, before, after, table[inst + TENSOR], tile,
+                                         table[inst + NBYTES], now, now + access_own[sm, x])
+                        state[DRAINED] = max(state[DRAINED], end)
+                        continue
+                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                                        tile_size, tile_ready, before, after, table[inst + TENSOR], tile,
+                                        table[inst + NBYTES], now, now + access_own[sm, x])
+                    code = DATA_DRAM if arrival & 1 else DATA_L2
+                    end = (arrival >> 1) + table[inst + EXTRA]
+                    slot = access_slot[sm, x]
+                    counter = table[inst + COUNTER]
+                    if end < last_done[slot, counter]:
+                        end = last_done[slot, counter]
+                        code = last_code[slot, counter]
+                    last_done[slot, counter] = end
+                    last_code[slot, counter] = code
+                    count = issued[slot, counter]
+                    ring_done[slot, counter, count & (WINDOW - 1)] = end
+                    ring_code[slot, counter, count & (WINDOW - 1)] = code
+                    issued[slot, counter] = count + 1
+                    if end - now > access_limit[sm, x]:
+                        late = True
+                set_leaf(tree, leaves + actor, NEVER)
+                last_turn = turn + 1 == scalars[sm, TURNS]
+                if late or (last_turn and number == scalars[sm, MAX_PERIODS]):
+                    forward.restore(m, f, sm, turn, 2 if late else 0)
+                    continue
+                if last_turn:
+                    turn = -1
+                    number += 1
+                    scalars[sm, PERIOD_NUMBER] = number
+                scalars[sm, NEXT_TURN] = turn + 1
+                follower = turn_actor[sm, turn + 1]
+                wake = scalars[sm, START] + number * scalars[sm, PERIOD] + turn_time[sm, turn + 1]
+                set_leaf(tree, leaves + follower, (wake << ACTOR_BITS) | follower)
                 continue
         if record and (state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log)
                        or state[N_STALLS] + 64 > len(stall_log)):
@@ -331,7 +385,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             else:
                 touched = at
                 if mode == RECORDING:
-                    forward.record_access(m, f, sm, slot, actor, at, value, end, now)
+                    forward.record_access(m, f, sm, slot, counter, at, value, end - now)
                 if kind == LOAD:
                     arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
                                         tile_size, tile_ready, before, after, table[inst + TENSOR], value,
@@ -380,7 +434,13 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             break
         set_leaf(tree, leaves + actor, NEVER if wake < 0 else (wake << ACTOR_BITS) | actor)
         if touched >= 0 and fast:
-            forward.after_turn(m, f, sm, actor, touched, now)
+            if mode == RECORDING:
+                forward.after_turn(m, f, sm, actor, touched, now)
+            elif scalars[sm, SKIP] > 0:
+                scalars[sm, SKIP] -= 1
+            elif scalars[sm, ANCHOR_ACTOR] < 0 or (
+                    scalars[sm, ANCHOR_ACTOR] == actor and scalars[sm, ANCHOR_AT] == touched):
+                forward.after_turn(m, f, sm, actor, touched, now)
     return budget
 
 

@@ -68,9 +68,9 @@ GRID_SLOTS, LOOP_SLOTS, PARAM_SLOTS = 5, 3, 6
 IDLE, RECORDING, FORWARD = range(3)
 
 # Fast-forwarding: scalars of an SM.
-(MODE, ANCHOR_ACTOR, ANCHOR_AT, START, PERIOD, ANCHORS_LEFT, TURNS, ACCESSES, WAITS, NEXT_TURN, DONE_PERIODS,
- MAX_PERIODS, START_HASH, FAILURES, SKIP, CLEAN, SEEN, GHOST) = range(18)
-FORWARD_SCALARS = 18
+(MODE, ANCHOR_ACTOR, ANCHOR_AT, START, PERIOD, ANCHORS_LEFT, TURNS, ACCESSES, WAITS, NEXT_TURN, PERIOD_NUMBER,
+ MAX_PERIODS, START_HASH, FAILURES, SKIP, CLEAN, SEEN) = range(17)
+FORWARD_SCALARS = 17
 
 HISTORY = 8
 """Anchors back to which a repetition is looked for."""
@@ -141,7 +141,7 @@ class Forward(NamedTuple):
 
     enabled: Array
     data_counter: Array
-    """1 for counters that copies signal."""
+    """1 for counters that copies signal, per counter."""
     scalars: Array
     hashes: Array
     turn_time: Array

@@ -7,6 +7,9 @@ import numpy as np
 from turbosim.engine import numba_layout as nl
 from turbosim.engine.lowered import Instruction, Kind, LoweredLaunch, LoweredProgram, part_of
 
+MAX_ACTORS = 16
+"""Roles on an SM up to which fast-forwarding pays: more drift apart, and their snapshots are large."""
+
 
 class Code:
     """The streams of a launch as tables."""
@@ -54,8 +57,52 @@ class Code:
         self.term_rows += inst.expr.terms
 
 
-def forward_state(machine: nl.Machine, launch: LoweredLaunch, enabled: bool) -> nl.Forward:
-    """Return the memory of fast-forwarding."""
-    one = np.zeros(1, np.int64)
-    two = np.zeros((1, nl.FORWARD_SCALARS), np.int64)
-    return nl.Forward(*([one, one, two] + [one] * (len(nl.Forward._fields) - 3)))
+def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled: bool) -> nl.Forward:
+    """Return the memory of fast-forwarding, or stand-ins of the same types where it is disabled."""
+    occupancy, roles = launch.occupancy, len(launch.streams)
+    actors = occupancy * roles
+    enabled = enabled and actors <= MAX_ACTORS
+    size = sms if enabled else 1
+    counters = machine.issued.shape[1]
+    data = np.zeros(counters, np.int64)
+    for stream in launch.streams:
+        for instruction in stream:
+            if instruction.kind is Kind.LOAD:
+                data[instruction.counter] = 1
+
+    def zeros(*shape: int) -> nl.Array:
+        return np.zeros((size, *(shape if enabled else (1,) * len(shape))), np.int64)
+
+    turns, accesses, waits = nl.MAX_TURNS, nl.MAX_ACCESSES, nl.MAX_WAITS
+    scalars = np.zeros((size, nl.FORWARD_SCALARS), np.int64)
+    scalars[:, nl.ANCHOR_ACTOR] = -1
+    return nl.Forward(
+        enabled=np.array([int(enabled)], np.int64),
+        data_counter=data,
+        scalars=scalars,
+        hashes=zeros(nl.HISTORY),
+        turn_time=zeros(turns),
+        turn_actor=zeros(turns),
+        turn_access=zeros(turns + 1),
+        access_at=zeros(accesses),
+        access_slot=zeros(accesses),
+        access_tile=zeros(accesses),
+        access_step=zeros(accesses),
+        access_own=zeros(accesses),
+        access_index=zeros(accesses),
+        access_limit=zeros(accesses),
+        wait_time=zeros(waits),
+        wait_counter=zeros(waits),
+        wait_until=zeros(waits),
+        start_issued=zeros(occupancy, counters),
+        start_variable=zeros(actors),
+        step_issued=zeros(occupancy, counters),
+        step_variable=zeros(actors),
+        snap_actor=zeros(turns, actors, 7),
+        snap_unit=zeros(turns, nl.UNITS),
+        snap_issued=zeros(turns, occupancy, counters),
+        snap_last=zeros(turns, occupancy, counters),
+        snap_code=zeros(turns, occupancy, counters),
+        snap_ring=zeros(turns, occupancy, counters, nl.PENDING),
+        snap_ring_code=zeros(turns, occupancy, counters, nl.PENDING),
+        snap_sums=zeros(turns + 1, roles * nl.REASONS + nl.UNITS + 1))
