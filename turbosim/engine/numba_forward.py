@@ -17,6 +17,7 @@ from turbosim.engine.numba_layout import (
     ANCHOR_ACTOR,
     ANCHOR_AT,
     ANCHORS_LEFT,
+    ASTRAY,
     CLEAN,
     COLUMNS,
     COUNTER,
@@ -171,8 +172,10 @@ def after_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now: int) -
     if scalars[sm, MODE] == RECORDING:
         _end_recorded_turn(m, f, sm, actor, at, now)
         return
-    if m.table[at * COLUMNS + LOOP_SLOT] < 0:
+    variable = m.table[at * COLUMNS + LOOP_SLOT]
+    if variable < 0 or m.trips[actor, variable - GRID_SLOTS] - m.env[actor, variable] < 2 * MIN_PERIODS:
         return
+    scalars[sm, ASTRAY] = 0
     if scalars[sm, ANCHOR_ACTOR] < 0:
         scalars[sm, ANCHOR_ACTOR] = actor
         scalars[sm, ANCHOR_AT] = at
@@ -367,6 +370,28 @@ def _limits(m: Machine, f: Forward, sm: int) -> bool:
                 if slack < 0:
                     return False
                 f.access_limit[sm, x] = min(f.access_limit[sm, x], slack)
+    return _under_way(m, f, sm)
+
+
+@jit
+def _under_way(m: Machine, f: Forward, sm: int) -> bool:
+    """Return whether all copies issued so far arrive before the waits of the periods to come need them."""
+    scalars = f.scalars
+    counters = len(f.data_counter)
+    for w in range(scalars[sm, WAITS]):
+        local, counter = f.wait_counter[sm, w] // counters, f.wait_counter[sm, w] % counters
+        place = sm * m.config[OCCUPANCY] + local
+        step = f.step_issued[sm, local, counter]
+        if step == 0:
+            return False
+        number = 1
+        needed = f.start_issued[sm, local, counter] + f.wait_until[sm, w] + step
+        while needed <= m.issued[place, counter]:
+            wait = scalars[sm, START] + f.wait_time[sm, w] + number * scalars[sm, PERIOD]
+            if m.ring_done[place, counter, (needed - 1) & (WINDOW - 1)] > wait:
+                return False
+            number += 1
+            needed += step
     return True
 
 

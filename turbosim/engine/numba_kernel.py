@@ -13,6 +13,7 @@ from turbosim.engine.numba_layout import (
     ACTOR_BITS,
     ANCHOR_ACTOR,
     ANCHOR_AT,
+    ASTRAY,
     ASYNC,
     BARRIER,
     CLAIM,
@@ -45,6 +46,7 @@ from turbosim.engine.numba_layout import (
     LOOP,
     LOOP_SLOTS,
     MAX_PERIODS,
+    MAX_TURNS,
     MODE,
     N_OPS,
     N_STALLS,
@@ -441,6 +443,11 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             elif scalars[sm, ANCHOR_ACTOR] < 0 or (
                     scalars[sm, ANCHOR_ACTOR] == actor and scalars[sm, ANCHOR_AT] == touched):
                 forward.after_turn(m, f, sm, actor, touched, now)
+            else:
+                scalars[sm, ASTRAY] += 1
+                if scalars[sm, ASTRAY] > MAX_TURNS:
+                    # The anchor's loop is over: look for another.
+                    scalars[sm, ANCHOR_ACTOR] = -1
     return budget
 
 

@@ -13,10 +13,11 @@ from turbosim.hw.spec import Gpu
 from turbosim.program.program import Launch, Program, Tensor
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.flash import FlashOptions, build_flash
-from turbosim.schedules.kivi import check_bits, pipeline, quantise_launches
+from turbosim.schedules.kivi import check_bits, quantise_launches
 from turbosim.schedules.sas import PerElement
 from turbosim.schedules.stream import stream_launch
-from turbosim.schedules.tiles import ceil_div, check_positive
+from turbosim.schedules.tiles import check_positive
+from turbosim.schedules.unfused_decode import pipeline
 from turbosim.workload import Attention, Phase
 
 ITERATIONS = 3
@@ -43,29 +44,8 @@ def build_gear(gpu: Gpu, shape: Attention, options: GearOptions) -> Program:
         more_tensors, more = _factorise(flash, options)
         return replace(flash, name="gear prefill", tensors=(*flash.tensors, *tensors, *more_tensors),
                        launches=(*flash.launches, *launches, *more), meta={**flash.meta, **meta})
-    tensors, launches = pipeline(shape, int(options.bits))
-    more_tensors, more = _low_rank(shape, options)
-    return Program("gear decode", (*tensors, *more_tensors), (*launches, *more), shape.flops, meta)
-
-
-def _low_rank(shape: Attention, options: GearOptions) -> tuple[list[Tensor], list[Launch]]:
-    """Return the products with the factors, one CTA per 64 tokens and query head."""
-    blocks = ceil_div(shape.seq_k, 64)
-    heads = shape.batch * shape.kv_heads
-    tensors = []
-    launches = []
-    for name in ("K", "V"):
-        tokens, channels, small, out = (f"{name} {x}" for x in ("token factor", "channel factor", "small", "low rank"))
-        tensors += [Tensor(tokens, heads * blocks, 2 * 64 * options.rank, "fp16"),
-                    Tensor(channels, heads, 2 * shape.head_dim * options.rank, "fp16"),
-                    Tensor(small, heads * shape.group, 32, "fp16"),
-                    Tensor(out, heads * blocks * shape.group, 2 * 64, "fp16")]
-        launches += [
-            stream_launch(f"{name} low rank: q Q", heads, (channels,), (small,),
-                          PerElement(fp32=1).lanes(shape.head_dim * options.rank), shape.group),
-            stream_launch(f"{name} low rank: P^T", heads * blocks, (tokens,), (out,),
-                          PerElement(fp32=1).lanes(64 * options.rank), shape.group)]
-    return tensors, launches
+    decode_tensors, decode_launches = pipeline(shape, int(options.bits), options.rank)
+    return Program("gear decode", tuple(decode_tensors), tuple(decode_launches), shape.flops, meta)
 
 
 def _factorise(flash: Program, options: GearOptions) -> tuple[list[Tensor], list[Launch]]:

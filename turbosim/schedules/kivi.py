@@ -1,10 +1,8 @@
 """``kivi``: KIVI's 4/2-bit cache, dequantised to FP16.
 
-Decode as published (jy-yuan/KIVI) is a pipeline of kernels: contiguous copies of the transposed codes, a GEMV on CUDA
-cores for q K^T, an FP16 product with the recent tokens, softmax, a GEMV for P V, another FP16 product, and a
-concatenation that copies the codes of V. ``fused=true`` is what a FlashAttention kernel that dequantises in registers
-would do. Prefill is FlashAttention over FP16, then quantisation: minimum and maximum, four elementwise passes and
-packing.
+Decode as published (jy-yuan/KIVI) is the pipeline of :mod:`turbosim.schedules.unfused_decode`. ``fused=true`` is what a
+FlashAttention kernel that dequantises in registers would do. Prefill is FlashAttention over FP16, then quantisation of
+whole tiles: minimum and maximum, four elementwise passes and packing.
 """
 
 from __future__ import annotations
@@ -21,15 +19,10 @@ from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
 from turbosim.schedules.flash import FlashOptions, build_flash
 from turbosim.schedules.sas import PerElement
 from turbosim.schedules.stream import stream_launch
-from turbosim.schedules.tiles import accumulator_registers, ceil_div, mma_block
+from turbosim.schedules.tiles import accumulator_registers, ceil_div, check_multiple, check_positive, mma_block
+from turbosim.schedules.unfused_decode import QUANTISE, WINDOW, pipeline
 from turbosim.workload import Attention, Phase
 from turbosim.workload.kvcache import FORMATS
-
-GROUP = 64
-"""Tokens (K) or channels (V) that share a scale, and recent tokens kept in FP16: TurboAttention's setting for KIVI."""
-
-GEMV = PerElement(integer=2, cvt=1, fp32=2)
-"""Per code and query head of the published GEMV: mask, shift, I2F, two FFMA."""
 
 DEQUANT_FP16 = PerElement(integer=1 / 2, fp16x2=1 / 2)
 """Fused: mask codes into the mantissa of 1024.0 (one LOP3 a pair), one HFMA2 with scale and minimum."""
@@ -57,6 +50,9 @@ def check_bits(kernel: str, bits: str) -> None:
 def build_kivi(gpu: Gpu, shape: Attention, options: KiviOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range."""
     check_bits("kivi", options.bits)
+    check_multiple("kivi", WINDOW, block_n=options.block_n)
+    check_positive("kivi", stages=options.stages, pieces=options.pieces,
+                   **({} if options.splits is None else {"splits": options.splits}))
     meta: dict[str, str | int | float | bool] = {"kernel": "kivi", "bits": options.bits}
     if shape.phase is Phase.PREFILL:
         flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
@@ -74,71 +70,25 @@ def quantise_launches(flash: Program, bits: int) -> tuple[list[Tensor], list[Lau
     cache = flash.tensor("K")
     elements = cache.tile_bytes // 2
     codes = ceil_div(elements * bits, 8)
-    scales = max(32, 4 * elements // GROUP)
+    scales = max(32, 4 * elements // WINDOW)
     tensors: list[Tensor] = []
     launches = []
     for name in ("K", "V"):
         ranges, work, whole, packed = (f"{name} {x}" for x in ("min max", "scratch", "int32", "codes"))
         tensors += [Tensor(ranges, cache.tiles, scales, "fp16"), Tensor(work, cache.tiles, cache.tile_bytes, "fp16"),
                     Tensor(whole, cache.tiles, 4 * elements, "int32"), Tensor(packed, cache.tiles, codes, f"int{bits}")]
-        one = PerElement(fp16x2=1 / 2).lanes(elements)
+        passes = {"min max": ((name,), ranges), "subtract": ((name, ranges), work), "divide": ((work, ranges), work),
+                  "clamp": ((work,), work), "round": ((work,), whole), "pack": ((whole,), packed)}
         launches += [
-            stream_launch(f"{name} min max", cache.tiles, (name,), (ranges,),
-                          PerElement(fp16x2=1).lanes(elements)),
-            stream_launch(f"{name} subtract", cache.tiles, (name, ranges), (work,), one),
-            stream_launch(f"{name} divide", cache.tiles, (work, ranges), (work,), one),
-            stream_launch(f"{name} clamp", cache.tiles, (work,), (work,), one),
-            stream_launch(f"{name} round", cache.tiles, (work,), (whole,), PerElement(cvt=1).lanes(elements)),
-            stream_launch(f"{name} pack", cache.tiles, (whole,), (packed,), PerElement(integer=2).lanes(elements)),
-        ]
-    return tensors, launches
-
-
-def pipeline(shape: Attention, bits: int) -> tuple[list[Tensor], list[Launch]]:
-    """Return the published decode kernels. Tiles are 64 tokens of one KV head."""
-    recent = min(GROUP, shape.seq_k)
-    blocks = ceil_div(shape.seq_k - recent, GROUP)
-    heads = shape.batch * shape.kv_heads
-    d, group = shape.head_dim, shape.group
-    elements = GROUP * d
-    nbytes = int(FORMATS[f"kivi-{bits}"].block_bytes(d))
-    queries = shape.batch * shape.q_heads
-    score_bytes = 2 * shape.seq_k
-    tensors = [Tensor("K recent", heads, 2 * recent * d, "fp16"), Tensor("V recent", heads, 2 * recent * d, "fp16"),
-               Tensor("scores", queries, score_bytes, "fp16"), Tensor("P", queries, 2 * score_bytes, "fp32"),
-               Tensor("O", queries, 2 * d, "fp16"), Tensor("O recent", queries, 2 * d, "fp16"),
-               Tensor("scores recent", queries, 2 * recent, "fp16")]
-    launches: list[Launch] = []
-    gemv = GEMV.lanes(elements)
-    if blocks:
-        tiles = heads * blocks
-        for name in ("K", "V"):
-            tensors += [Tensor(f"{name} codes", tiles, nbytes, f"int{bits}"),
-                        Tensor(f"{name} contiguous", tiles, nbytes, f"int{bits}")]
-        tensors += [Tensor("scores tiles", tiles * group, 2 * GROUP, "fp16"),
-                    Tensor("O tiles", tiles * group, max(32, 2 * d // blocks), "fp16"),
-                    Tensor("V appended", tiles, nbytes, f"int{bits}")]
-        launches += [stream_launch("transpose K", tiles, ("K codes",), ("K contiguous",), ()),
-                     stream_launch("gemv QK^T", tiles, ("K contiguous",), ("scores tiles",), gemv, group)]
-    launches.append(stream_launch("recent QK^T", heads, ("K recent",), ("scores recent",),
-                                  PerElement(fp32=1).lanes(recent * d), group))
-    launches.append(stream_launch("softmax", queries, ("scores",), ("P",),
-                                  PerElement(fp32=4, sfu=1, integer=1).lanes(shape.seq_k)))
-    if blocks:
-        launches += [stream_launch("transpose V", tiles, ("V codes",), ("V contiguous",), ()),
-                     stream_launch("gemv PV", tiles, ("V contiguous",), ("O tiles",), gemv, group)]
-    launches.append(stream_launch("recent PV", heads, ("V recent",), ("O recent",),
-                                  PerElement(fp32=1).lanes(recent * d), group))
-    launches.append(stream_launch("add", queries, ("O recent",), ("O",), PerElement(fp16x2=1 / 2).lanes(d)))
-    if blocks:
-        launches.append(stream_launch("append V", tiles, ("V codes",), ("V appended",), ()))
+            stream_launch(f"{name} {step}", cache.tiles, passes[step][0], (passes[step][1],), counts.lanes(elements))
+            for step, counts in QUANTISE]
     return tensors, launches
 
 
 def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str | int | float | bool]) -> Program:
     bits, n, d = int(options.bits), options.block_n, shape.head_dim
     rows = 16 * ceil_div(shape.group, 16)
-    recent = min(GROUP, shape.seq_k)
+    _, recent = FORMATS[f"kivi-{bits}"].split(shape.seq_k)
     fewer = max(1, options.pieces // 2)
 
     def tile(columns: int, codes: int) -> DecodeTile:
@@ -158,13 +108,13 @@ def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str
              softmax.rescale(rows, d)),
             (unpack("V"), product("PV", d, columns)))
 
-    nbytes = int(FORMATS[f"kivi-{bits}"].block_bytes(d)) * n // GROUP
+    nbytes = int(FORMATS[f"kivi-{bits}"].block_bytes(d)) * n // WINDOW
     plan = DecodePlan(
         kernel="kivi", shape=shape, block_m=rows, block_n=n, warps=4, stages=options.stages, splits=options.splits,
         kv_tile_bytes=(nbytes,), tile=(tile(n, bits),), heads_of_format=(shape.kv_heads,), dtype=f"int{bits}",
         smem_bytes=max(2 * options.stages * nbytes, 4 * recent * d) + 2 * rows * d,
         registers=accumulator_registers((rows, d), (rows, n)) + 32, buffer_tokens=recent,
-        buffer_bytes=2 * recent * d, buffer_tile=tile(recent, 16))
+        buffer_bytes=2 * recent * d, buffer_tile=tile(16 * ceil_div(recent, 16), 16))
     return decode_program(gpu, plan, {**meta, "fused": True, "pieces": options.pieces})
 
 

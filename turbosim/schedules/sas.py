@@ -59,6 +59,9 @@ EXPONENTIAL: dict[str, PerElement] = {
 }
 """e^-y of packed FP16 input."""
 
+MAGIC_DEPTH = 256
+"""Largest depth of an INT8 product whose sum stays below 2**22: 127 * 119 * 256 = 3.87e6."""
+
 SCALE_SCORES: dict[str, PerElement] = {
     # The accumulator starts at the bits of 1.5 * 2**23, so that its bits read as FP32 are value + constant, exact
     # below 2**22 (|QK^T| <= 119 * 119 * 128); one FFMA scales and removes both the constant and the row maximum.
@@ -78,14 +81,17 @@ PACK_SCORES = PerElement(pack=1 / 2)
 
 ROW_SUM_FP16 = PerElement(fp16x2=1 / 2)
 
-TILE_MAX = PerElement(fp16x2=1 / 2)
+TILE_MAX_FP16 = PerElement(fp16x2=1 / 2)
 """Maximum of P over the tile, within a thread."""
+
+TILE_MAX_FP32 = PerElement(integer=1)
+"""The same on FP32 values (FMNMX)."""
 
 QUANTISE_P_FP16 = PerElement(fp16x2=2 / 2, integer=3 / 4)
 """Scale and round by a magic addition (packed), then gather four bytes by two permutes and a merge."""
 
 QUANTISE_P_FP32 = PerElement(fp32=1, integer=3 / 4)
-"""Round by a magic addition; the scale is part of the exponential's argument."""
+"""One FFMA scales and rounds by a magic constant."""
 
 EXP_FP32 = PerElement(fp32=1, sfu=1)
 """MUFU.EX2 and the row sum; the scaling FFMA is counted with the scores."""
@@ -97,8 +103,15 @@ UNPACK: dict[int, PerElement] = {
 }
 """Packed codes to bytes."""
 
-DEQUANT_INT8 = PerElement(imad=1, integer=3 / 4)
-"""q * s + z per element, since neighbouring bytes have other channels, and gathering four bytes again."""
+DEQUANT_K = PerElement(imad=1, integer=3 / 4)
+"""q * s + z per element, since the bytes of a register are four channels, then gathering four bytes again."""
+
+DEQUANT_V: dict[str, PerElement] = {
+    "element": DEQUANT_K,
+    # The bytes of a register are four tokens of one channel. 0 <= q * s + (z + 128) <= 255 by the protective range, so
+    # no byte carries into the next: one IMAD does four, and one LOP3 turns the offset back into a sign.
+    "packed": PerElement(imad=1 / 4, integer=1 / 4),
+}
 
 QUANTISE_STAGE2 = PerElement(integer=2 + 1 / 2, imad=2)
 """Minimum and maximum over tokens, subtract and multiply with rounding, pack."""

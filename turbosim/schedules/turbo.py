@@ -2,7 +2,12 @@
 
 Prefill reads INT8 Q, K and V, since stage 1 of FlashQ is fused into the QKV projection (section 5.2 of the paper); with
 ``quantise_inputs`` it reads FP16 and quantises in the loop, as its Algorithm 1 is printed. Stage 2, which packs the
-cache, is a second launch over the INT8 tiles: each block is packed once, not once per query tile.
+cache, is a second launch over the INT8 tiles: each block is packed once, not once per query tile, and the tokens that
+would still be in the INT8 buffer are packed with the rest.
+
+INT8 operands are fed as the tensor cores want them, four consecutive k of a column in a register: K as it lies, V
+token-major within a channel, which the projection writes so. P leaves the first product with another split of columns
+over threads than the second takes it in, which a fixed permutation of the tokens of K and V undoes at no cost.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from turbosim.schedules.tiles import (
     THREADS,
     accumulator_registers,
     best_path,
+    ceil_div,
     check_multiple,
     check_positive,
     mma_block,
@@ -47,6 +53,9 @@ class TurboOptions:
     p_scale: str = "tile"
     """Scale of P: ``tile`` (maximum of the tile, as printed) or ``fixed`` (1/119, since P <= 1)."""
     quantise_inputs: bool = False
+    """Prefill: read FP16 and do stage 1 in the loop."""
+    dequant: str = "element"
+    """Decode: codes to INT8 one by one (``element``), or V four tokens at a time (``packed``)."""
     block_m: int = 64
     block_n: int = 64
     warps: int | None = None
@@ -68,10 +77,20 @@ def check_options(gpu: Gpu, options: TurboOptions) -> None:
     _one_of("sas_variant", options.sas_variant, sas.VARIANTS)
     _one_of("convert", options.convert, sas.CONVERSIONS)
     _one_of("p_scale", options.p_scale, ("tile", "fixed"))
+    _one_of("dequant", options.dequant, tuple(sas.DEQUANT_V))
     _one_of("order", options.order, ("forward", "heavy_first"))
     check_multiple("turbo", 16, block_m=options.block_m)
     check_multiple("turbo", BLOCK, block_n=options.block_n)
-    check_positive("turbo", pieces=options.pieces)
+    check_positive("turbo", pieces=options.pieces,
+                   **{n: v for n in ("stages", "splits") if (v := getattr(options, n)) is not None})
+    if options.bits != "mixed" and options.two_bit_heads is not None:
+        raise UsageError(f"kernel 'turbo': option two_bit_heads needs bits=mixed, got bits={options.bits}")
+    if options.quantise_inputs and not options.flashq:
+        raise UsageError("kernel 'turbo': option quantise_inputs needs flashq=true, whose stage 1 it is")
+    if options.flashq and options.convert == "magic" and options.block_n > sas.MAGIC_DEPTH:
+        raise UsageError(
+            f"kernel 'turbo': convert=magic is exact for block_n up to {sas.MAGIC_DEPTH}, got {options.block_n}; "
+            "use convert=i2f")
     if options.sas and options.sas_variant == "unit" and OpClass.SAS not in gpu.pipes:
         raise UsageError(f"kernel 'turbo': sas_variant=unit needs a SAS unit, which {gpu.name} does not have")
 
@@ -104,7 +123,8 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
     if options.flashq:
         if options.p_scale == "tile":
             # One scale per tile: threads, then warps through shared memory.
-            steps.append(Compute("max P", lanes=(*sas.TILE_MAX.lanes(scores), (OpClass.SHUFFLE, 5 * THREADS)),
+            largest = sas.TILE_MAX_FP16 if options.sas else sas.TILE_MAX_FP32
+            steps.append(Compute("max P", lanes=(*largest.lanes(scores), (OpClass.SHUFFLE, 5 * THREADS)),
                                  smem_bytes=8 * THREADS, chain=((OpClass.SHUFFLE, 5),)))
             steps.append("barrier")
         quantise = sas.QUANTISE_P_FP16 if options.sas else sas.QUANTISE_P_FP32
@@ -132,7 +152,7 @@ def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
         meta["sas_variant"] = options.sas_variant
     if options.flashq:
         meta |= {"bits": options.bits, "convert": options.convert, "p_scale": options.p_scale}
-        cache, extra = cache_launch(plan, cache_formats(shape, options))
+        cache, extra = cache_launch(plan, cache_formats(shape, options), options.quantise_inputs)
         tensors += extra
         launches.append(cache)
     return Program("turbo prefill", tuple(tensors), tuple(launches), shape.flops, meta)
@@ -143,35 +163,44 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
     d, block_m, block_n = shape.head_dim, options.block_m, options.block_n
     warps = 4 * max(1, block_m // 64) if options.warps is None else options.warps
     stages = 2 if options.stages is None else options.stages
-    check_positive("turbo", stages=stages)
     roles = roles_of("turbo", warps, block_m)
     rows = block_m // roles
     dtype = Dtype.INT8 if options.flashq else Dtype.FP16
     width = 1 if options.flashq and not options.quantise_inputs else 2
     path = best_path(gpu, dtype, rows)
-    quantise = sas.QUANTISE_STAGE1.lanes(2 * block_n * d // roles) if options.quantise_inputs else ()
     fewer = max(1, options.pieces // 2)
 
+    def quantise(name: str, elements: int) -> tuple[Compute, ...]:
+        # In place in shared memory: FP16 read, INT8 written.
+        work = Compute(f"quantise {name}", lanes=sas.QUANTISE_STAGE1.lanes(elements), smem_bytes=3 * elements)
+        return (work,) if options.quantise_inputs else ()
+
     def tile(masked: bool) -> TileWork:
-        qk = mma_block("QK^T", rows, block_n, d, dtype, path, options.pieces, a_in_smem=True, extra=quantise)
+        qk = mma_block("QK^T", rows, block_n, d, dtype, path, options.pieces, a_in_smem=True)
         pv = mma_block("PV", rows, d, block_n, dtype, path, options.pieces, a_in_smem=False)
-        return tile_work(options, rows, block_n, d, qk, pv, masked, fewer)
+        work = tile_work(options, rows, block_n, d, qk, pv, masked, fewer)
+        share = ceil_div(block_n * d, roles)
+        return TileWork((*quantise("K", share), *work.scores), work.softmax, (*quantise("V", share), *work.output))
 
     scale = 2 if width == 1 else 0
     # INT8 products need their own INT32 output tile beside the FP32 running output.
     accumulators = ((rows, d), (rows, block_n)) + (((rows, d // 2),) if options.flashq else ())
-    start = (Compute("quantise Q", lanes=sas.QUANTISE_STAGE1.lanes(rows * d)),) if options.quantise_inputs else ()
     return PrefillPlan(
         kernel="turbo", shape=shape, block_m=block_m, block_n=block_n, roles=roles, stages=stages,
         heavy_first=options.order == "heavy_first", q_bytes=width * block_m * d + scale,
         kv_bytes=width * block_n * d + scale * (block_n // BLOCK), out_bytes=2 * rows * d,
-        dtype="int8" if width == 1 else "fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=start,
+        dtype="int8" if width == 1 else "fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile,
+        start=quantise("Q", rows * d),
         finish=(softmax.normalise(rows, d),), smem_bytes=width * d * (block_m + 2 * stages * block_n),
         registers=accumulator_registers(*accumulators))
 
 
-def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...]) -> tuple[Launch, list[Tensor]]:
-    """Return stage 2 of FlashQ over the whole cache, one CTA per tile and KV head, and the cache's tensors."""
+def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...],
+                 from_fp16: bool) -> tuple[Launch, list[Tensor]]:
+    """Return stage 2 of FlashQ over the whole cache, one CTA per tile and KV head, and the cache's tensors.
+
+    With *from_fp16* the tiles are FP16 and stage 1 comes first.
+    """
     shape = plan.shape
     tiles, heads = plan.key_tiles, shape.batch * shape.kv_heads
     source = (var("h") + var("b") * shape.kv_heads) * tiles + var("t")
@@ -182,7 +211,8 @@ def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...]) -> tup
         size = shape.batch * count * tiles * nbytes
         names = (f"K cache {bits}-bit", f"V cache {bits}-bit")
         tensors += [Tensor(name, heads * tiles, nbytes, f"int{bits}", size) for name in names]
-        work = Compute("quantise", lanes=sas.QUANTISE_STAGE2.lanes(2 * plan.block_n * shape.head_dim))
+        per_element = sas.QUANTISE_STAGE2 + sas.QUANTISE_STAGE1 if from_fp16 else sas.QUANTISE_STAGE2
+        work = Compute("quantise", lanes=per_element.lanes(2 * plan.block_n * shape.head_dim))
         body.append(Loop(f"f{number}", var(f"use{number}"), (
             Load("load K", "K", source, "in", smem=False), Load("load V", "V", source, "in", smem=False),
             Wait("wait", "in", Affine(2)), work,

@@ -6,23 +6,16 @@ and turned into INT8 in registers (integer multiply-add only), so shared memory 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from turbosim.errors import UsageError
 from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
 from turbosim.program.ops import Compute, Mma
 from turbosim.program.program import Program
 from turbosim.schedules import sas, softmax
 from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
-from turbosim.schedules.tiles import THREADS, accumulator_registers, ceil_div
+from turbosim.schedules.tiles import THREADS, WARP_GROUP, accumulator_registers, ceil_div, check_multiple
 from turbosim.schedules.turbo import TurboOptions, cache_formats, tile_work
 from turbosim.workload import Attention
 from turbosim.workload.kvcache import BLOCK, FORMATS
-
-
-def buffer_tokens(seq_k: int) -> int:
-    """Tokens in the INT8 buffer: what does not fill a block, or a full buffer about to be packed."""
-    return min(seq_k, seq_k % BLOCK or BLOCK)
 
 
 def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
@@ -33,9 +26,11 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
     rows = 16 * ceil_div(shape.group, 16)
     stages = 3 if options.stages is None else options.stages
     warps = 4 if options.warps is None else options.warps
+    check_multiple("turbo", WARP_GROUP, warps=warps)
     formats = cache_formats(shape, options)
     per_block = [int(FORMATS[f"turbo-{bits}"].block_bytes(d)) * (n // BLOCK) for bits, _ in formats]
-    held = buffer_tokens(shape.seq_k)
+    # What does not fill a block, or a full buffer about to be packed.
+    _, held = FORMATS["turbo-4"].split(shape.seq_k)
     largest = max(2 * stages * max(per_block), 2 * BLOCK * d)
     plan = DecodePlan(
         kernel="turbo", shape=shape, block_m=rows, block_n=n, warps=warps, stages=stages, splits=options.splits,
@@ -46,8 +41,8 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
         start=(Compute("quantise q", lanes=sas.QUANTISE_STAGE1.lanes(shape.group * d),
                        chain=((OpClass.SHUFFLE, 5),)),))
     meta: dict[str, str | int | float | bool] = {
-            "kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
-            "p_scale": options.p_scale, "pieces": options.pieces}
+        "kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
+        "p_scale": options.p_scale, "dequant": options.dequant, "pieces": options.pieces}
     if options.sas:
         meta["sas_variant"] = options.sas_variant
     return decode_program(gpu, plan, meta)
@@ -55,7 +50,7 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
 
 def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> DecodeTile:
     """Return the work of a CTA on one tile of *n* tokens stored with *bits* per code (8: the buffer)."""
-    dequant = sas.UNPACK[bits] + sas.DEQUANT_INT8 if bits < 8 else sas.PerElement()
+    dequant = {"K": sas.DEQUANT_K, "V": sas.DEQUANT_V[options.dequant]}
 
     def product(label: str, columns: int, depth: int) -> Compute:
         return Compute(label, mma=Mma(rows, columns, depth, Dtype.INT8, MmaPath.MMA_SYNC), pieces=options.pieces)
@@ -66,8 +61,10 @@ def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> Decode
     codes = n * d * bits // 8
 
     def unpack(name: str) -> tuple[Compute, ...]:
-        read = Compute(f"dequantise {name}", lanes=dequant.lanes(n * d), smem_bytes=codes)
-        return (read if bits < 8 else replace(read, label=f"read {name}"),)
+        if bits == 8:
+            return (Compute(f"read {name}", smem_bytes=codes),)
+        lanes = (sas.UNPACK[bits] + dequant[name]).lanes(n * d)
+        return (Compute(f"dequantise {name}", lanes=lanes, smem_bytes=codes),)
 
     steps: list[Compute | str] = []
     for step in work.softmax:

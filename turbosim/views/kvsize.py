@@ -24,7 +24,9 @@ class KvRow:
     cache_ratio: float
     """FP16 size over this size, recent tokens included."""
     items: dict[str, float]
-    """Bytes per block of K or of V."""
+    """Bytes per block of K or of V, of one KV head."""
+    cache_items: dict[str, float]
+    """:attr:`cache_bytes` by item."""
 
 
 def kv_size_rows(model: Model, tokens: int, batch: int = 1) -> list[KvRow]:
@@ -34,12 +36,15 @@ def kv_size_rows(model: Model, tokens: int, batch: int = 1) -> list[KvRow]:
     rows = []
     for cache in FORMATS.values():
         per_token = cache.bytes_per_token(model.head_dim)
-        total = cache.cache_bytes(model.head_dim, tokens)
+        parts = cache.cache_items(model.head_dim, tokens)
+        total = sum(parts.values())
         items = cache.block_items(model.head_dim)
         if cache.mixed:
-            items = {f"half of {name}": FORMATS[name].block_bytes(model.head_dim) / 2 for name in cache.mixed}
+            items = {f"{share:.0%} of {name}": FORMATS[name].block_bytes(model.head_dim) * share
+                     for name, share in cache.mixed}
         rows.append(KvRow(
             cache.name, cache.title, 8 * per_token / (2 * model.head_dim), heads * per_token,
             fp16.bytes_per_token(model.head_dim) / per_token, heads * total * batch,
-            fp16.cache_bytes(model.head_dim, tokens) / total, items))
+            fp16.cache_bytes(model.head_dim, tokens) / total, items,
+            {name: heads * batch * nbytes for name, nbytes in parts.items()}))
     return rows

@@ -7,7 +7,7 @@ recent tokens each method keeps at higher precision. Sources: TurboAttention (ML
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from turbosim.errors import UsageError, did_you_mean
 
@@ -28,11 +28,15 @@ class CacheFormat:
     items: tuple[tuple[str, float, str], ...]
     """(item, bytes per block of K or of V at head dimension 128, how it scales: ``d`` or ``const``)."""
     recent_tokens: int = 0
-    """Newest tokens that are kept apart."""
+    """The window of newest tokens that are kept apart."""
     recent_bytes: int = 2
     """Bytes per element of those."""
-    mixed: tuple[str, ...] = field(default=())
-    """Names of the two formats a mixed one is half of."""
+    recent_scale: int = 0
+    """Bytes of the window's own scale, one for K and one for V."""
+    channel_bytes: int = 0
+    """Bytes per channel of K or of V held once per sequence: the channel side of GEAR's low-rank factors."""
+    mixed: tuple[tuple[str, float], ...] = ()
+    """(format, share of the KV heads) of a mixed one."""
 
     def block_items(self, head_dim: int) -> dict[str, float]:
         """Return bytes per block of K or of V, by item."""
@@ -41,17 +45,47 @@ class CacheFormat:
     def block_bytes(self, head_dim: int) -> float:
         """Return bytes per block of K or of V."""
         if self.mixed:
-            return sum(FORMATS[name].block_bytes(head_dim) for name in self.mixed) / len(self.mixed)
+            return sum(FORMATS[name].block_bytes(head_dim) * share for name, share in self.mixed)
         return sum(self.block_items(head_dim).values())
 
     def bytes_per_token(self, head_dim: int) -> float:
         """Return bytes of K and V per token and KV head, recent tokens aside."""
         return 2 * self.block_bytes(head_dim) / self.block_tokens
 
+    def split(self, tokens: int) -> tuple[int, int]:
+        """Return (quantised tokens, recent tokens) after *tokens* tokens.
+
+        The window fills up before it is packed, so it holds the remainder of a division by its length, or all of it.
+        KIVI fills the window of V only once and then moves it token by token; K and V agree whenever it is full.
+        """
+        if not self.recent_tokens:
+            return tokens, 0
+        recent = min(tokens, tokens % self.recent_tokens or self.recent_tokens)
+        return tokens - recent, recent
+
+    def cache_items(self, head_dim: int, tokens: int) -> dict[str, float]:
+        """Return bytes of K and V of one KV head with *tokens* cached, by item, recent tokens included.
+
+        A format without a window may end in a partial block, which counts in proportion.
+        """
+        packed, recent = self.split(tokens)
+        blocks = 2 * packed / self.block_tokens
+        parts = [(FORMATS[name], share) for name, share in self.mixed] or [(self, 1.0)]
+        items: dict[str, float] = {}
+        for part, share in parts:
+            for name, nbytes in part.block_items(head_dim).items():
+                items[name] = items.get(name, 0) + blocks * share * nbytes
+        if self.recent_tokens:
+            items["recent tokens"] = 2 * recent * head_dim * self.recent_bytes
+        if self.recent_scale:
+            items["recent scale"] = 2 * self.recent_scale if recent else 0
+        if self.channel_bytes:
+            items["channel factors"] = 2 * head_dim * self.channel_bytes if packed else 0
+        return items
+
     def cache_bytes(self, head_dim: int, tokens: int) -> float:
-        """Return bytes of K and V of one KV head with *tokens* cached, recent tokens included."""
-        recent = min(self.recent_tokens, tokens)
-        return (tokens - recent) * self.bytes_per_token(head_dim) + 2 * recent * head_dim * self.recent_bytes
+        """Return the sum of :meth:`cache_items`."""
+        return sum(self.cache_items(head_dim, tokens).values())
 
 
 def _turbo(bits: int, scale_bytes: int = 1) -> tuple[tuple[str, float, str], ...]:
@@ -68,8 +102,22 @@ def _kivi(bits: int, group: int) -> tuple[tuple[str, float, str], ...]:
 
 
 def _gear(bits: int, group: int, rank: int) -> tuple[tuple[str, float, str], ...]:
-    """KIVI's groups and the token-side factor of the low-rank error; the channel side is shared by a prompt."""
+    """KIVI's groups and the token-side factor of the low-rank error; the channel side is held once for a prompt."""
     return (*_kivi(bits, group), ("token factors", group * rank * 2, "const"))
+
+
+def mixed_format(two_bit_share: float = 0.5, fp16_scales: bool = False) -> CacheFormat:
+    """Return TurboAttention's cache with *two_bit_share* of the KV heads at 2 bits and the others at 4.
+
+    Channel scales and zeros are INT8 as in the paper, or FP16. Raises UsageError for a share outside 0 to 1.
+    """
+    if not 0 <= two_bit_share <= 1:
+        raise UsageError(f"cache format: two_bit_share must be 0 to 1, got {two_bit_share}")
+    suffix, scales = ("-fp16sz", ", FP16 channel scales and zeros") if fp16_scales else ("", "")
+    return CacheFormat(
+        f"turbo-mixed{suffix}", f"TurboAttention, {two_bit_share:.0%} of the heads 2-bit, the rest 4-bit{scales}",
+        4 - 2 * two_bit_share, BLOCK, (), BLOCK, 1, 2,
+        mixed=((f"turbo-4{suffix}", 1 - two_bit_share), (f"turbo-2{suffix}", two_bit_share)))
 
 
 FORMATS: dict[str, CacheFormat] = {
@@ -78,20 +126,19 @@ FORMATS: dict[str, CacheFormat] = {
         CacheFormat("fp16", "FP16", 16, BLOCK, (("values", BLOCK * 128 * 2, "d"),)),
         CacheFormat("int8", "INT8, stage 1 of FlashQ", 8, BLOCK,
                     (("codes", BLOCK * 128, "d"), ("block scale", 2, "const"))),
-        CacheFormat("turbo-4", "TurboAttention 4-bit", 4, BLOCK, _turbo(4), BLOCK, 1),
-        CacheFormat("turbo-2", "TurboAttention 2-bit", 2, BLOCK, _turbo(2), BLOCK, 1),
-        CacheFormat("turbo-mixed", "TurboAttention, half the heads 4-bit, half 2-bit", 3, BLOCK, (), BLOCK, 1,
-                    ("turbo-4", "turbo-2")),
+        CacheFormat("turbo-4", "TurboAttention 4-bit", 4, BLOCK, _turbo(4), BLOCK, 1, 2),
+        CacheFormat("turbo-2", "TurboAttention 2-bit", 2, BLOCK, _turbo(2), BLOCK, 1, 2),
+        mixed_format(),
         CacheFormat("turbo-4-fp16sz", "TurboAttention 4-bit, FP16 channel scales and zeros", 4, BLOCK, _turbo(4, 2),
-                    BLOCK, 1),
+                    BLOCK, 1, 2),
         CacheFormat("turbo-2-fp16sz", "TurboAttention 2-bit, FP16 channel scales and zeros", 2, BLOCK, _turbo(2, 2),
-                    BLOCK, 1),
-        CacheFormat("turbo-mixed-fp16sz", "TurboAttention mixed, FP16 channel scales and zeros", 3, BLOCK, (), BLOCK,
-                    1, ("turbo-4-fp16sz", "turbo-2-fp16sz")),
+                    BLOCK, 1, 2),
+        mixed_format(fp16_scales=True),
         CacheFormat("kivi-4", "KIVI 4-bit, group 64, 64 recent tokens", 4, 64, _kivi(4, 64), 64),
         CacheFormat("kivi-2", "KIVI 2-bit, group 64, 64 recent tokens", 2, 64, _kivi(2, 64), 64),
         CacheFormat("kivi-2-g32", "KIVI 2-bit, group 32, 128 recent tokens", 2, 32, _kivi(2, 32), 128),
-        CacheFormat("gear-l-4", "GEAR-L 4-bit, group 64, rank 4, 64 recent tokens", 4, 64, _gear(4, 64, 4), 64),
+        CacheFormat("gear-l-4", "GEAR-L 4-bit, group 64, rank 4, 64 recent tokens", 4, 64, _gear(4, 64, 4), 64,
+                    channel_bytes=2 * 4),
     )
 }
 
