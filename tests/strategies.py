@@ -93,11 +93,11 @@ def _plain_ops(r: Random, role: int, tensors: list[Tensor], j: Affine, done: int
     return ops, loads
 
 
-def random_launch(r: Random, name: str, tensors: list[Tensor]) -> Launch:
+def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> Launch:
     """Return a launch of 1 to 3 roles with barriers, own copies, asynchronous products, and maybe a pipeline."""
     roles = r.randint(1, 3)
     grid = (Dim("x", r.randint(1, 7)), Dim("y", r.randint(1, 4)))
-    classes = tuple(CtaClass(f"c{i}", (("n", r.randint(0, 5)), ("k", r.randint(0, 2)))) for i in range(3))
+    classes = tuple(CtaClass(f"c{i}", (("n", r.randint(0, trips)), ("k", r.randint(0, 2)))) for i in range(3))
     class_of = (("x", tuple(r.randint(0, 1) for _ in range(grid[0].size))),
                 ("y", tuple(r.randint(0, 1) for _ in range(grid[1].size))))
     pipeline = roles > 1 and r.random() < 0.6
@@ -133,16 +133,16 @@ def random_launch(r: Random, name: str, tensors: list[Tensor]) -> Launch:
     return Launch(name, grid, tuple(streams), tuple(counters), classes, class_of, r.choice([0, 20000]), 32)
 
 
-def random_program(r: Random) -> Program:
+def random_program(r: Random, trips: int = 5) -> Program:
     """Return a program of 1 to 3 launches over shared tensors."""
-    tensors = [Tensor(f"t{i}", 16, r.choice([32, 100, 1000, 4096]), "fp16") for i in range(r.randint(1, 3))]
-    launches = tuple(random_launch(r, f"l{i}", tensors) for i in range(r.randint(1, 3)))
+    tensors = [Tensor(f"t{i}", trips + 11, r.choice([32, 100, 1000, 4096]), "fp16") for i in range(r.randint(1, 3))]
+    launches = tuple(random_launch(r, f"l{i}", tensors, trips) for i in range(r.randint(1, 3)))
     return Program("random", tuple(tensors), launches)
 
 
-def programs() -> st.SearchStrategy[Program]:
-    """Random programs."""
-    return st.randoms(use_true_random=False).map(random_program)
+def programs(trips: int = 5) -> st.SearchStrategy[Program]:
+    """Random programs whose main loops run up to *trips* times."""
+    return st.randoms(use_true_random=False).map(lambda r: random_program(r, trips))
 
 
 def gpus() -> st.SearchStrategy[Gpu]:

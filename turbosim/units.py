@@ -39,7 +39,8 @@ def parse(text: object, dimension: str) -> float:
     units = UNITS[dimension]
     if isinstance(text, bool) or not isinstance(text, (int, float, str)):
         raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
-    match = _QUANTITY.fullmatch(str(text))
+    text = str(text)
+    match = _QUANTITY.fullmatch(text)
     if match is None:
         raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
     number, unit = float(match[1].replace("_", "")), match[2]

@@ -25,9 +25,9 @@ class Code:
             starts.append(first)
             loops: list[int] = []
             for at, instruction in enumerate(stream, first):
+                self._add(instruction, first, loops[-1] if loops else None)
                 if instruction.kind is Kind.NEXT:
                     loops.pop()
-                self._add(instruction, first, loops[-1] if loops else None)
                 if instruction.kind is Kind.LOOP:
                     loops.append(at)
         self.table = np.array(self.rows, np.int64).ravel()

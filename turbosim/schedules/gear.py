@@ -41,29 +41,34 @@ def build_gear(gpu: Gpu, shape: Attention, options: GearOptions) -> Program:
     if shape.phase is Phase.PREFILL:
         flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
         tensors, launches = quantise_launches(flash, int(options.bits))
-        more_tensors, more = _factorise(flash, options)
+        more_tensors, more = _factorise(flash, shape, options.rank)
         return replace(flash, name="gear prefill", tensors=(*flash.tensors, *tensors, *more_tensors),
                        launches=(*flash.launches, *launches, *more), meta={**flash.meta, **meta})
     decode_tensors, decode_launches = pipeline(shape, int(options.bits), options.rank)
     return Program("gear decode", tuple(decode_tensors), tuple(decode_launches), shape.flops, meta)
 
 
-def _factorise(flash: Program, options: GearOptions) -> tuple[list[Tensor], list[Launch]]:
-    """Return dequantisation to the error and the power iterations over it, for K and V."""
+def _factorise(flash: Program, shape: Attention, rank: int) -> tuple[list[Tensor], list[Launch]]:
+    """Return dequantisation to the error E and the power iterations over it, for K and V.
+
+    Every tile has its rows of the token side and its part of the channel side; the sum of those parts, and the QR step
+    of the last iteration over so few columns, are left out.
+    """
     cache = flash.tensor("K")
     elements = cache.tile_bytes // 2
-    factor = max(32, cache.tile_bytes // 64)
     tensors = []
     launches = []
-    product = PerElement(fp32=options.rank).lanes(elements)
+    product = PerElement(fp32=rank).lanes(elements)
     for name in ("K", "V"):
-        error, small = f"{name} error", f"{name} factor"
-        tensors += [Tensor(error, cache.tiles, cache.tile_bytes, "fp16"), Tensor(small, cache.tiles, factor, "fp16")]
-        launches.append(stream_launch(f"{name} error", cache.tiles, (name, f"{name} codes"), (error,),
-                                      PerElement(integer=2, cvt=1, fp32=2).lanes(elements)))
+        error, rows, columns = f"{name} error", f"{name} token factor", f"{name} channel factor"
+        tensors += [Tensor(error, cache.tiles, cache.tile_bytes, "fp16"),
+                    Tensor(rows, cache.tiles, 2 * rank * (elements // shape.head_dim), "fp16"),
+                    Tensor(columns, cache.tiles, 2 * rank * shape.head_dim, "fp16")]
+        launches.append(stream_launch(f"{name} error", cache.tiles, (name, f"{name} codes", f"{name} min max"),
+                                      (error,), PerElement(integer=2, cvt=1, fp32=2).lanes(elements)))
         for step in range(ITERATIONS):
-            launches += [stream_launch(f"{name} power {step} E Q", cache.tiles, (error,), (small,), product),
-                         stream_launch(f"{name} power {step} E^T P", cache.tiles, (error,), (small,), product)]
+            launches += [stream_launch(f"{name} power {step} E Q", cache.tiles, (error, columns), (rows,), product),
+                         stream_launch(f"{name} power {step} E^T P", cache.tiles, (error, rows), (columns,), product)]
     return tensors, launches
 
 

@@ -65,8 +65,8 @@ class _Step:
         return name
 
     def _stream(self, name: str, tiles: int, reads: tuple[str, ...], writes: tuple[str, ...],
-                work: PerElement, elements: int, repeat: int = 1) -> None:
-        self.launches.append(stream_launch(name, tiles, reads, writes, work.lanes(elements), repeat))
+                work: PerElement, elements: int) -> None:
+        self.launches.append(stream_launch(name, tiles, reads, writes, work.lanes(elements)))
 
     def build(self) -> None:
         d, queries = self.shape.head_dim, self.queries
@@ -187,8 +187,9 @@ class _Step:
         block, cut = var("h") * self.blocks + var("s"), query * self.blocks + var("s")
         loads = (_load("P packed", cut),
                  *(_load(f"V {item} contiguous", block * slices + var("c")) for item in self.items))
-        step: tuple[Op, ...] = (*loads, Wait("wait", "in", (var("s") + 1) * len(loads)),
-                Compute("dot", lanes=GEMV.lanes(WINDOW * d // slices)))
+        step: tuple[Op, ...] = (
+            *loads, Wait("wait", "in", (var("s") + 1) * len(loads)),
+            Compute("dot", lanes=GEMV.lanes(WINDOW * d // slices)))
         self._launch("gemv PV", (Dim("c", slices), Dim("g", shape.group), Dim("h", self.heads)), (
             Loop("s", Affine(self.blocks), step), Store("store O", "O packed", query * slices + var("c"))))
         if not self.rank:

@@ -1,0 +1,54 @@
+"""Fast-forwarding changes nothing: totals equal those of the full replay, tick for tick."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.strategies import gpus, programs
+from turbosim.engine import numba_layout as nl
+from turbosim.engine.lower import lower
+from turbosim.engine.numba_engine import NumbaEngine, _LaunchRun
+from turbosim.hw import load_gpu, with_overrides
+from turbosim.schedules.registry import get_schedule
+from turbosim.workload import Gemm, Phase, attention_of, get_model
+
+PREFILL = attention_of(get_model("llama3-8b"), Phase.PREFILL, 1, 4096)
+DECODE = attention_of(get_model("llama3-8b"), Phase.DECODE, 4, 16384)
+
+
+def same(gpu, program):
+    lowered = lower(gpu, program)
+    full, fast = NumbaEngine(lowered, fast_forward=False), NumbaEngine(lowered)
+    for index in range(len(lowered.launches)):
+        assert full.run_launch(index) == fast.run_launch(index)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(gpu=gpus(), program=programs(trips=60))
+def test_generated_programs(gpu, program):
+    same(gpu, program)
+
+
+@pytest.mark.parametrize("sms", [1, 4, 16])
+@pytest.mark.parametrize("name", ["a100_sxm_80gb", "h200_sxm"])
+@pytest.mark.parametrize(("kernel", "options", "workload"), [
+    ("flash", {}, PREFILL), ("turbo", {}, PREFILL), ("flash", {}, DECODE), ("turbo", {}, DECODE),
+    ("kivi", {"fused": True}, DECODE), ("gemm", {}, Gemm(1024, 1024, 8192)),
+])
+def test_kernels_of_real_size(name, sms, kernel, options, workload):
+    gpu = load_gpu(name)
+    # Bandwidths in proportion, so that memory is as scarce as on the whole chip.
+    share = sms / gpu.sm.count
+    gpu = with_overrides(gpu, {"sm.count": sms, "hbm.bandwidth": gpu.hbm.bandwidth * share,
+                               "l2.bandwidth": gpu.l2.bandwidth * share})
+    same(gpu, get_schedule(kernel).program(gpu, workload, options))
+
+
+def test_it_does_fast_forward():
+    gpu = with_overrides(load_gpu("h200_sxm"), {"sm.count": 2})
+    lowered = lower(gpu, get_schedule("flash").program(gpu, PREFILL))
+    run = _LaunchRun(NumbaEngine(lowered), 0, 512)
+    assert run.execute()
+    # The period of the last recording is that of the main loop.
+    assert (run.forward.scalars[:, nl.PERIOD] > 0).all()
