@@ -177,8 +177,8 @@ def test_turbo_with_sas_has_no_sfu_work():
     assert OpClass.CVT not in got
     # Scaling one FFMA, accumulation two.
     assert got[OpClass.FP32] == SCORES + ROWS + 2 * OUTPUTS
-    # SAS four and the row sum a half per score, the tile's maximum a half, quantisation one.
-    assert got[OpClass.FP16X2] == 4.5 * (SCORES + ROWS) + 1.5 * SCORES
+    # SAS four and the row sum a half per score, the tile's maximum a half, quantisation a half.
+    assert got[OpClass.FP16X2] == 4.5 * (SCORES + ROWS) + SCORES
     # Row maximum and loop; exponent insertion; gathering P's bytes.
     assert got[OpClass.INT] == SCORES + 20 * 128 + 1.5 * (SCORES + ROWS) + 0.75 * SCORES
     assert got[OpClass.PACK] == (SCORES + ROWS) / 2
@@ -203,6 +203,13 @@ def test_a_sas_unit_replaces_the_polynomial():
 def test_i2f_converts_every_accumulator():
     assert per_tile(convert="i2f")[OpClass.CVT] == SCORES + ROWS + OUTPUTS
     assert per_tile(convert="i2f")[OpClass.FP32] == per_tile()[OpClass.FP32]
+
+
+def test_asynchronous_products_get_the_magic_constant_afterwards():
+    assert OpClass.IMAD not in per_tile(A100)
+    assert per_tile(H200)[OpClass.IMAD] == SCORES + ROWS + OUTPUTS
+    assert OpClass.IMAD not in per_tile(H200, convert="i2f")
+    assert OpClass.IMAD not in per_tile(H200, flashq=False)
 
 
 def test_flashq_without_sas_takes_exponentials_in_fp32():
@@ -236,12 +243,12 @@ def test_a_fixed_scale_of_p_needs_no_maximum_of_the_tile():
 def test_quantising_inputs_comes_before_the_products_and_before_packing():
     extra, base = per_tile(quantise_inputs=True), per_tile()
     elements = 2 * 64 * 128
-    assert extra[OpClass.FP16X2] - base[OpClass.FP16X2] == 1.5 * elements
+    assert extra[OpClass.FP16X2] - base[OpClass.FP16X2] == elements
     assert extra[OpClass.INT] - base[OpClass.INT] == 0.75 * elements
     labels = [op.label for op in ops(build(A100, SMALL, quantise_inputs=True).launches[0])]
     assert labels.index("quantise K") < labels.index("QK^T") < labels.index("quantise V") < labels.index("PV")
     pack = [launch_work(p, p.launches[1]).lanes[OpClass.FP16X2] for p in (build(A100, SMALL, quantise_inputs=True),)]
-    assert pack == [1.5 * 2 * 5 * 2 * 64 * 64]
+    assert pack == [2 * 5 * 2 * 64 * 64]
 
 
 def ops(launch):

@@ -87,11 +87,15 @@ TILE_MAX_FP16 = PerElement(fp16x2=1 / 2)
 TILE_MAX_FP32 = PerElement(integer=1)
 """The same on FP32 values (FMNMX)."""
 
-QUANTISE_P_FP16 = PerElement(fp16x2=2 / 2, integer=3 / 4)
-"""Scale and round by a magic addition (packed), then gather four bytes by two permutes and a merge."""
+MAGIC_AFTER = PerElement(imad=1)
+"""Per accumulator of an asynchronous product: ``wgmma`` and ``tcgen05`` start from zero and accumulate in place, where
+``mma.sync`` takes its start from any registers, so the constant is added afterwards (IMAD.IADD)."""
+
+QUANTISE_P_FP16 = PerElement(fp16x2=1 / 2, integer=3 / 4)
+"""One HFMA2 scales two and rounds by a magic constant, then four bytes are gathered by two permutes and a merge."""
 
 QUANTISE_P_FP32 = PerElement(fp32=1, integer=3 / 4)
-"""One FFMA scales and rounds by a magic constant."""
+"""The same with an FFMA each."""
 
 EXP_FP32 = PerElement(fp32=1, sfu=1)
 """MUFU.EX2 and the row sum; the scaling FFMA is counted with the scores."""
@@ -116,5 +120,5 @@ DEQUANT_V: dict[str, PerElement] = {
 QUANTISE_STAGE2 = PerElement(integer=2 + 1 / 2, imad=2)
 """Minimum and maximum over tokens, subtract and multiply with rounding, pack."""
 
-QUANTISE_STAGE1 = PerElement(fp16x2=1 / 2 + 2 / 2, integer=3 / 4)
+QUANTISE_STAGE1 = PerElement(fp16x2=1 / 2 + 1 / 2, integer=3 / 4)
 """Maximum, scale, round, pack to INT8."""

@@ -112,7 +112,11 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
     row_work = rows_per_thread(rows) * THREADS
     steps: list[Compute | str] = [softmax.mask(rows, columns)] if masked else []
     steps.append(softmax.row_max(rows, columns, fewer))
-    convert = sas.SCALE_SCORES[options.convert] if options.flashq else sas.PerElement(fp32=1)
+    convert, accumulate = sas.PerElement(fp32=1), sas.ACCUMULATE[options.convert]
+    if options.flashq:
+        convert = sas.SCALE_SCORES[options.convert]
+        if options.convert == "magic" and qk.mma is not None and qk.mma.path.is_async:
+            convert, accumulate = convert + sas.MAGIC_AFTER, accumulate + sas.MAGIC_AFTER
     if options.sas:
         exponential = convert + sas.PACK_SCORES + sas.EXPONENTIAL[options.sas_variant] + sas.ROW_SUM_FP16
         steps.append(Compute("SAS", lanes=exponential.lanes(scores + row_work), pieces=fewer))
@@ -129,7 +133,7 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
             steps.append("barrier")
         quantise = sas.QUANTISE_P_FP16 if options.sas else sas.QUANTISE_P_FP32
         steps.append(Compute("quantise P", lanes=quantise.lanes(scores)))
-        update = Compute("accumulate O", lanes=sas.ACCUMULATE[options.convert].lanes(rows * head_dim), pieces=fewer)
+        update = Compute("accumulate O", lanes=accumulate.lanes(rows * head_dim), pieces=fewer)
         return TileWork((qk,), tuple(steps), (pv, update))
     steps.append(softmax.rescale(rows, head_dim))
     return TileWork((qk,), tuple(steps), (pv,))

@@ -1,0 +1,171 @@
+"""The command line as a process: output, exit codes, messages."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SHAPE = ["--hw", "a100_sxm_80gb", "--model", "phi3-medium", "--seq", "512"]
+
+
+def turbosim(*arguments, **environment):
+    return subprocess.run([sys.executable, "-m", "turbosim", *map(str, arguments)], capture_output=True, text=True,
+                          check=False, env={**os.environ, **environment})
+
+
+def test_help_imports_no_heavy_library():
+    code = ("import sys\nfrom turbosim.cli.main import app\n"
+            "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+            "heavy = {'numba', 'matplotlib', 'torch', 'numpy', 'pandas', 'simpy'} & set(sys.modules)\n"
+            "print('HEAVY', sorted(heavy))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "simulate" in done.stdout
+    assert "HEAVY []" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["simulate"], ["compare"], ["roofline"], ["timeline"], ["kv-size"], ["list"],
+                                     ["hw", "show"], ["hw", "check"], ["hw", "diff"], ["trace", "show"]])
+def test_every_command_has_help_with_an_example(command):
+    done = turbosim(*command, "--help")
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+
+
+def test_simulate_json_is_one_object():
+    done = turbosim("simulate", *SHAPE, "--kernel", "turbo", "--json")
+    assert done.returncode == 0
+    result = json.loads(done.stdout)
+    assert {"time_s", "cycles", "tflops", "dram_read_bytes", "dram_write_bytes", "dram_bandwidth_Bps", "l2_hit_rate",
+            "utilization", "bound", "stalls", "occupancy", "arithmetic_intensity", "hw", "kernel", "workload",
+            "engine"} <= set(result)
+    assert {"tensor", "sfu", "fma", "int", "smem", "l2", "hbm"} <= set(result["utilization"])
+    assert result["engine"] == "numba"
+    assert result["kernel"] == "turbo"
+
+
+def test_the_engines_print_the_same_but_for_their_name():
+    small = ["simulate", "--hw", "l4", "--kernel", "flash", "--q-heads", "4", "--head-dim", "64", "--seq", "256", "--json"]
+    a, b = (json.loads(turbosim(*small, "--engine", e).stdout) for e in ("numba", "simpy"))
+    assert (a.pop("engine"), b.pop("engine")) == ("numba", "simpy")
+    assert a == b
+
+
+def test_command_line_and_python_agree():
+    from turbosim import Phase, attention_of, get_model, simulate
+
+    result = simulate("a100_sxm_80gb", attention_of(get_model("phi3-medium"), Phase.PREFILL, 1, 512), "flash")
+    assert json.loads(turbosim("simulate", *SHAPE, "--json").stdout)["time_s"] == result.time_s
+
+
+def test_output_to_a_pipe_has_no_escape_codes():
+    done = turbosim("simulate", *SHAPE)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "where warp-group time goes" in done.stdout
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m turbosim list | head -1", shell=True, capture_output=True, text=True,
+                          check=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), [
+    (["simulate", "--hw", "h200_smx", "--model", "llama3-8b", "--seq", "1k"], 2,
+     "error: unknown GPU 'h200_smx': not among a100_2x_hbm, a100_sxm_40gb, a100_sxm_80gb, b200, h100_pcie, h100_sxm, "
+     "h200_2x_sfu, h200_int4, h200_sas, h200_sxm, l4, l40s, rtx_3090, rtx_4090 (did you mean 'h200_sxm'?)\n"),
+    (["simulate", *SHAPE, "--kernel", "flesh"], 2,
+     "error: unknown kernel 'flesh': not among flash, turbo, kivi, gear, gemm, copy (did you mean 'flash'?)\n"),
+    (["simulate", "--hw", "l4", "--model", "llama3", "--seq", "1k"], 2,
+     "error: unknown model 'llama3': not among phi3-medium, phi3-mini, llama3-8b, llama2-7b, llama2-70b, qwen2-7b (did "
+     "you mean 'llama3-8b'?)\n"),
+    (["simulate", "--hw", "l4", "--model", "llama3-8b", "--seq", "0"], 2, "error: --seq: must be at least 1, got 0\n"),
+    (["simulate", "--hw", "l4", "--model", "llama3-8b", "--seq", "-4k"], 2,
+     "error: --seq: must be at least 1, got -4k\n"),
+    (["compare", "--hw", "l4", "--model", "llama3-8b", "--seq", "4k,"], 2,
+     "error: --seq: '4k,' has an empty entry; write for example 4096,8192\n"),
+    (["simulate", *SHAPE, "--batch", "0"], 2, "error: --batch: must be at least 1, got 0\n"),
+    (["simulate", *SHAPE, "--phase", "prefil"], 2,
+     "error: --phase: is one of prefill, decode, got 'prefil' (did you mean 'prefill'?)\n"),
+    (["simulate", "--hw", "l4", "--q-heads", "8", "--kv-heads", "3", "--head-dim", "64", "--seq", "64"], 2,
+     "error: attention: q_heads must be a multiple of kv_heads, got 8 and 3\n"),
+    (["simulate", *SHAPE, "--set", "stages=6"], 2,
+     "error: launch 'flash' on a100_sxm_80gb: a CTA needs 229,376 B of shared memory, 62,464 B more than the 166,912 B "
+     "one CTA may have; use smaller tiles or fewer stages\n"),
+    (["simulate", "--hw", "nowhere.yaml", "--model", "llama3-8b", "--seq", "1k"], 3,
+     "error: nowhere.yaml: no such file\n"),
+    (["trace", "show", "nowhere.gz"], 3, "error: nowhere.gz: cannot be read: No such file or directory\n"),
+    (["simulate", "--hw", "l4", "--kernel", "gemm", "--m", "64"], 2, "error: kernel 'gemm' needs --m, --n and --k\n"),
+    (["simulate", "--hw", "l4", "--kernel", "copy", "--bytes", "1 Gib"], 2,
+     "error: '1 Gib' counts bits; write bytes, for example '50 GiB'\n"),
+])
+def test_bad_input_is_one_clear_error(arguments, code, message):
+    done = turbosim(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
+
+
+def test_traces_are_saved_shown_checked_and_replayed(tmp_path):
+    path = tmp_path / "x.gz"
+    first = json.loads(turbosim("simulate", *SHAPE, "--save-trace", path, "--json").stdout)
+    again = json.loads(turbosim("simulate", "--hw", "a100_sxm_80gb", "--trace", path, "--json").stdout)
+    assert again["time_s"] == first["time_s"]
+    assert "role wg0: 4 warps" in turbosim("trace", "show", path).stdout
+    assert turbosim("trace", "check", path).stdout == f"{path}: ok\n"
+    path.write_bytes(path.read_bytes()[:-9])
+    done = turbosim("trace", "show", path)
+    assert (done.returncode, done.stderr) == (
+        3, f"error: {path}: truncated or damaged gzip data; write the trace again\n")
+
+
+def test_compare_json_and_csv(tmp_path):
+    rows = json.loads(turbosim("compare", *SHAPE, "--kernels", "flash,turbo:bits=2", "--csv", tmp_path / "x.csv",
+                               "--json").stdout)
+    assert [r["kernel"] for r in rows] == ["flash", "turbo:bits=2"]
+    assert rows[0]["speedup"] == 1.0
+    assert (tmp_path / "x.csv").read_text().startswith("hw,kernel,batch,seq,time_s,speedup,")
+
+
+def test_roofline_writes_png_and_svg(tmp_path):
+    done = turbosim("roofline", *SHAPE[:4], "--seq", "512", "--batch", "1", "-o", tmp_path / "r.png",
+                    MPLCONFIGDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG"
+    svg = (tmp_path / "r.svg").read_text()
+    assert "<svg" in svg
+
+
+def test_timeline_tracks_never_overlap(tmp_path):
+    path = tmp_path / "t.json.gz"
+    done = turbosim("timeline", *SHAPE, "-o", path, "--png", tmp_path / "t.png", "--to", "5000",
+                    MPLCONFIGDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    trace = json.loads(gzip.decompress(path.read_bytes()))
+    tracks = {}
+    for event in trace["traceEvents"]:
+        if event["ph"] == "X":
+            tracks.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
+    names = {e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
+    assert {"SM0/tensor", "SM0/sfu", "SM0/copy", "SM0/slot0/wg0", "SM0/slot0/wg0 reason"} <= names
+    assert len(tracks) == len(names)
+    for slices in tracks.values():
+        slices.sort()
+        assert all(b[0] >= a[1] - 1e-9 for a, b in zip(slices, slices[1:], strict=False))
+
+
+def test_hw_commands(tmp_path):
+    assert "h200_sxm" in turbosim("hw", "list").stdout
+    shown = json.loads(turbosim("hw", "show", "h200_sas", "--resolved", "--json").stdout)
+    assert shown["values"]["hbm.bandwidth"] == {"value": "4800 GB/s", "si": 4.8e12, "source": ["A"],
+                                                "file": "h200_sxm.yaml"}
+    assert json.loads(turbosim("hw", "diff", "h200_sxm", "h200_2x_sfu", "--json").stdout)["pipes.sfu.rate"] == [
+        "16 /clk", "32 /clk"]
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("extends: l4\nname: bad\nhbm: {bandwith: 3}\n")
+    done = turbosim("hw", "check", bad)
+    assert (done.returncode, done.stderr) == (
+        3, f"error: {bad}:3:7: hbm.bandwith: unknown field (did you mean 'bandwidth'?)\n")
