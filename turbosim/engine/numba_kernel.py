@@ -87,7 +87,7 @@ from turbosim.engine.numba_layout import (
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
 
 
-@jit
+@jit_cached
 def start_cta(m: Machine, slot: int, cta: int) -> None:
     """Set up the environment, program counters and counters of a CTA's roles."""
     roles = m.config[ROLES]

@@ -21,12 +21,13 @@ from turbosim.engine.numba_layout import (
     WRITE,
     Array,
     jit,
+    jit_cached,
 )
 
 RATE_ROUND = (1 << 20) - 1
 
 
-@jit
+@jit_cached
 def set_leaf(tree: Array, leaf: int, key: int) -> None:
     """Give a leaf of the tournament tree a new key; node 1 holds the smallest."""
     tree[leaf] = key
