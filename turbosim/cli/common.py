@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +20,7 @@ from turbosim.errors import UsageError
 from turbosim.units import parse
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from turbosim.hw.spec import Gpu
@@ -124,6 +128,39 @@ def phase_of(text: str) -> Phase:
 def nbytes(text: str) -> int:
     """Parse a size in bytes with a unit. Raises UsageError."""
     return int(parse(text, "B"))
+
+
+def check_output(option: str, path: Path, *suffixes: str) -> None:
+    """Refuse an output path before any work is done for it. Raises UsageError."""
+    if suffixes and not path.name.endswith(suffixes):
+        raise UsageError(f"{option}: must end in {' or '.join(suffixes)}, got {str(path)!r}")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"{option}: no such folder {str(path.parent)!r}")
+    if not os.access(folder, os.W_OK) or path.is_dir():
+        raise UsageError(f"{option}: {str(path)!r} cannot be written")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write *data* to *path*, completely or not at all, and say so on stderr."""
+    handle, scratch = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.umask(mask := os.umask(0))
+        Path(scratch).chmod(0o666 & ~mask)
+        Path(scratch).replace(path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    console(stderr=True).print(f"wrote {path}", soft_wrap=True)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a picture in the format of its suffix."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format=path.suffix[1:])
+    write_file(path, buffer.getvalue())
 
 
 def announce_compilation(engine: str) -> None:

@@ -79,9 +79,11 @@ def compare(
     from turbosim.hw import load_gpu
     from turbosim.views.compare import to_csv, to_rows, to_table
 
+    if csv is not None:
+        common.check_output("--csv", csv)
     comparisons = run_all(load_gpu(hw), model, phase, batch, seq, kernels, engine, clock, launch, l2)
     if csv is not None:
-        csv.write_text(to_csv(comparisons))
+        common.write_file(csv, to_csv(comparisons).encode())
     if as_json:
         common.emit_json(to_rows(comparisons))
     else:

@@ -10,7 +10,6 @@ import typer
 from turbosim.cli import common
 from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
 from turbosim.cli.compare import Batches, Kernels, Seqs, run_all
-from turbosim.errors import UsageError
 
 EXAMPLE = ("Example: turbosim roofline --hw a100_sxm_80gb --model phi3-medium --phase prefill,decode --batch 4 "
            "--seq 1k,8k --kernels flash,turbo -o roofline.png")
@@ -34,10 +33,7 @@ def roofline(
     from turbosim.hw import load_gpu
     from turbosim.views.roofline import figure
 
-    if output.suffix not in (".png", ".svg"):
-        raise UsageError(f"--output: must end in .png or .svg, got {str(output)!r}")
-    if not output.resolve().parent.is_dir():
-        raise UsageError(f"--output: no such folder {str(output.parent)!r}")
+    common.check_output("--output", output, ".png", ".svg")
     gpu = load_gpu(hw)
     points = []
     for which in phase.split(","):
@@ -46,5 +42,4 @@ def roofline(
             points += [(f"{label} {which.strip()} b{item.batch} {size}", r) for label, r in item.results.items()]
     picture = figure(gpu, points)
     for suffix in (".png", ".svg"):
-        picture.savefig(output.with_suffix(suffix), dpi=150)
-        common.console(stderr=True).print(f"wrote {output.with_suffix(suffix)}")
+        common.write_figure(picture, output.with_suffix(suffix))

@@ -84,6 +84,8 @@ def simulate(
     from turbosim.views.summary import to_json, to_table
 
     gpu = load_gpu(hw)
+    if save_trace is not None:
+        common.check_output("--save-trace", save_trace)
     if trace is not None:
         from turbosim.engine.api import run
         from turbosim.program.store import load

@@ -41,23 +41,19 @@ def timeline(
 ) -> None:
     """Record one SM and write its timeline: units, warp groups with stall reasons, copies in flight."""
     from turbosim.hw import load_gpu
-    from turbosim.views.timeline import figure, write_chrome_trace
+    from turbosim.views.timeline import chrome_trace_bytes, figure
 
-    if not output.name.endswith((".json", ".json.gz")):
-        raise UsageError(f"--output: must end in .json or .json.gz, got {str(output)!r}")
+    common.check_output("--output", output, ".json", ".json.gz")
+    if png is not None:
+        common.check_output("--png", png, ".png", ".svg")
     if end <= begin:
         raise UsageError(f"--to: must be above --from, got {end:g} and {begin:g}")
-    for path in (output, png):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise UsageError(f"no such folder {str(path.parent)!r} for {path.name!r}")
     shape = dict.fromkeys(("q_heads", "kv_heads", "head_dim", "seq_q", "seq_k")) | {"m": m, "n": n, "k": k}
     from turbosim.schedules.registry import get_schedule
 
     get_schedule(kernel)
     workload = workload_of(kernel, model, phase, batch, seq, shape, None, nbytes)
     result = common.simulate(load_gpu(hw), workload, kernel, common.settings(options), engine, clock, launch, l2, (sm,))
-    write_chrome_trace(result, output)
-    common.console(stderr=True).print(f"wrote {output}")
+    common.write_file(output, chrome_trace_bytes(result, compress=output.suffix == ".gz"))
     if png is not None:
-        figure(result, begin, end, sm).savefig(png, dpi=150)
-        common.console(stderr=True).print(f"wrote {png}")
+        common.write_figure(figure(result, begin, end, sm), png)

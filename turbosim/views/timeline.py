@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turbosim.result import TICKS_PER_CYCLE, UNITS, Reason, Recording, Result
@@ -90,11 +89,10 @@ def chrome_trace(result: Result) -> dict[str, Any]:
                           "time_unit": "1 ns is 1 SM cycle"}}
 
 
-def write_chrome_trace(result: Result, path: str | Path) -> None:
-    """Write the trace as JSON, compressed if *path* ends in ``.gz``."""
+def chrome_trace_bytes(result: Result, compress: bool) -> bytes:
+    """Return the trace as JSON, gzip-compressed on request."""
     data = json.dumps(chrome_trace(result), separators=(",", ":")).encode()
-    target = Path(path)
-    target.write_bytes(gzip.compress(data, mtime=0) if target.suffix == ".gz" else data)
+    return gzip.compress(data, mtime=0) if compress else data
 
 
 def figure(result: Result, begin: float, end: float, sm: int = 0, launch: int = 0) -> Figure:
