@@ -9,9 +9,9 @@ import pytest
 from turbosim.engine.api import run
 from turbosim.errors import ProgramError, SimulationError, UsageError
 from turbosim.hw import load_gpu
+from turbosim.hw.spec import Dtype, MmaPath
 from turbosim.program.ops import Affine, Compute, Mma, OpClass, Signal, Wait
 from turbosim.program.program import Counter, CounterKind, Dim, Launch, Program, Role
-from turbosim.hw.spec import Dtype, MmaPath
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Phase, attention_of, get_model
 

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from tests.strategies import programs
 from turbosim.errors import ConfigError, ProgramError
 from turbosim.hw import load_gpu
+from turbosim.hw.spec import OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Signal, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.program.store import load, save
 from turbosim.program.text import dump
 from turbosim.program.validate import validate
-from turbosim.hw.spec import OpClass
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Phase, attention_of, get_model
 
