@@ -166,7 +166,7 @@ class Result:
     compulsory_bytes: int
     """Bytes that must cross device memory with an empty cache [B]."""
     bound_s: float
-    """Roofline bound: no schedule of this work can be faster [s]."""
+    """Roofline bound: no schedule of this work can be faster; reads are left out if the cache starts warm [s]."""
     peak_macs: dict[str, float] = field(default_factory=dict)
     """MACs per second of each (path/dtype) used."""
     recording: Recording | None = None

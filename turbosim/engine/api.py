@@ -49,7 +49,7 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
     validate(program)
     lowered = lower(gpu, program, clock, launch)
     totals, records = _replay(lowered, engine, l2, recorded, progress)
-    return _result(gpu, program, lowered, totals, records, clock, engine, workload, bool(recorded))
+    return _result(gpu, program, lowered, totals, records, clock, engine, l2, workload, bool(recorded))
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -73,7 +73,8 @@ def _replay(lowered: LoweredProgram, engine: EngineName, l2: L2Start, recorded: 
 
 
 def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[LaunchTotals], records: list[Records],
-            clock: ClockName, engine: EngineName, workload: dict[str, object] | None, recorded: bool) -> Result:
+            clock: ClockName, engine: EngineName, l2: L2Start, workload: dict[str, object] | None,
+            recorded: bool) -> Result:
     work = program_work(program)
     hertz = gpu.clock.hertz(clock)
     recording = None
@@ -95,7 +96,7 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
         launches=tuple(_launch_result(item, total) for item, total in zip(lowered.launches, totals, strict=True)),
         useful_flops=program.useful_flops,
         compulsory_bytes=compulsory_read_bytes(program, work) + work.write_bytes,
-        bound_s=bound_seconds(gpu, program, hertz),
+        bound_s=bound_seconds(gpu, program, hertz, warm=l2 == "warm"),
         peak_macs=peaks_used(gpu, work, hertz),
         recording=recording,
     )
