@@ -51,7 +51,7 @@ TWICE = {
 
 @pytest.mark.parametrize("what", TWICE)
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-@pytest.mark.parametrize("name", ["a100_sxm_80gb", "h200_sxm", "rtx_4090"])
+@pytest.mark.parametrize("name", list(GPUS))
 def test_twice_the_hardware_is_never_slower(name, case, what):
     kernel, options, workload = case
     gpu = GPUS[name]
