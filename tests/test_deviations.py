@@ -13,7 +13,6 @@ from turbosim.hw import load_gpu, with_overrides
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Attention, Phase, attention_of, get_model
 
-
 D1 = pytest.mark.parametrize(("name", "kernel", "phase", "batch", "seq", "field"), [
     ("a100_sxm_80gb", "flash", Phase.DECODE, 32, 2048, "pipes.sfu.rate"),
     ("a100_sxm_80gb", "turbo", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),

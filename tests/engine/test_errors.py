@@ -13,7 +13,7 @@ from turbosim.hw.spec import Dtype, MmaPath
 from turbosim.program.ops import Affine, Compute, Mma, OpClass, Signal, Wait
 from turbosim.program.program import Counter, CounterKind, Dim, Launch, Program, Role
 from turbosim.schedules.registry import get_schedule
-from turbosim.workload import Phase, attention_of, get_model
+from turbosim.workload import CopyBytes, Phase, attention_of, get_model
 
 A100 = load_gpu("a100_sxm_80gb")
 
@@ -60,6 +60,18 @@ def test_an_impossible_tiling_says_by_how_much():
     program = get_schedule("flash").program(A100, shape, {"stages": 6})
     message = ("launch 'flash' on a100_sxm_80gb: a CTA needs 229,376 B of shared memory, 62,464 B more than the "
                "166,912 B one CTA may have; use smaller tiles or fewer stages")
+    with pytest.raises(ProgramError, match=f"^{re.escape(message)}$"):
+        run(A100, program)
+
+
+@pytest.mark.parametrize(("shape", "tile", "message"), [
+    (10**14, 4096, "program 'copy' on a100_sxm_80gb: its tensors take 200 TB, 199.9 TB more than the 80 GB of device "
+                   "memory; use a smaller problem"),
+    (39 * 10**9, 32, "program 'copy': its tensors have 2,437,500,000 tiles, the cache model keeps a state for at most "
+                     "100,000,000; use larger tiles or a smaller problem"),
+])
+def test_what_memory_cannot_hold(shape, tile, message):
+    program = get_schedule("copy").program(A100, CopyBytes(shape), {"tile_bytes": tile})
     with pytest.raises(ProgramError, match=f"^{re.escape(message)}$"):
         run(A100, program)
 

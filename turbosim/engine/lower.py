@@ -31,6 +31,7 @@ from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, S
 from turbosim.program.program import Counter, CounterKind, Launch, Program, Role
 from turbosim.program.work import sectors
 from turbosim.result import TICKS_PER_CYCLE, UNITS, Reason
+from turbosim.units import show
 
 ClockName = Literal["boost", "tensor_spec", "sustained"]
 LaunchMode = Literal["graph", "stream"]
@@ -42,6 +43,10 @@ _BYTES_PER_WARP_ACCESS = WARP_SIZE * 16
 """LDSM.x4, LDS.128, LDG.128 and LDGSTS.128 move 16 bytes per thread."""
 
 
+MOST_TILES = 100_000_000
+"""Tiles of a program: the cache model takes 32 bytes for each."""
+
+
 def ticks(cycles: float) -> int:
     """Return *cycles* in ticks, rounded up."""
     return math.ceil(cycles * TICKS_PER_CYCLE - 1e-9)
@@ -50,9 +55,11 @@ def ticks(cycles: float) -> int:
 def lower(gpu: Gpu, program: Program, clock: ClockName = "sustained", launch: LaunchMode = "graph") -> LoweredProgram:
     """Return *program* in ticks on *gpu*.
 
-    Raises ProgramError when a launch does not fit on an SM or uses an instruction the GPU lacks.
+    Raises ProgramError when a launch does not fit on an SM or uses an instruction the GPU lacks, or when the tensors do
+    not fit into device memory.
     """
     hertz = gpu.clock.hertz(clock)
+    _check_size(gpu, program)
     tensors, tiles = _place(program, int(gpu.hbm.interleave))
     tensor_index = {t.name: i for i, t in enumerate(program.tensors)}
     tile_bytes = [t.tile_bytes for t in program.tensors]
@@ -61,6 +68,20 @@ def lower(gpu: Gpu, program: Program, clock: ClockName = "sustained", launch: La
         _LaunchLowering(gpu, item, tensor_index, tile_bytes).lower(overhead) for item in program.launches
     )
     return LoweredProgram(gpu.sm.count, tensors, tiles, lower_memory(gpu, hertz), launches)
+
+
+def _check_size(gpu: Gpu, program: Program) -> None:
+    """Refuse what device memory or the cache model cannot hold."""
+    needed = sum(t.nbytes for t in program.tensors)
+    if needed > gpu.hbm.capacity:
+        raise ProgramError(
+            f"program {program.name!r} on {gpu.name}: its tensors take {show(needed, 'B')}, "
+            f"{show(needed - gpu.hbm.capacity, 'B')} more than the {show(gpu.hbm.capacity, 'B')} of device memory; use a "
+            f"smaller problem")
+    tiles = sum(t.tiles for t in program.tensors)
+    if tiles > MOST_TILES:
+        raise ProgramError(f"program {program.name!r}: its tensors have {tiles:,} tiles, the cache model keeps a state for "
+                           f"at most {MOST_TILES:,}; use larger tiles or a smaller problem")
 
 
 def lower_memory(gpu: Gpu, hertz: float) -> Memory:

@@ -15,6 +15,12 @@ class Phase(StrEnum):
     DECODE = "decode"
 
 
+LONGEST = 2**24
+"""Longest sequence, in tokens: the CTA classes of a causal prefill grow with it."""
+MOST_TILES = 50_000_000
+"""Most 64-token KV tiles of a call: the cache model keeps a state for each."""
+
+
 def _positive(owner: str, **sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
@@ -44,6 +50,12 @@ class Attention:
     def __post_init__(self) -> None:
         _positive("attention", batch=self.batch, q_heads=self.q_heads, kv_heads=self.kv_heads, seq_q=self.seq_q,
                   seq_k=self.seq_k, head_dim=self.head_dim)
+        if max(self.seq_q, self.seq_k) > LONGEST:
+            raise UsageError(
+                f"attention: sequences have at most {LONGEST:,} tokens, got {max(self.seq_q, self.seq_k):,}")
+        if self.batch * self.q_heads * self.seq_k > 64 * MOST_TILES:
+            raise UsageError(f"attention: batch x q_heads x seq_k must be at most {64 * MOST_TILES:,}, got "
+                             f"{self.batch * self.q_heads * self.seq_k:,}; use a smaller batch")
         if self.q_heads % self.kv_heads:
             raise UsageError(
                 f"attention: q_heads must be a multiple of kv_heads, got {self.q_heads} and {self.kv_heads}")
