@@ -76,12 +76,13 @@ def _check_size(gpu: Gpu, program: Program) -> None:
     if needed > gpu.hbm.capacity:
         raise ProgramError(
             f"program {program.name!r} on {gpu.name}: its tensors take {show(needed, 'B')}, "
-            f"{show(needed - gpu.hbm.capacity, 'B')} more than the {show(gpu.hbm.capacity, 'B')} of device memory; use a "
-            f"smaller problem")
+            f"{show(needed - gpu.hbm.capacity, 'B')} more than the {show(gpu.hbm.capacity, 'B')} of device memory; "
+            f"use a smaller problem")
     tiles = sum(t.tiles for t in program.tensors)
     if tiles > MOST_TILES:
-        raise ProgramError(f"program {program.name!r}: its tensors have {tiles:,} tiles, the cache model keeps a state for "
-                           f"at most {MOST_TILES:,}; use larger tiles or a smaller problem")
+        raise ProgramError(
+            f"program {program.name!r}: its tensors have {tiles:,} tiles, the cache model keeps a state for at most "
+            f"{MOST_TILES:,}; use larger tiles or a smaller problem")
 
 
 def lower_memory(gpu: Gpu, hertz: float) -> Memory:

@@ -63,7 +63,8 @@ def default_tiling(gpu: Gpu, shape: Attention) -> Tiling:
     if gpu.arch == "sm_80":
         return Tiling(128, 64, 4, 1) if d <= 128 else Tiling(128, 64, 8, 1)
     if d > 128:
-        return Tiling(64, 32, 4, 1)
+        # Of 256 elements, 128 rows with K and V would need 128 KiB, more than one CTA has on sm_86 and sm_89.
+        return Tiling(128, 64, 8, 1) if d <= 192 else Tiling(64, 64, 4, 1)
     if shape.causal:
         return Tiling(64, 64, 4, 1)
     return Tiling(128, 32 if d > 96 else 64, 4, 1)
@@ -74,6 +75,8 @@ def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     if options.order not in ("forward", "heavy_first"):
         raise UsageError(f"kernel 'flash': option order is 'forward' or 'heavy_first', got {options.order!r}")
     check_positive("flash", pieces=options.pieces)
+    if options.splits is not None:
+        check_positive("flash", splits=options.splits)
     if shape.phase is Phase.DECODE:
         return flash_decode(gpu, shape, options)
     plan = flash_plan(gpu, shape, options)
@@ -118,7 +121,10 @@ DECODE_ROWS = 64
 
 
 def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
-    """Split-KV decode: the query heads of a KV head are rows of one tile; a second kernel combines the splits."""
+    """Split-KV decode: the query heads of a KV head are rows of one tile; a second kernel combines the splits.
+
+    Raises UsageError when a KV head has more query heads than the tile has rows.
+    """
     d = shape.head_dim
     block_m = DECODE_ROWS if options.block_m is None else options.block_m
     block_n = (256 if d <= 64 else 128 if d <= 128 else 64) if options.block_n is None else options.block_n
@@ -127,6 +133,9 @@ def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     check_multiple("flash", 16, block_m=block_m, block_n=block_n)
     check_positive("flash", stages=stages)
     roles_of("flash", warps, block_m)
+    if shape.group > block_m:
+        raise UsageError(f"kernel 'flash': decode holds the query heads of a KV head in block_m rows, got block_m "
+                         f"{block_m} for {shape.group} heads; use a larger block_m")
     path = best_path(gpu, Dtype.FP16, 16)
     pieces, fewer = options.pieces, max(1, options.pieces // 2)
     tile = DecodeTile(

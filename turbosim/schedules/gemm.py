@@ -90,10 +90,15 @@ def _stream(role: int, roles: int, group: int, tiles_n: int, steps: int, stages:
         return (Load("load A", "A", row * steps + step, "tiles"),
                 Load("load B", "B", var("n") * steps + step, "tiles"))
 
+    def barrier(count: Affine) -> tuple[Op, ...]:
+        return Signal("arrive", "sync"), Wait("barrier", "sync", count * roles)
+
     def multiply(step: Affine, prefetch: bool) -> tuple[Op, ...]:
-        after = loads(step + ahead) if prefetch else ()
-        return (*(after if not ahead else ()), Wait("wait tiles", "tiles", (step + 1) * 2), Signal("arrive", "sync"),
-                Wait("barrier", "sync", (step + 1) * roles), *(after if ahead else ()), block)
+        wait: Op = Wait("wait tiles", "tiles", (step + 1) * 2)
+        if not ahead:
+            # The one buffer is free when all have multiplied, and full when the copies of the first warps arrived.
+            return (*barrier(step * 2 + 1), *loads(step), wait, *barrier(step * 2 + 2), block)
+        return (wait, *barrier(step + 1), *(loads(step + ahead) if prefetch else ()), block)
 
     tile = (row * tiles_n + var("n")) * roles + role
     return (
