@@ -1,0 +1,172 @@
+"""``gemm`` and ``copy``: every tile touched as often as it must be, no buffer overwritten early, bad options refused."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.schedules.walk import count_ops, ctas, overwrites, touched, unroll
+from turbosim.engine.api import run
+from turbosim.engine.occupancy import occupancy
+from turbosim.errors import ProgramError, UsageError
+from turbosim.hw import list_gpus, load_gpu
+from turbosim.hw.spec import Dtype, MmaPath, OpClass
+from turbosim.program.ops import Load, Store
+from turbosim.program.validate import validate
+from turbosim.program.work import program_work
+from turbosim.schedules.copy import COPY
+from turbosim.schedules.gemm import GEMM
+from turbosim.workload import CopyBytes, Gemm
+
+A100, H200 = load_gpu("a100_sxm_80gb"), load_gpu("h200_sxm")
+
+
+def up(a, b):
+    return -(-a // b)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 2000), st.integers(1, 700), st.integers(1, 200), st.integers(1, 5), st.integers(1, 9),
+       st.sampled_from([4, 8]))
+def test_gemm_touches_every_tile(m, n, k, stages, group_m, warps):
+    options = {"block_m": 128, "block_n": 64, "block_k": 32, "stages": stages, "group_m": group_m, "warps": warps}
+    program = GEMM.program(A100, Gemm(m, n, k), options)
+    validate(program)
+    launch, rows, columns, steps = program.launches[0], up(m, 128), up(n, 64), up(k, 32)
+    assert Counter(touched(launch, Load, "A")) == dict.fromkeys(range(rows * steps), columns)
+    assert Counter(touched(launch, Load, "B")) == dict.fromkeys(range(columns * steps), rows)
+    assert sorted(touched(launch, Store, "C")) == list(range(rows * columns * warps // 4))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["fp16", "bf16", "int8", "fp8"]), st.integers(1, 600), st.integers(1, 600), st.integers(1, 600))
+def test_gemm_on_hopper(dtype, m, n, k):
+    program = GEMM.program(H200, Gemm(m, n, k), {"dtype": dtype})
+    width = 2 if dtype in ("fp16", "bf16") else 1
+    tiles, steps = up(m, 128) * up(n, 256), up(k, 128 // width)
+    work = program_work(program)
+    assert work.macs == {(MmaPath.WGMMA, Dtype(dtype)): tiles * steps * 128 * 256 * (128 // width)}
+    assert work.loaded == {"A": tiles * steps * 128 * 128, "B": tiles * steps * 256 * 128}
+    assert work.stored == {"C": tiles * 128 * 256 * 2}
+    assert work.lanes == {OpClass.PACK: tiles * 128 * 256 // 2}
+    assert program.useful_flops == 2 * m * n * k <= work.tensor_flops
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 6), st.sampled_from([4, 8]))
+def test_gemm_never_overwrites_a_tile_in_use(k, stages, warps):
+    launch = GEMM.program(A100, Gemm(128, 128, k), {"stages": stages, "warps": warps, "block_k": 16}).launches[0]
+    for cta in ctas(launch):
+        for tensor in ("A", "B"):
+            assert overwrites(launch.roles[0], cta, tensor, "MMA", stages) == []
+
+
+def test_gemm_sweeps_groups_of_tile_rows():
+    """16 tile rows in groups of 8: the first CTAs take all columns of rows 0 to 7."""
+    launch = GEMM.program(A100, Gemm(2048, 512, 32)).launches[0]
+    rows = [next(op.tile.value(v) for op, v in unroll(launch.roles[0].body, cta) if isinstance(op, Load))
+            for cta in ctas(launch)]
+    assert rows == [*range(8)] * 4 + [*range(8, 16)] * 4
+
+
+@pytest.mark.parametrize("stages", [1, 4])
+def test_gemm_does_not_grow_with_its_size(stages):
+    launches = [GEMM.program(A100, Gemm(n, n, n), {"stages": stages}).launches[0] for n in (512, 4096, 65536)]
+    assert len({count_ops(x) for x in launches}) == 1
+
+
+def test_gemm_of_one_buffer_waits_for_its_copies():
+    shape = Gemm(2048, 2048, 2048)
+    one, four = (run(A100, GEMM.program(A100, shape, {"stages": s})).time_s for s in (1, 4))
+    assert one > four
+
+
+@pytest.mark.parametrize("name", list_gpus())
+def test_gemm_defaults_fit(name):
+    gpu = load_gpu(name)
+    for dtype in (Dtype.FP16, Dtype.BF16, Dtype.INT8, Dtype.FP8):
+        if gpu.mma_path(dtype) is not None:
+            assert occupancy(gpu, GEMM.program(gpu, Gemm(512, 512, 512), {"dtype": dtype.value}).launches[0])[0] >= 1
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"dtype": "fp61"}, "kernel 'gemm': option dtype is one of fp16, bf16, fp8, int8, got 'fp61' (did you mean 'fp16'?)"),
+    ({"dtype": "fp8"}, "a100_sxm_80gb has no fp8 tensor cores"),
+    ({"block_m": 96}, "kernel 'gemm': block_m must be a multiple of 64 rows per warp group, got 96 for 2"),
+    ({"block_n": 100}, "kernel 'gemm': option block_n must be a positive multiple of 16, got 100"),
+    ({"block_k": -16}, "kernel 'gemm': option block_k must be a positive multiple of 16, got -16"),
+    ({"warps": 3}, "kernel 'gemm': warps must be a positive multiple of 4, got 3"),
+    ({"stages": 0}, "kernel 'gemm': option stages must be at least 1, got 0"),
+    ({"group_m": 0}, "kernel 'gemm': option group_m must be at least 1, got 0"),
+    ({"pieces": 0}, "kernel 'gemm': option pieces must be at least 1, got 0"),
+    ({"group": 8}, "kernel 'gemm' has no option 'group': it has dtype, block_m, block_n, block_k, warps, stages, group_m, "
+                   "pieces (did you mean 'group_m'?)"),
+])
+def test_gemm_options_out_of_range(options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        GEMM.program(A100, Gemm(512, 512, 512), options)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"stages": 12}, "launch 'gemm' on a100_sxm_80gb: a CTA needs 196,608 B of shared memory, 29,696 B more than the "
+                     "166,912 B one CTA may have; use smaller tiles or fewer stages"),
+    ({"block_n": 512}, "launch 'gemm' on a100_sxm_80gb: a thread needs 304 registers, 49 more than the 255 it may have; "
+                       "use smaller tiles or more warps"),
+])
+def test_impossible_gemm_says_by_how_much(options, message):
+    with pytest.raises(ProgramError, match=f"^{re.escape(message)}$"):
+        occupancy(A100, GEMM.program(A100, Gemm(512, 512, 512), options).launches[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3_000_000), st.sampled_from([32, 4096, 16384]), st.integers(1, 9), st.integers(1, 9),
+       st.booleans())
+def test_copy_touches_every_tile_once(nbytes, tile, stages, per_sm, write):
+    nbytes = min(nbytes, 20_000 * 32) if tile == 32 else nbytes
+    program = COPY.program(A100, CopyBytes(nbytes), {
+        "tile_bytes": tile, "stages": stages, "ctas_per_sm": per_sm, "write": write})
+    validate(program)
+    launch, tiles = program.launches[0], up(nbytes, tile)
+    assert sorted(touched(launch, Load, "source")) == list(range(tiles))
+    assert touched(launch, Store, "target") == (touched(launch, Load, "source") if write else [])
+    work = program_work(program)
+    assert (work.read_bytes, work.write_bytes) == (tiles * tile, tiles * tile if write else 0)
+    assert launch.ctas == min(tiles, 108 * per_sm)
+    assert work.smem_bytes == program.useful_flops == 0
+
+
+def test_copy_keeps_so_many_tiles_in_flight():
+    launch = COPY.program(A100, CopyBytes(4096 * 108 * 8 * 10), {"stages": 3}).launches[0]
+    flying = most = 0
+    for op, _ in unroll(launch.roles[0].body, next(ctas(launch))):
+        flying += isinstance(op, Load)
+        flying -= isinstance(op, Store)
+        most = max(most, flying)
+    assert most == 3
+
+
+def test_copy_does_not_grow_with_its_size():
+    assert len({count_ops(COPY.program(A100, CopyBytes(n)).launches[0]) for n in (4096, 10**6, 10**10)}) == 1
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_long_copies_come_close_to_the_memory_bandwidth(write):
+    program = COPY.program(A100, CopyBytes(10**9), {"write": write})
+    moved = program_work(program).read_bytes * (1 + write)
+    share = moved / run(A100, program).time_s / (A100.hbm.bandwidth * A100.hbm.efficiency)
+    assert 0.9 < share <= 1
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"tile_bytes": 100}, "kernel 'copy': option tile_bytes must be a positive multiple of 32, got 100"),
+    ({"stages": 0}, "kernel 'copy': option stages must be at least 1, got 0"),
+    ({"ctas_per_sm": 0}, "kernel 'copy': option ctas_per_sm must be at least 1, got 0"),
+    ({"write": "maybe"}, "kernel 'copy': option write is true or false, got 'maybe'"),
+])
+def test_copy_options_out_of_range(options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        COPY.program(A100, CopyBytes(4096), options)
