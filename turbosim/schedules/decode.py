@@ -75,7 +75,8 @@ def decode_program(gpu: Gpu, plan: DecodePlan, meta: Mapping[str, str | int | fl
     heads = shape.batch * shape.kv_heads
     tensors = [Tensor("Q", heads, 2 * shape.group * shape.head_dim, "fp16")]
     for number, (nbytes, count) in enumerate(zip(plan.kv_tile_bytes, plan.heads_of_format, strict=True)):
-        size = shape.batch * count * plan.key_tiles * nbytes
+        tokens = shape.seq_k - plan.buffer_tokens
+        size = shape.batch * count * ceil_div(nbytes * tokens, plan.block_n)
         tensors += [Tensor(f"{name}{number}", max(1, heads * plan.key_tiles), nbytes, plan.dtype, size)
                     for name in ("K", "V")]
     if plan.buffer_tile is not None:

@@ -88,10 +88,12 @@ def prefill_tensors(plan: PrefillPlan) -> tuple[Tensor, ...]:
     heads = shape.batch * shape.q_heads
     kv_tiles = shape.batch * shape.kv_heads * plan.key_tiles
     rows = plan.block_m // plan.roles
+    # The roofline counts the tokens there are, not those the last tile is padded to.
+    kv_size = shape.batch * shape.kv_heads * ceil_div(plan.kv_bytes * shape.seq_k, plan.block_n)
     return (
         Tensor("Q", heads * plan.query_tiles, plan.q_bytes, plan.dtype),
-        Tensor("K", kv_tiles, plan.kv_bytes, plan.dtype),
-        Tensor("V", kv_tiles, plan.kv_bytes, plan.dtype),
+        Tensor("K", kv_tiles, plan.kv_bytes, plan.dtype, kv_size),
+        Tensor("V", kv_tiles, plan.kv_bytes, plan.dtype, kv_size),
         Tensor("O", heads * plan.query_tiles * plan.roles, plan.out_bytes, "fp16"),
         Tensor("LSE", heads * plan.query_tiles * plan.roles, rows * 4, "fp32"),
     )
