@@ -5,6 +5,7 @@ Decimal and binary prefixes are distinct (GB is 1e9 bytes, GiB is 2**30). Values
 
 from __future__ import annotations
 
+import math
 import re
 
 from turbosim.errors import UsageError, did_you_mean
@@ -45,7 +46,10 @@ def parse(text: object, dimension: str) -> float:
         raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
     number, unit = float(match[1].replace("_", "")), match[2]
     if unit in units:
-        return number * units[unit]
+        value = number * units[unit]
+        if math.isinf(value):
+            raise UsageError(f"{text!r} is too large: the largest float is about 1.8e308")
+        return value
     if not unit:
         raise UsageError(f"{text!r} has no unit; write for example {f'{match[1]} {_common(dimension)}'!r}")
     if "b" in unit.replace("B", "") and "B" in dimension:

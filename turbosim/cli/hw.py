@@ -47,6 +47,7 @@ def show(
     as_json: common.Json = False,
 ) -> None:
     """Show the values of a hardware file with their sources."""
+    from rich.markup import escape
     from rich.table import Table
 
     from turbosim.hw import load_resolved
@@ -58,6 +59,7 @@ def show(
         common.emit_json({
             "name": item.gpu.name,
             "values": {".".join(x.path): {"value": x.text, "si": x.value, "source": list(x.sources),
+                                          **({"fitted_on": x.fitted_on} if x.fitted_on else {}),
                                           "file": x.file.name} for x in leaves},
             "sources": {t: item.sources[t] for t in tags}})
         return
@@ -65,12 +67,14 @@ def show(
     for column in ("field", "value", "source", "set in"):
         table.add_column(column)
     for leaf in leaves:
-        table.add_row(".".join(leaf.path), leaf.text, ", ".join(leaf.sources), leaf.file.name)
+        fitted = f" (fitted on {leaf.fitted_on})" if leaf.fitted_on else ""
+        table.add_row(".".join(leaf.path), escape(leaf.text), escape(", ".join(leaf.sources) + fitted),
+                      escape(leaf.file.name))
     out = common.console()
     out.print(table)
     out.print("\nsources")
     for tag in tags:
-        out.print(f"  {tag}: {item.sources[tag]}", soft_wrap=True)
+        out.print(f"  {tag}: {item.sources[tag]}", soft_wrap=True, markup=False)
 
 
 def _shown(item: Resolved, resolved: bool) -> list[Leaf]:
@@ -104,22 +108,18 @@ def schema() -> None:
 @app.command(epilog="Example: turbosim hw diff h100_sxm h200_sxm")
 def diff(first: Name, second: Name, as_json: common.Json = False) -> None:
     """Show in which values two GPUs differ."""
+    from rich.markup import escape
     from rich.table import Table
 
-    from turbosim.hw import load_resolved
+    from turbosim.hw import diff_gpus
 
-    a, b = load_resolved(first).leaves, load_resolved(second).leaves
-    rows = [
-        (".".join(path), a[path].text if path in a else "-", b[path].text if path in b else "-")
-        for path in dict.fromkeys([*a, *b])
-        if path != ("name",) and (path not in a or path not in b or a[path].value != b[path].value)
-    ]
+    rows = [(path, x or "-", y or "-") for path, (x, y) in diff_gpus(first, second).items()]
     if as_json:
         common.emit_json({path: [x, y] for path, x, y in rows})
         return
     table = Table(box=None, padding=(0, 2))
     for column in ("field", Path(first).stem, Path(second).stem):
-        table.add_column(column)
+        table.add_column(escape(column))
     for path, x, y in rows:
-        table.add_row(path, x, y)
+        table.add_row(path, escape(x), escape(y))
     common.console().print(table)

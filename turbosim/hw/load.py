@@ -6,17 +6,17 @@ defects of a file are reported together, each as ``file:line:col: path: message`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from turbosim.errors import ConfigError, TurbosimError, UsageError, did_you_mean
+from turbosim.hw.document import position, read_document, shown
 from turbosim.hw.fields import ROOT, Node, node_at
 from turbosim.hw.spec import Gpu
 from turbosim.units import parse
@@ -44,7 +44,7 @@ class Leaf:
     @property
     def where(self) -> str:
         """``file:line:col``."""
-        return f"{_shown(self.file)}:{self.line}:{self.column}"
+        return f"{shown(self.file)}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class _Reader:
             self._walk(file, document, ROOT, ())
         self._check_name(path)
         missing = list(_missing(ROOT, (), self.leaves))
-        self.defects += [f"{_shown(path)}:1:1: {'.'.join(m)}: missing" for m in missing]
-        gpu = None if self.defects else self._build()
+        self.defects += [f"{shown(path)}:1:1: {'.'.join(m)}: missing" for m in missing]
+        gpu = None if self.defects else self._build(path)
         if gpu is None:
             raise ConfigError("\n".join(dict.fromkeys(self.defects)))
         return Resolved(gpu, self.leaves, self.sources, path, tuple(file for file, _ in chain))
@@ -125,12 +125,12 @@ class _Reader:
         chain: list[tuple[Path, CommentedMap]] = []
         file = path
         while True:
-            document = _parse_yaml(file)
+            document = read_document(file)
             chain.insert(0, (file, document))
             base = document.get("extends")
             if base is None:
                 return chain
-            where = f"{_shown(file)}:{_position(document, 'extends')}: extends"
+            where = f"{shown(file)}:{position(document, 'extends')}: extends"
             candidates = [file.parent / f"{base}.yaml", config_directory() / f"{base}.yaml"]
             found = next((c for c in candidates if c.is_file()), None)
             if found is None:
@@ -155,7 +155,7 @@ class _Reader:
                 self.sources[str(tag)] = text
 
     def _defect(self, file: Path, parent: CommentedMap, key: Any, path: tuple[str, ...], message: str) -> None:
-        self.defects.append(f"{_shown(file)}:{_position(parent, key)}: {'.'.join(path)}: {message}")
+        self.defects.append(f"{shown(file)}:{position(parent, key)}: {'.'.join(path)}: {message}")
 
     def _walk(self, file: Path, mapping: CommentedMap, node: Node, path: tuple[str, ...]) -> None:
         for key, value in mapping.items():
@@ -206,16 +206,18 @@ class _Reader:
             self._defect(file, mapping, key, path, "has no source: add source: TAG and explain TAG under sources")
             return
         for tag in tags:
-            if tag not in self.sources:
+            if not isinstance(tag, str) or tag not in self.sources:
                 self._defect(file, value, "source", path,
                              f"source {tag!r} is not explained under sources{did_you_mean(str(tag), self.sources)}")
+        fitted_on = value.get("fitted_on")
+        if fitted_on is not None and not isinstance(fitted_on, str):
+            self._defect(file, value, "fitted_on", path, f"fitted_on is a text, got {fitted_on!r}")
         try:
             number = parse(value["value"], node.dimension)
         except TurbosimError as error:
             self._defect(file, value, "value", path, str(error))
             return
-        self._keep(file, value, "value", path, number, str(value["value"]), tuple(map(str, tags)),
-                   value.get("fitted_on"))
+        self._keep(file, value, "value", path, number, str(value["value"]), tuple(tags), fitted_on)
 
     def _keep(self, file: Path, mapping: CommentedMap, key: Any, path: tuple[str, ...], value: Any, text: str,
               tags: tuple[str, ...], fitted_on: str | None) -> None:
@@ -224,10 +226,12 @@ class _Reader:
 
     def _check_name(self, path: Path) -> None:
         leaf = self.leaves.get(("name",))
-        if leaf is not None and leaf.value != path.stem:
+        if leaf is not None and leaf.file != path:
+            self.defects.append(f"{shown(path)}:1:1: name: missing; write name: {path.stem}")
+        elif leaf is not None and leaf.value != path.stem:
             self.defects.append(f"{leaf.where}: name: must be the file's name {path.stem!r}, got {leaf.value!r}")
 
-    def _build(self) -> Gpu | None:
+    def _build(self, file: Path) -> Gpu | None:
         tree: dict[str, Any] = {}
         for path, leaf in self.leaves.items():
             place = tree
@@ -241,12 +245,19 @@ class _Reader:
             return Gpu.model_validate(tree)
         except ValidationError as error:
             for item in error.errors():
-                path = tuple(str(p) for p in item["loc"])
-                leaf = self.leaves.get(path) or next(iter(self.leaves.values()))
+                bad = self.leaves.get(tuple(str(p) for p in item["loc"]))
                 message = item["msg"].removeprefix("Value error, ")
-                self.defects.append(f"{leaf.where}: {'.'.join(path) + ': ' if path else ''}{message}"
-                                    + (f", got {leaf.text}" if path else ""))
+                if bad is not None:
+                    self.defects.append(f"{bad.where}: {'.'.join(bad.path)}: {message}, got {bad.text}")
+                else:
+                    self.defects.append(f"{self._place_of_rule(message, file)}: {message}")
             return None
+
+    def _place_of_rule(self, message: str, file: Path) -> str:
+        """Return where to mend a broken rule: a value that *message* names, of *file* itself if there is one."""
+        named = [leaf for leaf in self.leaves.values() if ".".join(leaf.path) in re.findall(r"[\w.]+", message)]
+        own = [leaf for leaf in named if leaf.file == file]
+        return next((leaf.where for leaf in own or named), f"{shown(file)}:1:1")
 
 
 _KIND_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -262,35 +273,3 @@ def _missing(node: Node, path: tuple[str, ...], leaves: dict[tuple[str, ...], Le
                 yield here
         elif child.children:
             yield from _missing(child, here, leaves)
-
-
-def _parse_yaml(path: Path) -> CommentedMap:
-    try:
-        text = path.read_text(encoding="utf-8")
-        document = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "1:1"
-        problem = str(error.problem).split("\n")[0].strip()
-        raise ConfigError(f"{_shown(path)}:{where}: not valid YAML: {problem}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{_shown(path)}:1:1: not valid YAML: {str(error).splitlines()[0]}") from None
-    except OSError as error:
-        raise ConfigError(f"{_shown(path)}: cannot be read: {error.strerror}") from None
-    if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{_shown(path)}:1:1: a hardware file is a table of fields, "
-                          f"got {'nothing' if document is None else type(document).__name__}")
-    return document
-
-
-def _position(mapping: CommentedMap, key: Any) -> str:
-    line, column = mapping.lc.key(key)
-    return f"{line + 1}:{column + 1}"
-
-
-def _shown(path: Path) -> str:
-    """Return *path* as short as it can be from the working directory."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -34,7 +34,10 @@ def with_overrides(gpu: Gpu, changes: Mapping[str, Any]) -> Gpu:
                                  f"{did_you_mean(key, known)}")
             node = child
             if depth < len(keys) - 1:
-                place = place.setdefault(key, {})
+                # Optional tables such as ``die`` are None when the file lacks them.
+                if place.get(key) is None:
+                    place[key] = {}
+                place = place[key]
         if node.children:
             inside = ", ".join(name for name, _ in node.children)
             raise UsageError(f"hardware field {dotted!r} is a table: name one of {inside}")

@@ -101,9 +101,9 @@ class MmaPath(StrEnum):
 
 
 class Frozen(BaseModel):
-    """Immutable model that refuses unknown fields."""
+    """Immutable model that refuses unknown fields, infinities and NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Clock(Frozen):

@@ -1,0 +1,47 @@
+"""One YAML document with the position of everything in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from turbosim.errors import ConfigError
+
+
+def read_document(path: Path) -> CommentedMap:
+    """Return the table in the YAML file *path*. Raises ConfigError if there is none."""
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "1:1"
+        problem = str(error.problem).split("\n")[0].strip()
+        raise ConfigError(f"{shown(path)}:{where}: not valid YAML: {problem}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{shown(path)}:1:1: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError(f"{shown(path)}:1:1: nested too deeply for a hardware file") from None
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    if not isinstance(document, CommentedMap):
+        raise ConfigError(f"{shown(path)}:1:1: a hardware file is a table of fields, "
+                          f"got {'nothing' if document is None else type(document).__name__}")
+    return document
+
+
+def position(mapping: CommentedMap, key: Any) -> str:
+    """Return ``line:col`` of *key*, counted from 1."""
+    line, column = mapping.lc.key(key)
+    return f"{line + 1}:{column + 1}"
+
+
+def shown(path: Path) -> str:
+    """Return *path* as short as it can be from the working directory."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
