@@ -157,9 +157,13 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a picture in the format of its suffix."""
+    """Write a picture in the format of its suffix; SVG keeps its text as text, and the same picture the same bytes."""
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, format=path.suffix[1:])
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "turbosim"}):
+        figure.savefig(buffer, dpi=150, format=path.suffix[1:],
+                       metadata={"Date": None} if path.suffix == ".svg" else None)
     write_file(path, buffer.getvalue())
 
 

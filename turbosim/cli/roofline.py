@@ -31,15 +31,18 @@ def roofline(
 ) -> None:
     """Draw the roofline of a GPU with simulated kernels as points, as PNG and SVG."""
     from turbosim.hw import load_gpu
-    from turbosim.views.roofline import figure
+    from turbosim.views.roofline import Point, figure
 
     common.check_output("--output", output, ".png", ".svg")
     gpu = load_gpu(hw)
-    points = []
-    for which in phase.split(","):
-        for item in run_all(gpu, model, which.strip(), batch, seq, kernels, engine, clock, launch, l2):
-            size = f"{item.seq // 1024}k" if item.seq % 1024 == 0 else str(item.seq)
-            points += [(f"{label} {which.strip()} b{item.batch} {size}", r) for label, r in item.results.items()]
-    picture = figure(gpu, points)
+    phases = [common.phase_of(p.strip()).value for p in phase.split(",")]
+    points = [
+        Point(label, which, item.batch, item.seq, result)
+        for which in dict.fromkeys(phases)
+        for item in run_all(gpu, model, which, batch, seq, kernels, engine, clock, launch, l2)
+        for label, result in item.results.items()
+    ]
+    batches = list(dict.fromkeys(p.batch for p in points))
+    picture = figure(gpu, points, f"{model}, batch {batches[0]}" if len(batches) == 1 else model)
     for suffix in (".png", ".svg"):
         common.write_figure(picture, output.with_suffix(suffix))

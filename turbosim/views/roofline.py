@@ -7,20 +7,33 @@ measured memory efficiency). Points stand at useful FLOPs per byte of device mem
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turbosim.hw.spec import Dtype, Gpu, OpClass
 from turbosim.result import Result
 from turbosim.units import show
+from turbosim.views.style import DARK, LIGHT, MARKERS, MEDIUM, OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_POINT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_COMPUTE = {"INT8 tensor": "#5E3C99", "FP16 tensor": "#1B7837", "FP32 CUDA cores": "#666666"}
-_MEMORY = {"device memory": "#B2182B", "L2": "#EF8A62", "shared memory": "#C7A76C"}
+_MEMORY = {"device memory": DARK, "L2": MEDIUM, "shared memory": LIGHT}
+_PAPER = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.9}
+_POINTS = OKABE_ITO[:6]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One simulated kernel."""
+
+    kernel: str
+    phase: str
+    batch: int
+    seq: int
+    result: Result
 
 
 def compute_ceilings(gpu: Gpu) -> dict[str, tuple[float, float]]:
@@ -41,89 +54,133 @@ def memory_ceilings(gpu: Gpu) -> dict[str, tuple[float, float]]:
             "shared memory": (smem * gpu.clock.boost, smem * gpu.clock.hertz("sustained"))}
 
 
-def figure(gpu: Gpu, points: list[tuple[str, Result]]) -> Figure:
-    """Return the roofline of *gpu* with labelled *points*."""
+def figure(gpu: Gpu, points: list[Point], subtitle: str = "") -> Figure:
+    """Return the roofline of *gpu* with labelled *points*; points without device-memory traffic have no place."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
-    fig = Figure(figsize=(10, 6.4), layout="constrained")
+    fig = Figure(figsize=(10, 6.8), layout="constrained")
     axes = fig.add_subplot()
-    placed = [(label, r.arithmetic_intensity, r.tflops * 1e12) for label, r in points if r.arithmetic_intensity > 0]
+    points = [p for p in points if p.result.arithmetic_intensity > 0 and p.result.tflops > 0]
     compute, memory = compute_ceilings(gpu), memory_ceilings(gpu)
     top = max(spec for spec, _ in compute.values())
-    low = min([0.5, *(x / 3 for _, x, _ in placed)])
-    high = max([3e3, *(x * 6 for _, x, _ in placed)])
-    floor = min([top / 1e3, *(y / 3 for _, _, y in placed)])
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top * 2.2))
+    low = min([0.5, *(p.result.arithmetic_intensity / 3 for p in points)])
+    high = max([3e3, *(p.result.arithmetic_intensity * 3 for p in points)])
+    floor = min([top / 1e3, *(p.result.tflops * 1e12 / 4 for p in points)])
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top * 1.9))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / 1e12:g}"))
     _draw_ceilings(axes, compute, memory, low, high, floor)
-    groups = list(dict.fromkeys(label.split(" ", 1)[0] for label, _, _ in placed))
-    _draw_points(axes, placed, groups)
-    axes.set_xlabel("arithmetic intensity: useful FLOP per byte of device memory")
-    axes.set_ylabel("useful FLOP/s")
-    axes.set_title(f"{gpu.title}: roofline and simulated kernels", loc="left", fontsize=12)
-    fig.draw_without_rendering()
-    _label_memory(axes, memory, low, floor)
-    axes.grid(visible=True, which="major", color="#E6E6E6", linewidth=0.7)
+    _draw_points(axes, points)
+    axes.set_xlabel("arithmetic intensity [useful FLOP per byte of device memory]")
+    axes.set_ylabel("useful throughput [TFLOP/s]")
+    axes.set_title(f"{gpu.title}: roofline and simulated kernels" + (f" ({subtitle})" if subtitle else ""),
+                   loc="left", fontsize=11)
+    axes.grid(visible=True, which="major", color="#EBEBEB", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.plot([], [], color="#444444", linestyle="--", linewidth=1.1, label="specified")
-    axes.plot([], [], color="#444444", linewidth=1.6, label="achievable")
-    axes.legend(loc="upper left", fontsize=9, frameon=True, framealpha=0.95, edgecolor="none")
+    fig.legend(loc="outside lower center", ncols=7, fontsize=9, frameon=False)
+    fig.draw_without_rendering()
+    notes = _label_memory(axes, memory, low, floor) + _label_compute(axes, compute, high, points)
+    _label_points(axes, points, notes)
     return fig
 
 
 def _draw_ceilings(axes: Axes, compute: dict[str, tuple[float, float]], memory: dict[str, tuple[float, float]],
                    low: float, high: float, floor: float) -> None:
-    peak = max(held for _, held in compute.values())
-    spec_peak = max(spec for spec, _ in compute.values())
-    for name, (spec, held) in memory.items():
-        colour = _MEMORY[name]
-        for rate, roof, style, width in ((spec, spec_peak, "--", 1.1), (held, peak, "-", 1.6)):
-            axes.plot([floor / rate, roof / rate], [floor, roof], linestyle=style, linewidth=width, color=colour)
-    for name, (spec, held) in compute.items():
-        colour = _COMPUTE[name]
-        start = max(low, held / memory["shared memory"][1])
-        axes.plot([start, high], [spec, spec], linestyle="--", linewidth=1.1, color=colour)
-        axes.plot([start, high], [held, held], linewidth=1.6, color=colour)
-        axes.annotate(f"{name} {held / 1e12:,.0f} of {spec / 1e12:,.0f} TFLOP/s", (high * 0.92, spec), xytext=(0, 3),
-                      textcoords="offset points", color=colour, fontsize=8.5, ha="right", va="bottom")
+    roofs = [max(ceiling[n] for ceiling in compute.values()) for n in (0, 1)]
+    for name, rates in memory.items():
+        for rate, roof, style, width in zip(rates, roofs, ("--", "-"), (1.0, 1.5), strict=True):
+            axes.plot([floor / rate, roof / rate], [floor, roof], linestyle=style, linewidth=width,
+                      color=_MEMORY[name])
+    for rates in compute.values():
+        start = max(low, rates[1] / memory["shared memory"][1])
+        for rate, style, width in zip(rates, ("--", "-"), (1.0, 1.5), strict=True):
+            axes.plot([start, high], [rate, rate], linestyle=style, linewidth=width, color=DARK)
+    axes.plot([], [], color=DARK, linewidth=1.5, label="achievable")
+    axes.plot([], [], color=DARK, linestyle="--", linewidth=1.0, label="specified")
 
 
-def _label_memory(axes: Axes, memory: dict[str, tuple[float, float]], low: float, floor: float) -> None:
+def _draw_points(axes: Axes, points: list[Point]) -> None:
+    """Draw the points: colour and marker by kernel, hollow in the second phase, joined along the sequence length."""
+    kernels = list(dict.fromkeys(p.kernel for p in points))
+    phases = list(dict.fromkeys(p.phase for p in points))
+    for kernel, phase, batch in dict.fromkeys((p.kernel, p.phase, p.batch) for p in points):
+        row = sorted((p for p in points if (p.kernel, p.phase, p.batch) == (kernel, phase, batch)),
+                     key=lambda p: p.seq)
+        colour, marker = _look(kernels.index(kernel))
+        x, y = zip(*map(_position, row), strict=True)
+        axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.9, marker=marker, markersize=7.5, zorder=5,
+                  markeredgewidth=1.4, markerfacecolor="white" if phases.index(phase) else colour)
+    for number, kernel in enumerate(kernels):
+        colour, marker = _look(number)
+        axes.plot([], [], marker=marker, linestyle="none", markersize=8, color=colour, label=kernel)
+    if len(phases) > 1:
+        for number, phase in enumerate(phases):
+            axes.plot([], [], marker="o", linestyle="none", markersize=8, color=MEDIUM, label=phase,
+                      markerfacecolor="white" if number else MEDIUM)
+
+
+def _look(number: int) -> tuple[str, str]:
+    return _POINTS[number % len(_POINTS)], MARKERS[number % len(MARKERS)]
+
+
+def _label_memory(axes: Axes, memory: dict[str, tuple[float, float]], low: float, floor: float
+                  ) -> list[Annotation]:
     """Write each memory level along its line, near the left edge; the layout must be final."""
     (x0, y0), (x1, y1) = axes.transData.transform([(low, floor), (10 * low, 10 * floor)])
     angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
+    notes = []
     for name, (spec, held) in memory.items():
         x = max(low * 1.15, 1.3 * floor / held)
-        axes.annotate(f"{name} {show(held, 'B/s')}", (x, x * spec), xytext=(-3, 4), textcoords="offset points",
-                      color=_MEMORY[name], fontsize=8.5, rotation=angle, rotation_mode="anchor", va="bottom")
+        text = f"{name} {show(held, 'B/s', 3)}" + (f" of {show(spec, 'B/s', 3)}" if held < spec else "")
+        notes.append(axes.annotate(text, (x, x * spec), xytext=(-3, 4), textcoords="offset points", fontsize=8.5,
+                                   color=_MEMORY[name], rotation=angle, rotation_mode="anchor", va="bottom"))
+    return notes
 
 
-def _draw_points(axes: Axes, placed: list[tuple[str, float, float]], groups: list[str]) -> None:
-    """Draw the points and spread their labels along the right edge of the cloud, with leader lines."""
-    for label, x, y in placed:
-        group = groups.index(label.split(" ", 1)[0])
-        axes.plot(x, y, marker=_MARKERS[group % len(_MARKERS)], color=_POINT_COLOURS[group % len(_POINT_COLOURS)],
-                  markersize=8, markeredgecolor="white", linestyle="none", zorder=5)
-    for group, name in enumerate(groups):
-        axes.plot([], [], marker=_MARKERS[group % len(_MARKERS)], linestyle="none", markersize=8, label=name,
-                  color=_POINT_COLOURS[group % len(_POINT_COLOURS)])
-    low_y, high_y = axes.get_ylim()
-    low_x, high_x = axes.get_xlim()
-    gap = math.log10(high_y / low_y) * 0.036
-    near = math.log10(high_x / low_x) * 0.14
-    taken = [(math.log10(x), math.log10(y)) for _, x, y in placed]
-    near_point = math.log10(high_x / low_x) * 0.01
-    for label, x, y in sorted(placed, key=lambda p: (-p[2], p[1])):
-        side = 1 if math.log10(high_x / x) > near * 1.6 else -1
-        text_x = math.log10(x) + side * math.log10(high_x / low_x) * 0.025
-        text_y = math.log10(y) - gap
-        middle = text_x + side * near / 2
-        while any(abs(text_y - ty) < gap and abs(middle - tx) < (near_point + near / 2 if n < len(placed) else near)
-                  for n, (tx, ty) in enumerate(taken)):
-            text_y -= gap / 2
-        taken.append((middle, text_y))
-        group = groups.index(label.split(" ", 1)[0])
-        axes.annotate(label, (x, y), xytext=(10**text_x, 10**text_y), textcoords="data", fontsize=8,
-                      ha="left" if side > 0 else "right", va="center",
-                      color=_POINT_COLOURS[group % len(_POINT_COLOURS)], zorder=4,
-                      bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85},
-                      arrowprops={"arrowstyle": "-", "color": "#888888", "linewidth": 0.7})
+def _label_compute(axes: Axes, compute: dict[str, tuple[float, float]], high: float, points: list[Point]
+                   ) -> list[Annotation]:
+    """Write each precision above its line, at the right edge or, where points are, further left."""
+    dots = axes.transData.transform([_position(p) for p in points] or [(1.0, 1.0)])
+    notes = []
+    for name, (spec, held) in compute.items():
+        text = f"{name} {held / 1e12:,.0f}" + (f" of {spec / 1e12:,.0f}" if held < 0.999 * spec else "") + " TFLOP/s"
+        for share in (0.95, 0.55, 0.3, 0.17):
+            note = axes.annotate(text, (high * share, spec), xytext=(0, 3), textcoords="offset points", color=DARK,
+                                 fontsize=8.5, ha="right", va="bottom", bbox=_PAPER, zorder=3)
+            if share == 0.17 or note.get_window_extent().count_contains(dots) == 0:
+                break
+            note.remove()
+        notes.append(note)
+    return notes
+
+
+def _position(point: Point) -> tuple[float, float]:
+    return point.result.arithmetic_intensity, point.result.tflops * 1e12
+
+
+def _label_points(axes: Axes, points: list[Point], notes: list[Annotation]) -> None:
+    """Write batch and length beside every point, clear of *notes*, with leader lines."""
+    from textalloc import allocate
+
+    if not points:
+        return
+    kernels = list(dict.fromkeys(p.kernel for p in points))
+    one_batch = len({p.batch for p in points}) == 1
+    sizes = [f"{p.seq // 1024}k" if p.seq % 1024 == 0 else str(p.seq) for p in points]
+    x, y = (list(axis) for axis in zip(*map(_position, points), strict=True))
+    kept = [*zip(x, y, strict=True), *(place for note in notes for place in _spots(axes, note))]
+    allocate(axes, x, y, [size if one_batch else f"b{p.batch} {size}" for p, size in zip(points, sizes, strict=True)],
+             x_scatter=[a for a, _ in kept], y_scatter=[b for _, b in kept], textsize=8, margin=0.005,
+             min_distance=0.009, max_distance=0.15, nbr_candidates=400, direction="east", linecolor=LIGHT,
+             textcolor=[_look(kernels.index(p.kernel))[0] for p in points], linewidth=0.6,
+             avoid_label_lines_overlap=True, avoid_crossing_label_lines=True)
+
+
+def _spots(axes: Axes, note: Annotation) -> list[tuple[float, float]]:
+    """Return places along a text in data coordinates, which stand for it where only points can be avoided."""
+    box = note.get_window_extent()
+    rising = note.get_rotation() > 0
+    steps = [n / 12 for n in range(13)]
+    pixels = [(box.x0 + t * box.width, box.y0 + (t if rising else 0.5) * box.height) for t in steps]
+    return [(float(a), float(b)) for a, b in axes.transData.inverted().transform(pixels)]
