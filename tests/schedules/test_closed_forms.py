@@ -156,6 +156,10 @@ PREFILL = attention_of(get_model("llama3-8b"), Phase.PREFILL, 1, 512)
     ("flash", {"blockm": 64}, "kernel 'flash' has no option 'blockm': it has block_m, block_n, warps, stages, splits, "
                               "pieces, order (did you mean 'block_m'?)"),
     ("flash", {"stages": "two"}, "kernel 'flash': option stages is a whole number, got 'two'"),
+    ("flash", {"stages": 1.5}, "kernel 'flash': option stages is a whole number, got 1.5"),
+    ("flash", {"stages": True}, "kernel 'flash': option stages is a whole number, got True"),
+    ("turbo", {"sas": 1}, "kernel 'turbo': option sas is true or false, got 1"),
+    ("turbo", {"bits": 2.0}, "kernel 'turbo': option bits is a text, got 2.0"),
     ("turbo", {"bits": "3"}, "kernel 'turbo': option bits is one of 4, 2, mixed, got '3'"),
     ("turbo", {"sas": "maybe"}, "kernel 'turbo': option sas is true or false, got 'maybe'"),
     ("turbo", {"two_bit_heads": 9}, "kernel 'turbo': two_bit_heads must be 0 to 8, got 9"),
@@ -166,6 +170,13 @@ PREFILL = attention_of(get_model("llama3-8b"), Phase.PREFILL, 1, 512)
 def test_bad_options(kernel, options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         SCHEDULES[kernel].program(A100, PREFILL, options)
+
+
+def test_options_from_python_and_from_text_are_the_same():
+    parse = SCHEDULES["turbo"].parse_options
+    typed = parse({"bits": 4, "sas": False, "splits": 3, "warps": None})
+    assert typed == parse({"bits": "4", "sas": "no", "splits": "3", "warps": "auto"})
+    assert (typed.bits, typed.sas, typed.splits, typed.warps) == ("4", False, 3, None)
 
 
 def test_turbo_decode_needs_the_flashq_cache():

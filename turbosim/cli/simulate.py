@@ -20,13 +20,16 @@ EXAMPLE = ("Examples: turbosim simulate --hw h200_sxm --kernel turbo --phase pre
            "| turbosim simulate --hw l4 --kernel copy --bytes '1 GiB' --json")
 
 Number = Annotated[int | None, typer.Option()]
+Causal = Annotated[bool | None, typer.Option("--causal/--no-causal", help="Default: causal in prefill.")]
 
 
 def workload_of(kernel: str, model: str | None, phase: str, batch: int, seq: str | None, shape: dict[str, int | None],
                 causal: bool | None, nbytes: str | None) -> Workload:
     """Return the workload the options describe. Raises UsageError for a combination that describes none."""
+    from turbosim.schedules.registry import get_schedule
     from turbosim.workload import Attention, CopyBytes, Gemm, Phase, attention_of, get_model
 
+    get_schedule(kernel)
     if kernel == "gemm":
         sizes = {n: shape[n] for n in ("m", "n", "k")}
         if None in sizes.values():
@@ -65,7 +68,7 @@ def simulate(
     head_dim: Number = None,
     seq_q: Number = None,
     seq_k: Number = None,
-    causal: Annotated[bool | None, typer.Option("--causal/--no-causal", help="Default: causal in prefill.")] = None,
+    causal: Causal = None,
     m: Number = None,
     n: Number = None,
     k: Number = None,
@@ -96,9 +99,6 @@ def simulate(
             result = run(gpu, program, engine=engine.value, clock=clock.value, launch=launch.value, l2=l2.value,
                          progress=report)
     else:
-        from turbosim.schedules.registry import get_schedule
-
-        get_schedule(kernel)
         shape = {"q_heads": q_heads, "kv_heads": kv_heads, "head_dim": head_dim, "seq_q": seq_q, "seq_k": seq_k,
                  "m": m, "n": n, "k": k}
         workload = workload_of(kernel, model, phase, batch, seq, shape, causal, nbytes)

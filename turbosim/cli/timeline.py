@@ -9,7 +9,7 @@ import typer
 
 from turbosim.cli import common
 from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
-from turbosim.cli.simulate import Number, workload_of
+from turbosim.cli.simulate import Causal, Number, workload_of
 from turbosim.errors import UsageError
 
 EXAMPLE = ("Example: turbosim timeline --hw a100_sxm_80gb --kernel flash --model phi3-medium --seq 4k -o flash.json.gz "
@@ -23,6 +23,12 @@ def timeline(
     phase: common.PhaseName = "prefill",
     batch: Annotated[int, typer.Option(help="Sequences.")] = 1,
     seq: Annotated[str | None, typer.Option(help="Tokens per sequence; 8k is 8192.")] = None,
+    q_heads: Number = None,
+    kv_heads: Number = None,
+    head_dim: Number = None,
+    seq_q: Number = None,
+    seq_k: Number = None,
+    causal: Causal = None,
     m: Number = None,
     n: Number = None,
     k: Number = None,
@@ -48,11 +54,9 @@ def timeline(
         common.check_output("--png", png, ".png", ".svg")
     if end <= begin:
         raise UsageError(f"--to: must be above --from, got {end:g} and {begin:g}")
-    shape = dict.fromkeys(("q_heads", "kv_heads", "head_dim", "seq_q", "seq_k")) | {"m": m, "n": n, "k": k}
-    from turbosim.schedules.registry import get_schedule
-
-    get_schedule(kernel)
-    workload = workload_of(kernel, model, phase, batch, seq, shape, None, nbytes)
+    shape = {"q_heads": q_heads, "kv_heads": kv_heads, "head_dim": head_dim, "seq_q": seq_q, "seq_k": seq_k,
+             "m": m, "n": n, "k": k}
+    workload = workload_of(kernel, model, phase, batch, seq, shape, causal, nbytes)
     result = common.simulate(load_gpu(hw), workload, kernel, common.settings(options), engine, clock, launch, l2, (sm,))
     common.write_file(output, chrome_trace_bytes(result, compress=output.suffix == ".gz"))
     if png is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Gpu
@@ -36,7 +38,7 @@ class Schedule(Generic[OptionsT]):
     def program(self, gpu: Gpu, workload: Workload, settings: dict[str, Any] | None = None) -> Program:
         """Build the program with *settings* over the options' defaults.
 
-        Values may be text, as given on a command line. Raises UsageError for an unknown option, a value of the wrong
+        Values may be text, as given on a command line; ``auto`` leaves the choice to the kernel. Raises UsageError for an unknown option, a value of the wrong
         type, or a workload the kernel does not do.
         """
         if not isinstance(workload, self.workloads):
@@ -47,30 +49,32 @@ class Schedule(Generic[OptionsT]):
     def parse_options(self, settings: dict[str, Any]) -> OptionsT:
         """Return the options with *settings* applied. Raises UsageError."""
         fields = {f.name: f for f in dataclasses.fields(self.options)}  # type: ignore[arg-type]
+        types = get_type_hints(self.options)
         parsed = {}
         for name, value in settings.items():
             if name not in fields:
                 raise UsageError(
                     f"kernel {self.name!r} has no option {name!r}: it has "
                     f"{', '.join(fields)}{did_you_mean(name, fields)}")
-            parsed[name] = _parse(self.name, name, value, fields[name].default)
+            parsed[name] = _parse(self.name, name, value, types[name])
         return self.options(**parsed)
 
 
-def _parse(kernel: str, name: str, value: Any, default: Any) -> Any:
-    """Convert command-line text to the type of the option's default."""
-    if not isinstance(value, str) or isinstance(default, str):
-        return value
-    if isinstance(default, bool):
-        table = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if value.lower() not in table:
-            raise UsageError(f"kernel {kernel!r}: option {name} is true or false, got {value!r}")
-        return table[value.lower()]
-    if isinstance(default, int) or default is None:
-        if value.lower() in ("none", "auto") and default is None:
-            return None
-        try:
-            return int(value)
-        except ValueError:
-            raise UsageError(f"kernel {kernel!r}: option {name} is a whole number, got {value!r}") from None
-    raise UsageError(f"kernel {kernel!r}: option {name} cannot be set from text")
+def _parse(kernel: str, name: str, value: Any, expected: Any) -> Any:
+    """Return *value* in the type of its option; text is converted, anything else must fit as it is."""
+    if isinstance(value, str) and type(None) in get_args(expected) and value.lower() in ("none", "auto"):
+        return None
+    if expected is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    try:
+        return TypeAdapter(expected).validate_python(value, strict=not isinstance(value, str))
+    except ValidationError:
+        raise UsageError(f"kernel {kernel!r}: option {name} is {_KINDS[_bare(expected)]}, got {value!r}") from None
+
+
+_KINDS = {int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def _bare(expected: Any) -> Any:
+    """Return the type of an option without its None."""
+    return next((t for t in get_args(expected) if t is not type(None)), expected)
