@@ -38,7 +38,8 @@ class Schedule(Generic[OptionsT]):
     def program(self, gpu: Gpu, workload: Workload, settings: dict[str, Any] | None = None) -> Program:
         """Build the program with *settings* over the options' defaults.
 
-        Values may be text, as given on a command line; ``auto`` leaves the choice to the kernel. Raises UsageError for an unknown option, a value of the wrong
+        Values may be text, as given on a command line; ``auto`` leaves the choice to the
+        kernel. Raises UsageError for an unknown option, a value of the wrong
         type, or a workload the kernel does not do.
         """
         if not isinstance(workload, self.workloads):
