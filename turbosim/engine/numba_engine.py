@@ -54,11 +54,13 @@ class NumbaEngine:
         self.record = record
         self.progress = progress
         tiles = program.tiles
-        # L2 residency: bytes per tile (0: not resident) and a list in order of use, whose head is entry `tiles`.
-        self.tile_size = np.zeros(tiles + 1, np.int64)
-        self.before = np.full(tiles + 1, tiles, np.int64)
-        self.after = np.full(tiles + 1, tiles, np.int64)
+        # The L2 cache carries over from launch to launch.
+        self.tiles = np.zeros((tiles, 4), np.int64)
+        self.tiles[:, nl.LAST_USE] = -1
         self.l2_used = 0
+        # Twice what can be resident, so that compacting the log pays for itself; transfers move whole sectors of 32 B.
+        self.uses = np.zeros(2 * min(tiles, program.memory.l2_capacity // 32) + (1 << 16), np.int64)
+        self.uses_span = (0, 0)
         self.tensor_first = np.array([t.first_tile for t in program.tensors], np.int64)
         self.tensor_address = np.array([t.address for t in program.tensors], np.int64)
         self.tensor_bytes = np.array([t.tile_bytes for t in program.tensors], np.int64)
@@ -69,16 +71,16 @@ class NumbaEngine:
         Raises SimulationError on a deadlock, or when more than 32 signals of a counter are outstanding.
         """
         capacity = 1 << 14
-        keep = (self.tile_size.copy(), self.before.copy(), self.after.copy(), self.l2_used) if self.record else None
+        keep = (self.tiles.copy(), self.uses.copy(), self.uses_span, self.l2_used) if self.record else None
         while True:
             run = _LaunchRun(self, index, capacity)
             if run.execute():
                 self.l2_used = int(run.state[nl.L2_USED])
+                self.uses_span = (int(run.state[nl.USES_BEGIN]), int(run.state[nl.USES_END]))
                 return run.totals(), run.unpack_records()
             # The records did not fit: start again from the same cache with more room.
             assert keep is not None
-            self.tile_size, self.before, self.after, self.l2_used = (
-                keep[0].copy(), keep[1].copy(), keep[2].copy(), keep[3])
+            self.tiles, self.uses, self.uses_span, self.l2_used = keep[0].copy(), keep[1].copy(), *keep[2:]
             capacity *= 4
 
 
@@ -108,6 +110,8 @@ class _LaunchRun:
         code = Code(launch, program)
         state = _zeros(nl.STATES)
         state[nl.L2_USED] = engine.l2_used
+        state[nl.USES_BEGIN], state[nl.USES_END] = engine.uses_span
+        engine.tiles[:, nl.READY] = 0
         recorded = _zeros(program.sms)
         recorded[[sm for sm in engine.record if sm < program.sms]] = 1
         class_of = _zeros(len(launch.grid), max(launch.grid))
@@ -118,7 +122,7 @@ class _LaunchRun:
             config=_array([
                 self.roles, launch.counters, launch.ctas, launch.cta_launch, len(launch.grid),
                 memory.l2_capacity, memory.l2_rate, memory.hbm_rate, memory.channels, memory.interleave,
-                memory.l2_latency, memory.dram_latency, program.tiles, launch.occupancy]),
+                memory.l2_latency, memory.dram_latency, launch.occupancy]),
             state=state,
             table=code.table,
             claims=code.claims,
@@ -139,11 +143,8 @@ class _LaunchRun:
             blocked_on=np.full(actors, -1, np.int64),
             blocked_until=_zeros(actors),
             blocked_since=_zeros(actors),
-            issued=_zeros(places, counters),
-            last_done=_zeros(places, counters),
-            last_code=_zeros(places, counters),
-            ring_done=_zeros(places, counters, nl.WINDOW),
-            ring_code=_zeros(places, counters, nl.WINDOW),
+            signals=_zeros(places, counters, 4),
+            rings=_zeros(places, counters, nl.WINDOW, 2),
             slot_cta=np.full(places, -1, np.int64),
             roles_left=np.full(places, self.roles, np.int64),
             role_end=_zeros(actors),
@@ -153,10 +154,8 @@ class _LaunchRun:
             ops=_zeros(program.sms),
             reasons=_zeros(program.sms, self.roles, len(Reason)),
             channel_free=_zeros(memory.channels),
-            tile_size=engine.tile_size,
-            tile_ready=_zeros(program.tiles + 1),
-            before=engine.before,
-            after=engine.after,
+            tiles=engine.tiles,
+            uses=engine.uses,
             sm_last_end=_zeros(program.sms),
             recorded=recorded,
             op_log=_zeros(room, 7),

@@ -12,6 +12,13 @@ turn and detailed simulation goes on. Nothing is approximated: totals equal thos
 from __future__ import annotations
 
 from turbosim.engine.numba_layout import (
+    ACCESS_AT,
+    ACCESS_INDEX,
+    ACCESS_LIMIT,
+    ACCESS_OWN,
+    ACCESS_SLOT,
+    ACCESS_STEP,
+    ACCESS_TILE,
     ACCESSES,
     ACTOR_BITS,
     ANCHOR_ACTOR,
@@ -22,11 +29,15 @@ from turbosim.engine.numba_layout import (
     COLUMNS,
     COUNTER,
     FAILURES,
+    FIRST_ACCESS,
     FORWARD,
     GRID_SLOTS,
     HISTORY,
     IDLE,
+    ISSUED,
     KIND,
+    LAST_CODE,
+    LAST_DONE,
     LOAD,
     LOOP,
     LOOP_HEAD,
@@ -46,6 +57,8 @@ from turbosim.engine.numba_layout import (
     PERIOD_NUMBER,
     REASONS,
     RECORDING,
+    RING_CODE,
+    RING_DONE,
     ROLES,
     SEEN,
     SKIP,
@@ -53,6 +66,8 @@ from turbosim.engine.numba_layout import (
     START_HASH,
     TERM,
     TERMS,
+    TURN_ACTOR,
+    TURN_TIME,
     TURNS,
     UNITS,
     WAIT,
@@ -97,7 +112,7 @@ def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
         on = m.blocked_on[actor]
         digest = _mix(digest, on)
         if on >= 0:
-            digest = _mix(digest, m.blocked_until[actor] - m.issued[actor // roles, on])
+            digest = _mix(digest, m.blocked_until[actor] - m.signals[actor // roles, on, ISSUED])
             digest = _mix(digest, m.blocked_since[actor] - now)
         slot = _loop_slot(m, actor)
         for variable in range(GRID_SLOTS, GRID_SLOTS + LOOP_SLOTS):
@@ -109,10 +124,10 @@ def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
         for counter in range(len(f.data_counter)):
             if f.data_counter[counter]:
                 continue
-            digest = _mix(digest, max(0, m.last_done[place, counter] - now))
-            count = m.issued[place, counter]
+            digest = _mix(digest, max(0, m.signals[place, counter, LAST_DONE] - now))
+            count = m.signals[place, counter, ISSUED]
             for back in range(min(PENDING, count)):
-                done = m.ring_done[place, counter, (count - 1 - back) & (WINDOW - 1)]
+                done = m.rings[place, counter, (count - 1 - back) & (WINDOW - 1), RING_DONE]
                 digest = _mix(digest, max(0, done - now))
     return digest
 
@@ -155,13 +170,13 @@ def record_access(m: Machine, f: Forward, sm: int, slot: int, counter: int, at: 
     if count == MAX_ACCESSES:
         f.scalars[sm, CLEAN] = 0
         return
-    f.access_at[sm, count] = at
-    f.access_slot[sm, count] = slot
-    f.access_tile[sm, count] = tile
-    f.access_own[sm, count] = own
+    f.accesses[sm, count, ACCESS_AT] = at
+    f.accesses[sm, count, ACCESS_SLOT] = slot
+    f.accesses[sm, count, ACCESS_TILE] = tile
+    f.accesses[sm, count, ACCESS_OWN] = own
     if m.table[at * COLUMNS + KIND] == LOAD:
         local = slot - sm * m.config[OCCUPANCY]
-        f.access_index[sm, count] = m.issued[slot, counter] - f.start_issued[sm, local, counter]
+        f.accesses[sm, count, ACCESS_INDEX] = m.signals[slot, counter, ISSUED] - f.start_issued[sm, local, counter]
     f.scalars[sm, ACCESSES] = count + 1
 
 
@@ -205,9 +220,10 @@ def _begin(m: Machine, f: Forward, sm: int, anchors: int, digest: int, now: int)
     scalars[sm, ACCESSES] = 0
     scalars[sm, WAITS] = 0
     scalars[sm, CLEAN] = 1
-    f.turn_access[sm, 0] = 0
+    f.turns[sm, 0, FIRST_ACCESS] = 0
     for local in range(occupancy):
-        f.start_issued[sm, local, :] = m.issued[sm * occupancy + local, :]
+        for counter in range(m.signals.shape[1]):
+            f.start_issued[sm, local, counter] = m.signals[sm * occupancy + local, counter, ISSUED]
     for local in range(occupancy * roles):
         actor = sm * occupancy * roles + local
         slot = _loop_slot(m, actor)
@@ -234,9 +250,9 @@ def _end_recorded_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now
     if turn == MAX_TURNS or not scalars[sm, CLEAN] or not _snapshot(m, f, sm, turn, now):
         _fail(f, sm)
         return
-    f.turn_time[sm, turn] = now - scalars[sm, START]
-    f.turn_actor[sm, turn] = actor
-    f.turn_access[sm, turn + 1] = scalars[sm, ACCESSES]
+    f.turns[sm, turn, TURN_TIME] = now - scalars[sm, START]
+    f.turns[sm, turn, TURN_ACTOR] = actor
+    f.turns[sm, turn + 1, FIRST_ACCESS] = scalars[sm, ACCESSES]
     scalars[sm, TURNS] = turn + 1
     if actor == scalars[sm, ANCHOR_ACTOR] and at == scalars[sm, ANCHOR_AT]:
         scalars[sm, ANCHORS_LEFT] -= 1
@@ -268,18 +284,18 @@ def _snapshot(m: Machine, f: Forward, sm: int, turn: int, now: int) -> bool:
     for local in range(occupancy):
         place = sm * occupancy + local
         for counter in range(len(f.data_counter)):
-            count = m.issued[place, counter]
+            count = m.signals[place, counter, ISSUED]
             f.snap_issued[sm, turn, local, counter] = count
-            f.snap_last[sm, turn, local, counter] = m.last_done[place, counter]
-            f.snap_code[sm, turn, local, counter] = m.last_code[place, counter]
+            f.snap_last[sm, turn, local, counter] = m.signals[place, counter, LAST_DONE]
+            f.snap_code[sm, turn, local, counter] = m.signals[place, counter, LAST_CODE]
             if f.data_counter[counter]:
                 continue
             for back in range(min(PENDING, count)):
                 f.snap_ring[sm, turn, local, counter, back] = (
-                    m.ring_done[place, counter, (count - 1 - back) & (WINDOW - 1)])
+                    m.rings[place, counter, (count - 1 - back) & (WINDOW - 1), RING_DONE])
                 f.snap_ring_code[sm, turn, local, counter, back] = (
-                    m.ring_code[place, counter, (count - 1 - back) & (WINDOW - 1)])
-            if count > PENDING and m.ring_done[place, counter, (count - 1 - PENDING) & (WINDOW - 1)] > now:
+                    m.rings[place, counter, (count - 1 - back) & (WINDOW - 1), RING_CODE])
+            if count > PENDING and m.rings[place, counter, (count - 1 - PENDING) & (WINDOW - 1), RING_DONE] > now:
                 return False
     _sums(m, f, sm, turn)
     return True
@@ -307,7 +323,7 @@ def _steps(m: Machine, f: Forward, sm: int, now: int) -> bool:
         return False
     for local in range(occupancy):
         for counter in range(len(f.data_counter)):
-            step = m.issued[sm * occupancy + local, counter] - f.start_issued[sm, local, counter]
+            step = m.signals[sm * occupancy + local, counter, ISSUED] - f.start_issued[sm, local, counter]
             if step < 0:
                 return False
             f.step_issued[sm, local, counter] = step
@@ -347,29 +363,29 @@ def _limits(m: Machine, f: Forward, sm: int) -> bool:
     counters = len(f.data_counter)
     period = scalars[sm, PERIOD]
     for turn in range(scalars[sm, TURNS]):
-        actor = f.turn_actor[sm, turn]
+        actor = f.turns[sm, turn, TURN_ACTOR]
         local = actor - sm * occupancy * roles
         slot = _loop_slot(m, actor)
-        for x in range(f.turn_access[sm, turn], f.turn_access[sm, turn + 1]):
-            at = f.access_at[sm, x]
+        for x in range(f.turns[sm, turn, FIRST_ACCESS], f.turns[sm, turn + 1, FIRST_ACCESS]):
+            at = f.accesses[sm, x, ACCESS_AT]
             if slot < 0 or m.table[at * COLUMNS + LOOP_SLOT] != slot:
                 return False
-            f.access_step[sm, x] = _coefficient(m, at, slot) * f.step_variable[sm, local]
-            f.access_limit[sm, x] = NEVER
+            f.accesses[sm, x, ACCESS_STEP] = _coefficient(m, at, slot) * f.step_variable[sm, local]
+            f.accesses[sm, x, ACCESS_LIMIT] = NEVER
             if m.table[at * COLUMNS + KIND] != LOAD:
                 continue
-            which = (f.access_slot[sm, x] - sm * occupancy) * counters + m.table[at * COLUMNS + COUNTER]
+            which = (f.accesses[sm, x, ACCESS_SLOT] - sm * occupancy) * counters + m.table[at * COLUMNS + COUNTER]
             step = f.step_issued[sm, which // counters, which % counters]
             for w in range(scalars[sm, WAITS]):
                 if f.wait_counter[sm, w] != which:
                     continue
                 # The first period in which this wait needs this signal.
-                behind = f.access_index[sm, x] + 1 - f.wait_until[sm, w]
+                behind = f.accesses[sm, x, ACCESS_INDEX] + 1 - f.wait_until[sm, w]
                 periods = -((-behind) // step)
-                slack = f.wait_time[sm, w] + periods * period - f.turn_time[sm, turn]
+                slack = f.wait_time[sm, w] + periods * period - f.turns[sm, turn, TURN_TIME]
                 if slack < 0:
                     return False
-                f.access_limit[sm, x] = min(f.access_limit[sm, x], slack)
+                f.accesses[sm, x, ACCESS_LIMIT] = min(f.accesses[sm, x, ACCESS_LIMIT], slack)
     return _under_way(m, f, sm)
 
 
@@ -386,9 +402,9 @@ def _under_way(m: Machine, f: Forward, sm: int) -> bool:
             return False
         number = 1
         needed = f.start_issued[sm, local, counter] + f.wait_until[sm, w] + step
-        while needed <= m.issued[place, counter]:
+        while needed <= m.signals[place, counter, ISSUED]:
             wait = scalars[sm, START] + f.wait_time[sm, w] + number * scalars[sm, PERIOD]
-            if m.ring_done[place, counter, (needed - 1) & (WINDOW - 1)] > wait:
+            if m.rings[place, counter, (needed - 1) & (WINDOW - 1), RING_DONE] > wait:
                 return False
             number += 1
             needed += step
@@ -407,8 +423,8 @@ def _enter(m: Machine, f: Forward, sm: int) -> None:
     scalars[sm, PERIOD_NUMBER] = 1
     scalars[sm, NEXT_TURN] = 0
     scalars[sm, FAILURES] = 0
-    first = f.turn_actor[sm, 0]
-    time = scalars[sm, START] + scalars[sm, PERIOD] + f.turn_time[sm, 0]
+    first = f.turns[sm, 0, TURN_ACTOR]
+    time = scalars[sm, START] + scalars[sm, PERIOD] + f.turns[sm, 0, TURN_TIME]
     set_leaf(m.tree, leaves + first, (time << ACTOR_BITS) | first)
 
 
@@ -442,13 +458,13 @@ def restore(m: Machine, f: Forward, sm: int, turn: int, pause: int) -> None:
                 continue
             count = f.snap_issued[sm, turn, local, counter] + number * f.step_issued[sm, local, counter]
             moves = shift if f.step_issued[sm, local, counter] else 0
-            m.issued[place, counter] = count
-            m.last_done[place, counter] = f.snap_last[sm, turn, local, counter] + moves
-            m.last_code[place, counter] = f.snap_code[sm, turn, local, counter]
+            m.signals[place, counter, ISSUED] = count
+            m.signals[place, counter, LAST_DONE] = f.snap_last[sm, turn, local, counter] + moves
+            m.signals[place, counter, LAST_CODE] = f.snap_code[sm, turn, local, counter]
             for back in range(min(PENDING, f.snap_issued[sm, turn, local, counter])):
                 at = (count - 1 - back) & (WINDOW - 1)
-                m.ring_done[place, counter, at] = f.snap_ring[sm, turn, local, counter, back] + moves
-                m.ring_code[place, counter, at] = f.snap_ring_code[sm, turn, local, counter, back]
+                m.rings[place, counter, at, RING_DONE] = f.snap_ring[sm, turn, local, counter, back] + moves
+                m.rings[place, counter, at, RING_CODE] = f.snap_ring_code[sm, turn, local, counter, back]
     last = scalars[sm, TURNS] - 1
     for column in range(roles * REASONS + UNITS + 1):
         start = f.snap_sums[sm, MAX_TURNS, column]

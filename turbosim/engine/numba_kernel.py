@@ -10,6 +10,12 @@ from __future__ import annotations
 
 from turbosim.engine import numba_forward as forward
 from turbosim.engine.numba_layout import (
+    ACCESS_AT,
+    ACCESS_LIMIT,
+    ACCESS_OWN,
+    ACCESS_SLOT,
+    ACCESS_STEP,
+    ACCESS_TILE,
     ACTOR_BITS,
     ANCHOR_ACTOR,
     ANCHOR_AT,
@@ -34,11 +40,15 @@ from turbosim.engine.numba_layout import (
     END,
     EXTRA,
     FINISHED,
+    FIRST_ACCESS,
     FORWARD,
     GRID_SLOTS,
     ISSUE,
+    ISSUED,
     JUMP,
     KIND,
+    LAST_CODE,
+    LAST_DONE,
     LATENCY,
     LATENCY_REASON,
     LAUNCH_REASON,
@@ -64,6 +74,8 @@ from turbosim.engine.numba_layout import (
     PIECES,
     RECORDING,
     RECORDS_FULL,
+    RING_CODE,
+    RING_DONE,
     ROLES,
     SIGNAL,
     SKIP,
@@ -74,6 +86,8 @@ from turbosim.engine.numba_layout import (
     TENSOR,
     TERM,
     TERMS,
+    TURN_ACTOR,
+    TURN_TIME,
     TURNS,
     UNITS,
     WAIT,
@@ -106,9 +120,11 @@ def start_cta(m: Machine, slot: int, cta: int) -> None:
     for role in range(roles):
         m.pc[first + role] = m.stream_start[role]
         if role:
-            m.env[first + role, :] = m.env[first, :]
-    m.issued[slot, :] = 0
-    m.last_done[slot, :] = 0
+            for i in range(m.env.shape[1]):
+                m.env[first + role, i] = m.env[first, i]
+    for counter in range(m.signals.shape[1]):
+        m.signals[slot, counter, ISSUED] = 0
+        m.signals[slot, counter, LAST_DONE] = 0
 
 
 @jit
@@ -144,8 +160,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     """
     config, state, table, claims, terms = m.config, m.state, m.table, m.claims, m.terms
     tree, pc, piece, env, trips = m.tree, m.pc, m.piece, m.env, m.trips
-    issued, last_done, last_code = m.issued, m.last_done, m.last_code
-    ring_done, ring_code = m.ring_done, m.ring_code
+    signals, rings = m.signals, m.rings
     unit_free, busy, reasons, ops = m.unit_free, m.busy, m.reasons, m.ops
     blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
     op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
@@ -153,10 +168,8 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     role_end = m.role_end
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
-    channel_free, tile_size, tile_ready, before, after = m.channel_free, m.tile_size, m.tile_ready, m.before, m.after
-    scalars, turn_access, turn_actor, turn_time = f.scalars, f.turn_access, f.turn_actor, f.turn_time
-    access_at, access_slot, access_tile, access_step = f.access_at, f.access_slot, f.access_tile, f.access_step
-    access_own, access_limit = f.access_own, f.access_limit
+    channel_free, tiles, uses = m.channel_free, m.tiles, m.uses
+    scalars, turns, accesses = f.scalars, f.turns, f.accesses
     roles = config[ROLES]
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
@@ -184,36 +197,36 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 turn = scalars[sm, NEXT_TURN]
                 number = scalars[sm, PERIOD_NUMBER]
                 late = False
-                for x in range(turn_access[sm, turn], turn_access[sm, turn + 1]):
-                    inst = access_at[sm, x] * COLUMNS
-                    tile = access_tile[sm, x] + number * access_step[sm, x]
+                for x in range(turns[sm, turn, FIRST_ACCESS], turns[sm, turn + 1, FIRST_ACCESS]):
+                    inst = accesses[sm, x, ACCESS_AT] * COLUMNS
+                    tile = accesses[sm, x, ACCESS_TILE] + number * accesses[sm, x, ACCESS_STEP]
                     if table[inst + KIND] == STORE:
                         end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
-                                         tile_size, tile_ready, before, after, table[inst + TENSOR], tile,
-                                         table[inst + NBYTES], now, now + access_own[sm, x])
+                                         tiles, uses, table[inst + TENSOR], tile,
+                                         table[inst + NBYTES], now, now + accesses[sm, x, ACCESS_OWN])
                         state[DRAINED] = max(state[DRAINED], end)
                         continue
                     arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
-                                        tile_size, tile_ready, before, after, table[inst + TENSOR], tile,
-                                        table[inst + NBYTES], now, now + access_own[sm, x])
+                                        tiles, uses, table[inst + TENSOR], tile,
+                                        table[inst + NBYTES], now, now + accesses[sm, x, ACCESS_OWN])
                     code = DATA_DRAM if arrival & 1 else DATA_L2
                     end = (arrival >> 1) + table[inst + EXTRA]
-                    slot = access_slot[sm, x]
+                    slot = accesses[sm, x, ACCESS_SLOT]
                     counter = table[inst + COUNTER]
-                    if end < last_done[slot, counter]:
-                        end = last_done[slot, counter]
-                        code = last_code[slot, counter]
-                    last_done[slot, counter] = end
-                    last_code[slot, counter] = code
-                    count = issued[slot, counter]
-                    ring_done[slot, counter, count & (WINDOW - 1)] = end
-                    ring_code[slot, counter, count & (WINDOW - 1)] = code
-                    issued[slot, counter] = count + 1
-                    if end - now > access_limit[sm, x]:
+                    if end < signals[slot, counter, LAST_DONE]:
+                        end = signals[slot, counter, LAST_DONE]
+                        code = signals[slot, counter, LAST_CODE]
+                    signals[slot, counter, LAST_DONE] = end
+                    signals[slot, counter, LAST_CODE] = code
+                    count = signals[slot, counter, ISSUED]
+                    rings[slot, counter, count & (WINDOW - 1), RING_DONE] = end
+                    rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
+                    signals[slot, counter, ISSUED] = count + 1
+                    if end - now > accesses[sm, x, ACCESS_LIMIT]:
                         late = True
-                set_leaf(tree, leaves + actor, NEVER)
                 last_turn = turn + 1 == scalars[sm, TURNS]
                 if late or (last_turn and number == scalars[sm, MAX_PERIODS]):
+                    set_leaf(tree, leaves + actor, NEVER)
                     forward.restore(m, f, sm, turn, 2 if late else 0)
                     continue
                 if last_turn:
@@ -221,8 +234,10 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     number += 1
                     scalars[sm, PERIOD_NUMBER] = number
                 scalars[sm, NEXT_TURN] = turn + 1
-                follower = turn_actor[sm, turn + 1]
-                wake = scalars[sm, START] + number * scalars[sm, PERIOD] + turn_time[sm, turn + 1]
+                follower = turns[sm, turn + 1, TURN_ACTOR]
+                wake = scalars[sm, START] + number * scalars[sm, PERIOD] + turns[sm, turn + 1, TURN_TIME]
+                if follower != actor:
+                    set_leaf(tree, leaves + actor, NEVER)
                 set_leaf(tree, leaves + follower, (wake << ACTOR_BITS) | follower)
                 continue
         if record and (state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log)
@@ -340,7 +355,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             counter = table[inst + COUNTER]
 
             if kind == WAIT:
-                count = issued[slot, counter]
+                count = signals[slot, counter, ISSUED]
                 done = now
                 code = BARRIER
                 if value > count:
@@ -352,9 +367,9 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     break
                 if value > 0:
                     if value > count - WINDOW:
-                        done = ring_done[slot, counter, (value - 1) & (WINDOW - 1)]
-                        code = ring_code[slot, counter, (value - 1) & (WINDOW - 1)]
-                    elif ring_done[slot, counter, count & (WINDOW - 1)] > now:
+                        done = rings[slot, counter, (value - 1) & (WINDOW - 1), RING_DONE]
+                        code = rings[slot, counter, (value - 1) & (WINDOW - 1), RING_CODE]
+                    elif rings[slot, counter, count & (WINDOW - 1), RING_DONE] > now:
                         state[STATUS] = COUNTER_WINDOW
                         return budget
                 if mode == RECORDING:
@@ -390,27 +405,27 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     forward.record_access(m, f, sm, slot, counter, at, value, end - now)
                 if kind == LOAD:
                     arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
-                                        tile_size, tile_ready, before, after, table[inst + TENSOR], value,
+                                        tiles, uses, table[inst + TENSOR], value,
                                         table[inst + NBYTES], now, end)
                     code = DATA_DRAM if arrival & 1 else DATA_L2
                     end = (arrival >> 1) + table[inst + EXTRA]
                 else:
                     end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
-                                     tile_size, tile_ready, before, after, table[inst + TENSOR], value,
+                                     tiles, uses, table[inst + TENSOR], value,
                                      table[inst + NBYTES], now, end)
                     state[DRAINED] = max(state[DRAINED], end)
 
             if kind != STORE:
                 # Signals complete in the order of their issue.
-                if end < last_done[slot, counter]:
-                    end = last_done[slot, counter]
-                    code = last_code[slot, counter]
-                last_done[slot, counter] = end
-                last_code[slot, counter] = code
-                count = issued[slot, counter]
-                ring_done[slot, counter, count & (WINDOW - 1)] = end
-                ring_code[slot, counter, count & (WINDOW - 1)] = code
-                issued[slot, counter] = count + 1
+                if end < signals[slot, counter, LAST_DONE]:
+                    end = signals[slot, counter, LAST_DONE]
+                    code = signals[slot, counter, LAST_CODE]
+                signals[slot, counter, LAST_DONE] = end
+                signals[slot, counter, LAST_CODE] = code
+                count = signals[slot, counter, ISSUED]
+                rings[slot, counter, count & (WINDOW - 1), RING_DONE] = end
+                rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
+                signals[slot, counter, ISSUED] = count + 1
                 first = slot * roles
                 for other in range(first, first + roles):
                     if blocked_on[other] == counter and blocked_until[other] == count + 1:

@@ -13,9 +13,14 @@ import numpy.typing as npt
 Array = npt.NDArray[np.int64]
 
 
+# Arrays come from outside and none is allocated, so the counting of references, which would take most of the time of
+# every call, is left out.
+_OPTIONS = {"nogil": True, "boundscheck": False, "_nrt": False}
+
+
 def jit(function: Any) -> Any:
     """Compile into the functions that call it."""
-    return numba.njit(nogil=True, boundscheck=False)(function)
+    return numba.njit(**_OPTIONS)(function)
 
 
 def jit_cached(function: Any) -> Any:
@@ -24,7 +29,7 @@ def jit_cached(function: Any) -> Any:
     Numba's cache only knows the file of *function*; its stamp is replaced by a digest of all the compiled engine's
     files, since constants and helpers of the others are compiled in.
     """
-    dispatcher: Any = numba.njit(cache=True, nogil=True, boundscheck=False)(function)
+    dispatcher: Any = numba.njit(cache=True, **_OPTIONS)(function)
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("numba_*.py")):
         digest.update(source.read_bytes())
@@ -42,12 +47,12 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
 (ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, TILES, OCCUPANCY) = range(14)
+ DRAM_LATENCY, OCCUPANCY) = range(13)
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
- N_UNITS, N_STALLS, FINISHED) = range(16)
-STATES = 16
+ N_UNITS, N_STALLS, FINISHED, USES_BEGIN, USES_END) = range(18)
+STATES = 18
 
 # Status codes.
 OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
@@ -71,6 +76,16 @@ IDLE, RECORDING, FORWARD = range(3)
 (MODE, ANCHOR_ACTOR, ANCHOR_AT, START, PERIOD, ANCHORS_LEFT, TURNS, ACCESSES, WAITS, NEXT_TURN, PERIOD_NUMBER,
  MAX_PERIODS, START_HASH, FAILURES, SKIP, CLEAN, SEEN, ASTRAY) = range(18)
 FORWARD_SCALARS = 18
+
+# Fields that are used together lie together: the replay is bound by cache misses.
+RESIDENT, READY, LAST_USE = range(3)
+"""Of a tile: bytes in L2 (0: none), tick at which it is there, and where in the log of uses its last one stands."""
+ISSUED, LAST_DONE, LAST_CODE = range(3)
+RING_DONE, RING_CODE = range(2)
+TURN_TIME, TURN_ACTOR, FIRST_ACCESS = range(3)
+ACCESS_AT, ACCESS_SLOT, ACCESS_TILE, ACCESS_STEP, ACCESS_OWN, ACCESS_INDEX, ACCESS_LIMIT = range(7)
+"""Of an access: instruction, slot, tile, tiles from one period to the next, end of the SM's own units, number of the
+signal relative to the start, and the latest arrival that changes nothing."""
 
 HISTORY = 8
 """Anchors back to which a repetition is looked for."""
@@ -106,11 +121,10 @@ class Machine(NamedTuple):
     blocked_on: Array
     blocked_until: Array
     blocked_since: Array
-    issued: Array
-    last_done: Array
-    last_code: Array
-    ring_done: Array
-    ring_code: Array
+    signals: Array
+    """Per slot and counter ISSUED, LAST_DONE, LAST_CODE."""
+    rings: Array
+    """Per slot and counter the last WINDOW signals: RING_DONE, RING_CODE."""
     slot_cta: Array
     roles_left: Array
     role_end: Array
@@ -123,10 +137,10 @@ class Machine(NamedTuple):
     reasons: Array
     """Per SM, role and reason."""
     channel_free: Array
-    tile_size: Array
-    tile_ready: Array
-    before: Array
-    after: Array
+    tiles: Array
+    """Per tile RESIDENT, READY, LAST_USE."""
+    uses: Array
+    """Log of tiles used, oldest first, from USES_BEGIN to USES_END; only the last use of a tile counts."""
     sm_last_end: Array
     recorded: Array
     op_log: Array
@@ -144,21 +158,10 @@ class Forward(NamedTuple):
     """1 for counters that copies signal, per counter."""
     scalars: Array
     hashes: Array
-    turn_time: Array
-    turn_actor: Array
-    turn_access: Array
-    """First access of each turn, and one past the last."""
-    access_at: Array
-    access_slot: Array
-    access_tile: Array
-    access_step: Array
-    """Tiles from one period to the next."""
-    access_own: Array
-    """End of the SM's own units, relative to the access."""
-    access_index: Array
-    """Number of the signal, relative to the start."""
-    access_limit: Array
-    """Latest arrival that changes nothing, relative to the access."""
+    turns: Array
+    """Per turn TURN_TIME, TURN_ACTOR, FIRST_ACCESS; one more entry ends the list."""
+    accesses: Array
+    """Per access the ACCESS_ fields."""
     wait_time: Array
     wait_counter: Array
     wait_until: Array

@@ -16,8 +16,12 @@ from turbosim.engine.numba_layout import (
     L2_LATENCY,
     L2_RATE,
     L2_USED,
+    LAST_USE,
     READ,
-    TILES,
+    READY,
+    RESIDENT,
+    USES_BEGIN,
+    USES_END,
     WRITE,
     Array,
     jit,
@@ -41,59 +45,86 @@ def set_leaf(tree: Array, leaf: int, key: int) -> None:
 
 
 @jit
-def _move_first(before: Array, after: Array, head: int, tile: int) -> None:
-    """Make a resident tile the most recently used."""
-    after[before[tile]] = after[tile]
-    before[after[tile]] = before[tile]
-    _link_first(before, after, head, tile)
+def _use(state: Array, tiles: Array, uses: Array, tile: int) -> None:
+    """Make a resident tile the most recently used: append it to the log, whose earlier entry then counts no more.
+
+    A log touches one line of memory per use, where a linked list touches five.
+    """
+    end = state[USES_END]
+    if end == len(uses):
+        begin = state[USES_BEGIN]
+        end = 0
+        for at in range(begin, len(uses)):
+            other = uses[at]
+            if tiles[other, LAST_USE] == at and tiles[other, RESIDENT] > 0:
+                uses[end] = other
+                tiles[other, LAST_USE] = end
+                end += 1
+        state[USES_BEGIN] = 0
+    uses[end] = tile
+    tiles[tile, LAST_USE] = end
+    state[USES_END] = end + 1
 
 
 @jit
-def _link_first(before: Array, after: Array, head: int, tile: int) -> None:
-    first = after[head]
-    after[head] = tile
-    before[tile] = head
-    after[tile] = first
-    before[first] = tile
-
-
-@jit
-def _insert(config: Array, state: Array, tile_size: Array, before: Array, after: Array, tile: int, nbytes: int) -> None:
+def _insert(config: Array, state: Array, tiles: Array, uses: Array, tile: int, nbytes: int) -> None:
     """Make room for *tile* and insert it; a tile larger than the cache is not kept."""
     capacity = config[L2_CAPACITY]
-    head = config[TILES]
     if nbytes > capacity:
         return
     while state[L2_USED] + nbytes > capacity:
-        last = before[head]
-        after[before[last]] = after[last]
-        before[after[last]] = before[last]
-        state[L2_USED] -= tile_size[last]
-        tile_size[last] = 0
-    _link_first(before, after, head, tile)
-    tile_size[tile] = nbytes
+        at = state[USES_BEGIN]
+        state[USES_BEGIN] = at + 1
+        oldest = uses[at]
+        if tiles[oldest, LAST_USE] == at:
+            state[L2_USED] -= tiles[oldest, RESIDENT]
+            tiles[oldest, RESIDENT] = 0
+    tiles[tile, RESIDENT] = nbytes
     state[L2_USED] += nbytes
+    _use(state, tiles, uses, tile)
 
 
 @jit
 def _channels(config: Array, state: Array, channel_free: Array, now: int, address: int, nbytes: int) -> int:
-    """Queue a transfer on its memory channels; return its end."""
+    """Queue a transfer on its memory channels; return its end.
+
+    Granule g of row r = g // channels lies in channel (g + 7 r + 3 (r // channels)) mod channels, followed here from
+    one granule to the next, since divisions would take most of the time.
+    """
     channels = len(channel_free)
     interleave = config[INTERLEAVE]
     rate = config[HBM_RATE]
     end = address + nbytes
+    granule = address // interleave
+    row = granule // channels
+    column = granule - row * channels
+    turn = row % channels
+    channel = (granule + 7 * row + 3 * (row // channels)) % channels
+    whole = (interleave * rate + RATE_ROUND) >> 20
+    boundary = (granule + 1) * interleave
     last = now
+    busy = 0
     while address < end:
-        granule = address // interleave
-        part = min(end, (granule + 1) * interleave) - address
-        row = granule // channels
-        channel = (granule + 7 * row + 3 * (row // channels)) % channels
-        ticks = (part * rate + RATE_ROUND) >> 20
+        part = min(end, boundary) - address
+        ticks = whole if part == interleave else (part * rate + RATE_ROUND) >> 20
         served = max(now, channel_free[channel]) + ticks
         channel_free[channel] = served
-        state[HBM_BUSY] += ticks
+        busy += ticks
         last = max(last, served)
         address += part
+        boundary += interleave
+        channel += 1
+        column += 1
+        if column == channels:
+            column = 0
+            channel += 7
+            turn += 1
+            if turn == channels:
+                turn = 0
+                channel += 3
+        while channel >= channels:
+            channel -= channels
+    state[HBM_BUSY] += busy
     return last
 
 
@@ -108,8 +139,8 @@ def _through_l2(config: Array, state: Array, nbytes: int, now: int) -> int:
 
 @jit
 def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
-              channel_free: Array, tile_size: Array, tile_ready: Array, before: Array, after: Array, tensor: int,
-              number: int, nbytes: int, now: int, own_end: int) -> int:
+              channel_free: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
+              own_end: int) -> int:
     """Read a tile at *now*, the SM's own units being done at *own_end*.
 
     Returns twice its arrival, plus one if it waited for device memory.
@@ -117,25 +148,26 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
     tile = tensor_first[tensor] + number
     l2_end = _through_l2(config, state, nbytes, now)
     state[READ] += nbytes
-    if tile_size[tile] > 0:
+    if tiles[tile, RESIDENT] > 0:
         state[HIT] += nbytes
-        _move_first(before, after, config[TILES], tile)
+        _use(state, tiles, uses, tile)
     else:
         state[DRAM_READ] += nbytes
         address = tensor_address[tensor] + number * tensor_bytes[tensor]
         fill = _channels(config, state, channel_free, now, address, nbytes)
-        tile_ready[tile] = max(l2_end, fill) + config[DRAM_LATENCY]
-        _insert(config, state, tile_size, before, after, tile, nbytes)
+        tiles[tile, READY] = max(l2_end, fill) + config[DRAM_LATENCY]
+        _insert(config, state, tiles, uses, tile, nbytes)
     end = max(own_end, l2_end) + config[L2_LATENCY]
-    if tile_ready[tile] > end:
-        return 2 * tile_ready[tile] + 1
+    ready = tiles[tile, READY]
+    if ready > end:
+        return 2 * ready + 1
     return 2 * end
 
 
 @jit
 def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
-               channel_free: Array, tile_size: Array, tile_ready: Array, before: Array, after: Array, tensor: int,
-               number: int, nbytes: int, now: int, own_end: int) -> int:
+               channel_free: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
+               own_end: int) -> int:
     """Write a tile through to device memory; return when it is drained."""
     tile = tensor_first[tensor] + number
     l2_end = _through_l2(config, state, nbytes, now)
@@ -143,9 +175,9 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
     state[DRAM_WRITE] += nbytes
     address = tensor_address[tensor] + number * tensor_bytes[tensor]
     drained = _channels(config, state, channel_free, now, address, nbytes)
-    if tile_size[tile] > 0:
-        _move_first(before, after, config[TILES], tile)
+    if tiles[tile, RESIDENT] > 0:
+        _use(state, tiles, uses, tile)
     else:
-        _insert(config, state, tile_size, before, after, tile, nbytes)
-    tile_ready[tile] = l2_end
+        _insert(config, state, tiles, uses, tile, nbytes)
+    tiles[tile, READY] = l2_end
     return max(own_end, max(l2_end, drained))

@@ -63,7 +63,7 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
     actors = occupancy * roles
     enabled = enabled and actors <= MAX_ACTORS
     size = sms if enabled else 1
-    counters = machine.issued.shape[1]
+    counters = machine.signals.shape[1]
     data = np.zeros(counters, np.int64)
     for stream in launch.streams:
         for instruction in stream:
@@ -81,16 +81,8 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
         data_counter=data,
         scalars=scalars,
         hashes=zeros(nl.HISTORY),
-        turn_time=zeros(turns),
-        turn_actor=zeros(turns),
-        turn_access=zeros(turns + 1),
-        access_at=zeros(accesses),
-        access_slot=zeros(accesses),
-        access_tile=zeros(accesses),
-        access_step=zeros(accesses),
-        access_own=zeros(accesses),
-        access_index=zeros(accesses),
-        access_limit=zeros(accesses),
+        turns=zeros(turns + 1, 3),
+        accesses=zeros(accesses, 8),
         wait_time=zeros(waits),
         wait_counter=zeros(waits),
         wait_until=zeros(waits),
