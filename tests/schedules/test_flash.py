@@ -121,13 +121,13 @@ def test_decode_never_overwrites_a_tile_in_use(seq, stages, rows_warps, splits):
 
 @pytest.mark.parametrize(("gpu", "stages"), [(A100, 1), (H200, 2)])
 def test_a_program_does_not_grow_with_the_sequence(gpu, stages):
-    sizes = {count_ops(FLASH.program(gpu, prefill(q, d=128)).launches[0]) for q in (256, 4096, 131072)}
+    sizes = {count_ops(FLASH.program(gpu, prefill(q, d=128), {"path": "auto"}).launches[0]) for q in (256, 4096, 131072)}
     assert len(sizes) == 1
     sizes = {tuple(map(count_ops, FLASH.program(gpu, decode(q), {"splits": 2}).launches)) for q in (256, 4096, 131072)}
     assert len(sizes) == 1
-    classes = FLASH.program(gpu, prefill(131072, d=128)).launches[0].classes
+    classes = FLASH.program(gpu, prefill(131072, d=128), {"path": "auto"}).launches[0].classes
     assert len(classes) == len({c.params for c in classes}) <= 1024
-    assert FLASH.program(gpu, prefill(512)).meta["stages"] == stages
+    assert FLASH.program(gpu, prefill(512), {"path": "auto"}).meta["stages"] == stages
 
 
 def test_one_tile_on_a100():
@@ -154,7 +154,8 @@ def test_one_tile_on_a100():
 def test_one_tile_on_hopper():
     """``wgmma``: two warp groups of 64 rows each read K and V once."""
     def work(keys):
-        return program_work(FLASH.program(H200, Attention(1, 1, 1, 128, keys, 128, causal=False, phase=Phase.PREFILL)))
+        shape = Attention(1, 1, 1, 128, keys, 128, causal=False, phase=Phase.PREFILL)
+        return program_work(FLASH.program(H200, shape, {"path": "auto"}))
 
     one, two = work(128), work(256)
     assert two.macs == {(MmaPath.WGMMA, Dtype.FP16): 2 * 2 * 128 * 128 * 128}
@@ -176,7 +177,25 @@ def test_published_tiles(d, sm_80, full, causal):
     assert default_tiling(A100, prefill(512, d=d)) == Tiling(*sm_80, 1)
     assert default_tiling(L4, prefill(512, d=d, causal=False)) == Tiling(*full, 1)
     assert default_tiling(L4, prefill(512, d=d)) == Tiling(*causal, 1)
-    assert default_tiling(H200, prefill(512, d=d)) == Tiling(128, 128 if d <= 128 else 64, 8, 2)
+    assert default_tiling(H200, prefill(512, d=d)) == Tiling(*sm_80, 1)
+    assert default_tiling(H200, prefill(512, d=d), "auto") == Tiling(128, 128 if d <= 128 else 64, 8, 2)
+
+
+def test_flash_attention_2_multiplies_with_mma_sync_everywhere():
+    shape = Attention(1, 1, 1, 128, 256, 128, causal=False, phase=Phase.PREFILL)
+    for name in list_gpus():
+        program = FLASH.program(load_gpu(name), shape)
+        assert program.meta["path"] == "mma.sync"
+        assert {path for path, _ in program_work(program).macs} == {MmaPath.MMA_SYNC}
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"path": "wgmma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 is one of auto, mma.sync, got 'wgmma'"),
+    ({"path": "mma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 is one of auto, mma.sync, got 'mma'"),
+])
+def test_a_path_the_gpu_lacks_is_refused(options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        FLASH.program(A100, prefill(512), options)
 
 
 @pytest.mark.parametrize("name", list_gpus())
@@ -192,7 +211,7 @@ def test_default_tiles_fit_every_gpu(name):
 
 @pytest.mark.parametrize(("gpu", "smem", "registers"), [(A100, 65536, 240), (H200, 163840, 176)])
 def test_resources_at_head_dimension_128(gpu, smem, registers):
-    launch = FLASH.program(gpu, prefill(8192, d=128, kv=40)).launches[0]
+    launch = FLASH.program(gpu, prefill(8192, d=128, kv=40), {"path": "auto"}).launches[0]
     assert (launch.smem_bytes, launch.registers_per_thread) == (smem, registers)
     assert occupancy(gpu, launch)[0] == (2 if gpu is A100 else 1)
 

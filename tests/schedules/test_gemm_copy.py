@@ -94,7 +94,7 @@ def test_gemm_defaults_fit(name):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"dtype": "fp61"}, "kernel 'gemm': option dtype is one of fp16, bf16, fp8, int8, got 'fp61' (did you mean 'fp16'?)"),
+    ({"dtype": "fp61"}, "kernel 'gemm': option dtype is one of fp16, bf16, fp8, int8, int4, got 'fp61' (did you mean 'fp16'?)"),
     ({"dtype": "fp8"}, "a100_sxm_80gb has no fp8 tensor cores"),
     ({"block_m": 96}, "kernel 'gemm': block_m must be a multiple of 64 rows per warp group, got 96 for 2"),
     ({"block_n": 100}, "kernel 'gemm': option block_n must be a positive multiple of 16, got 100"),
@@ -103,7 +103,7 @@ def test_gemm_defaults_fit(name):
     ({"stages": 0}, "kernel 'gemm': option stages must be at least 1, got 0"),
     ({"group_m": 0}, "kernel 'gemm': option group_m must be at least 1, got 0"),
     ({"pieces": 0}, "kernel 'gemm': option pieces must be at least 1, got 0"),
-    ({"group": 8}, "kernel 'gemm' has no option 'group': it has dtype, block_m, block_n, block_k, warps, stages, group_m, "
+    ({"group": 8}, "kernel 'gemm' has no option 'group': it has dtype, path, block_m, block_n, block_k, warps, stages, group_m, "
                    "pieces (did you mean 'group_m'?)"),
 ])
 def test_gemm_options_out_of_range(options, message):

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.int64]
 
 # Arrays come from outside and none is allocated, so the counting of references, which would take most of the time of
 # every call, is left out.
-_OPTIONS = {"nogil": True, "boundscheck": False, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "_nrt": False}
 
 
 def jit(function: Any) -> Any:

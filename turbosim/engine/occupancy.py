@@ -7,13 +7,15 @@ from turbosim.hw.spec import Gpu
 from turbosim.program.program import Launch
 
 WARP_SIZE = 32
+SMEM_UNIT = 128
+"""Bytes in which shared memory is allocated."""
 
 
 def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
     """Return (CTAs per SM, limiting resource), by the rules of the CUDA occupancy calculator.
 
-    Registers are allocated per warp in units of ``sm.register_allocation``, shared memory per CTA with the system's
-    reservation. Raises ProgramError when one CTA does not fit, saying by how much.
+    Registers are allocated per warp in units of ``sm.register_allocation`` out of the file of the warp's scheduler,
+    shared memory per CTA in units of 128 B with the system's reservation. Raises ProgramError when one CTA does not fit, saying by how much.
     """
     sm = gpu.sm
     where = f"launch {launch.name!r} on {gpu.name}"
@@ -38,8 +40,8 @@ def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
             f"{where}: a CTA has {launch.warps} warps, {launch.warps - sm.max_warps} more than the "
             f"{sm.max_warps} of an SM; use fewer warps")
     limits = {
-        "registers": sm.registers // registers,
-        "shared memory": int(sm.smem_capacity // (launch.smem_bytes + sm.smem_reserved)),
+        "registers": sm.registers // sm.schedulers // per_warp * sm.schedulers // launch.warps,
+        "shared memory": int(sm.smem_capacity // (-(-launch.smem_bytes // SMEM_UNIT) * SMEM_UNIT + sm.smem_reserved)),
         "warps": sm.max_warps // launch.warps,
         "CTA slots": sm.max_ctas,
         "grid": -(-launch.ctas // sm.count),

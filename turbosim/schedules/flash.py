@@ -1,7 +1,10 @@
 """``flash``: FlashAttention-2 style FP16 attention, prefill and split-KV decode.
 
-Tiles and warps default to those of Dao-AILab/flash-attention (``flash_fwd_launch_template.h``) on parts with
-``mma.sync``, and to two warp groups of 64 rows over 128-key tiles where ``wgmma`` or ``tcgen05`` exist.
+FlashAttention-2 multiplies with ``mma.sync`` on every GPU, so that is the default, with the tiles and warps of
+Dao-AILab/flash-attention (``flash_fwd_launch_template.h``). ``path=auto`` takes the newest instructions of the GPU, as
+kernels compiled by Triton do. Where those are ``wgmma`` or ``tcgen05``, two warp groups of 64 rows then share 128-key
+tiles, the size of FlashAttention-3 without its producer warp and its overlap of softmax and product in one warp group:
+products are waited for.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from turbosim.errors import UsageError
-from turbosim.hw.spec import Dtype, Gpu
+from turbosim.hw.spec import Dtype, Gpu, MmaPath
 from turbosim.program.program import Program
 from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
@@ -28,8 +31,10 @@ from turbosim.workload import Attention, Phase
 
 @dataclass(frozen=True)
 class FlashOptions:
-    """Options of ``flash``; None takes the published default for the GPU and head dimension."""
+    """Options of ``flash``; None takes the default for the path, GPU and head dimension."""
 
+    path: str = "mma.sync"
+    """Prefill: instruction path: ``mma.sync``, ``wgmma``, ``tcgen05``, or ``auto`` for the newest."""
     block_m: int | None = None
     block_n: int | None = None
     warps: int | None = None
@@ -52,15 +57,15 @@ class Tiling:
     stages: int
 
 
-def default_tiling(gpu: Gpu, shape: Attention) -> Tiling:
-    """Return the published tiling for a prefill."""
+def default_tiling(gpu: Gpu, shape: Attention, path: str = "mma.sync") -> Tiling:
+    """Return the tiling for a prefill: the published one for ``mma.sync``."""
     d = shape.head_dim
-    path = gpu.mma_path(Dtype.FP16)
-    if path is not None and path.is_async:
+    newest = gpu.mma_path(Dtype.FP16)
+    if newest is not None and newest.is_async and path != MmaPath.MMA_SYNC:
         return Tiling(128, 128 if d <= 128 else 64, 8, 2)
     if d <= 64:
         return Tiling(128, 128, 4, 1)
-    if gpu.arch == "sm_80":
+    if gpu.sm.smem_per_cta > 128 * 1024:
         return Tiling(128, 64, 4, 1) if d <= 128 else Tiling(128, 64, 8, 1)
     if d > 128:
         # Of 256 elements, 128 rows with K and V would need 128 KiB, more than one CTA has on sm_86 and sm_89.
@@ -82,13 +87,13 @@ def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     plan = flash_plan(gpu, shape, options)
     return Program(
         "flash prefill", prefill_tensors(plan), (prefill_launch(plan),), shape.flops,
-        {"kernel": "flash", "block_m": plan.block_m, "block_n": plan.block_n, "warps": 4 * plan.roles,
-         "stages": plan.stages, "pieces": options.pieces, "order": options.order})
+        {"kernel": "flash", "path": plan.path, "block_m": plan.block_m, "block_n": plan.block_n,
+         "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces, "order": options.order})
 
 
 def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan:
     """Return the plan of the prefill kernel."""
-    default = default_tiling(gpu, shape)
+    default = default_tiling(gpu, shape, options.path)
     block_m = default.block_m if options.block_m is None else options.block_m
     block_n = default.block_n if options.block_n is None else options.block_n
     warps = default.warps if options.warps is None else options.warps
@@ -97,7 +102,7 @@ def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan
     check_positive("flash", stages=stages)
     roles = roles_of("flash", warps, block_m)
     rows, d = block_m // roles, shape.head_dim
-    path = best_path(gpu, Dtype.FP16, rows)
+    path = best_path(gpu, Dtype.FP16, rows, "flash", options.path)
     pieces, fewer = options.pieces, max(1, options.pieces // 2)
 
     def tile(masked: bool) -> TileWork:
@@ -113,7 +118,7 @@ def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan
         heavy_first=options.order == "heavy_first", q_bytes=2 * block_m * d, kv_bytes=2 * block_n * d,
         out_bytes=2 * rows * d, dtype="fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=(),
         finish=(softmax.normalise(rows, d),), smem_bytes=2 * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers((rows, d), (rows, block_n)))
+        registers=accumulator_registers((rows, d), (rows, block_n)), path=path.value)
 
 
 DECODE_ROWS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from turbosim.errors import UsageError, did_you_mean
-from turbosim.hw.spec import Dtype, Gpu, OpClass
+from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.schedules.base import Schedule
@@ -19,7 +19,7 @@ from turbosim.schedules.tiles import (
 )
 from turbosim.workload import Gemm
 
-_WIDTH = {Dtype.INT8: 1, Dtype.FP8: 1}
+_BITS = {Dtype.INT4: 4, Dtype.INT8: 8, Dtype.FP8: 8}
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class GemmOptions:
     """Options of ``gemm``; None takes a usual tiling for the GPU."""
 
     dtype: str = "fp16"
+    path: str = "auto"
+    """Instruction path; ``auto`` is the newest."""
     block_m: int = 128
     block_n: int | None = None
     block_k: int | None = None
@@ -39,44 +41,44 @@ class GemmOptions:
 
 def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range or a type the tensor cores lack."""
-    names = [d.value for d in Dtype if d not in (Dtype.INT4, Dtype.FP16_ACC16)]
+    names = [d.value for d in Dtype if d is not Dtype.FP16_ACC16]
     if options.dtype not in names:
         raise UsageError(f"kernel 'gemm': option dtype is one of {', '.join(names)}, got {options.dtype!r}"
                          f"{did_you_mean(options.dtype, names)}")
     dtype = Dtype(options.dtype)
-    width = _WIDTH.get(dtype, 2)
+    bits = _BITS.get(dtype, 16)
     newest = gpu.mma_path(dtype)
-    modern = newest is not None and newest.is_async
+    modern = newest is not None and newest.is_async and options.path != MmaPath.MMA_SYNC
     block_n = (256 if modern else 128) if options.block_n is None else options.block_n
-    block_k = (128 if modern else 64) // width if options.block_k is None else options.block_k
+    block_k = (128 if modern else 64) * 8 // bits if options.block_k is None else options.block_k
     stages = 4 if options.stages is None else options.stages
     check_multiple("gemm", 16, block_m=options.block_m, block_n=block_n, block_k=block_k)
     check_positive("gemm", stages=stages, group_m=options.group_m, pieces=options.pieces)
     roles = roles_of("gemm", options.warps, options.block_m)
     rows = options.block_m // roles
-    path = best_path(gpu, dtype, rows)
+    path = best_path(gpu, dtype, rows, "gemm", options.path)
     tiles_m, tiles_n, steps = (ceil_div(shape.m, options.block_m), ceil_div(shape.n, block_n),
                                ceil_div(shape.k, block_k))
     group = next(g for g in range(min(options.group_m, tiles_m), 0, -1) if tiles_m % g == 0)
     # mma.sync warps of a group form a 2 x 2 grid, so each operand is read twice; wgmma reads each once.
     reads = 1 if path.is_async else 2
     block = Compute("MMA", mma=Mma(rows, block_n, block_k, dtype, path), pieces=options.pieces,
-                    smem_bytes=reads * (rows + block_n) * block_k * width)
+                    smem_bytes=reads * (rows + block_n) * block_k * bits // 8)
     launch = Launch(
         "gemm", (Dim("i", group), Dim("n", tiles_n), Dim("o", tiles_m // group)),
         tuple(Role(f"wg{r}", 4, _stream(r, roles, group, tiles_n, steps, stages, block, rows * block_n))
               for r in range(roles)),
         (Counter("tiles", CounterKind.DATA), Counter("sync", CounterKind.BARRIER)),
-        (CtaClass("all"),), (), stages * (options.block_m + block_n) * block_k * width,
+        (CtaClass("all"),), (), stages * (options.block_m + block_n) * block_k * bits // 8,
         accumulator_registers((rows, block_n)))
     tensors = (
-        Tensor("A", tiles_m * steps, options.block_m * block_k * width, dtype.value),
-        Tensor("B", tiles_n * steps, block_n * block_k * width, dtype.value),
+        Tensor("A", tiles_m * steps, options.block_m * block_k * bits // 8, dtype.value),
+        Tensor("B", tiles_n * steps, block_n * block_k * bits // 8, dtype.value),
         Tensor("C", tiles_m * tiles_n * roles, rows * block_n * 2, "fp16"),
     )
     return Program("gemm", tensors, (launch,), shape.flops,
-                   {"kernel": "gemm", "dtype": options.dtype, "block_m": options.block_m, "block_n": block_n,
-                    "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group})
+                   {"kernel": "gemm", "dtype": options.dtype, "path": path.value, "block_m": options.block_m,
+                    "block_n": block_n, "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group})
 
 
 def _stream(role: int, roles: int, group: int, tiles_n: int, steps: int, stages: int, block: Compute,

@@ -57,6 +57,8 @@ class PrefillPlan:
     """After the last tile."""
     smem_bytes: int
     registers: int
+    path: str
+    """Instruction path of the products."""
 
     @property
     def query_tiles(self) -> int:

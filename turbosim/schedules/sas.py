@@ -117,6 +117,15 @@ DEQUANT_V: dict[str, PerElement] = {
     "packed": PerElement(imad=1 / 4, integer=1 / 4),
 }
 
+WIDEN_TO_4 = PerElement(integer=3 / 16)
+"""2-bit codes to INT4: a shift and two masks make two registers of eight codes from one of sixteen."""
+
+FOLD_INTO_QUERY = PerElement(imad=2, integer=1 + 3 / 4)
+"""q * s rounded to eight bits by a second IMAD, split into nibbles and packed; q * z is summed by the first."""
+
+SPLIT_NIBBLES = PerElement(integer=1 / 2)
+"""Eight INT8 values to two registers of nibbles: a mask, a shift and a merge for each."""
+
 QUANTISE_STAGE2 = PerElement(integer=2 + 1 / 2, imad=2)
 """Minimum and maximum over tokens, subtract and multiply with rounding, pack."""
 

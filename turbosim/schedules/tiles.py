@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from turbosim.errors import UsageError
+from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
 from turbosim.program.ops import Compute, Mma
 
@@ -43,15 +43,26 @@ def check_multiple(kernel: str, multiple: int, **options: int) -> None:
             raise UsageError(f"kernel {kernel!r}: option {name} must be a positive multiple of {multiple}, got {value}")
 
 
-def best_path(gpu: Gpu, dtype: Dtype, rows: int) -> MmaPath:
-    """Return the newest instruction path for a tile of *rows* per warp group.
+def best_path(gpu: Gpu, dtype: Dtype, rows: int, kernel: str = "", wanted: str = "auto") -> MmaPath:
+    """Return the instruction path *wanted* for a tile of *rows* per warp group; ``auto`` is the newest that can.
 
-    Asynchronous paths need 64 rows per warp group. Raises UsageError when the tensor cores lack *dtype*.
+    Asynchronous paths need 64 rows per warp group. Raises UsageError when the tensor cores lack *dtype*, or the path
+    wanted does.
     """
-    path = gpu.mma_path(dtype)
-    if path is None:
+    newest = gpu.mma_path(dtype)
+    if newest is None:
         raise UsageError(f"{gpu.name} has no {dtype.value} tensor cores")
-    return path if rows >= 64 or not path.is_async else MmaPath.MMA_SYNC
+    if wanted == "auto":
+        return newest if rows >= 64 or not newest.is_async else MmaPath.MMA_SYNC
+    paths = [p.value for p in MmaPath if p in gpu.tensor and dtype in gpu.tensor[p].rates]
+    if wanted not in paths:
+        raise UsageError(f"kernel {kernel!r}: option path on {gpu.name} in {dtype.value} is one of "
+                         f"{', '.join(['auto', *paths])}, got {wanted!r}{did_you_mean(wanted, paths)}")
+    path = MmaPath(wanted)
+    if path.is_async and rows < 64:
+        raise UsageError(f"kernel {kernel!r}: path {wanted} needs 64 rows per warp group, got {rows}; "
+                         "use fewer warps or a larger block_m")
+    return path
 
 
 def accumulator_registers(*tiles: tuple[int, int]) -> int:
@@ -73,8 +84,11 @@ def mma_block(label: str, rows: int, n: int, k: int, dtype: Dtype, path: MmaPath
 
 
 def rows_per_thread(rows: int) -> int:
-    """Rows of a score tile a thread holds in the m16n8 accumulator layout: two per 16 rows of its warp."""
-    return max(1, ceil_div(rows, 8 * WARP_GROUP))
+    """Rows of a score tile a thread holds in the m16n8 accumulator layout: two per 16 rows of its warp.
+
+    The warps of a group share the rows; where there are fewer than 16 for each, they share the columns.
+    """
+    return max(2, ceil_div(rows, 8 * WARP_GROUP))
 
 
 def split_count(tiles: int, slots: int, blocks: int, most: int = 128) -> int:

@@ -12,10 +12,10 @@ over threads than the second takes it in, which a fixed permutation of the token
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from turbosim.errors import UsageError, did_you_mean
-from turbosim.hw.spec import Dtype, Gpu, OpClass
+from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.schedules import sas, softmax
@@ -48,7 +48,9 @@ class TurboOptions:
     """INT8 matrix products; false: FP16, SAS alone."""
     sas: bool = True
     """SAS; false: FP32 exponentials on MUFU, FlashQ alone."""
-    sas_variant: str = "exponent"
+    sas_variant: str = "auto"
+    """How SAS is computed, see :mod:`turbosim.schedules.sas`; ``auto`` is ``unit`` where there is one, else
+    ``exponent``."""
     convert: str = "magic"
     p_scale: str = "tile"
     """Scale of P: ``tile`` (maximum of the tile, as printed) or ``fixed`` (1/119, since P <= 1)."""
@@ -56,6 +58,10 @@ class TurboOptions:
     """Prefill: read FP16 and do stage 1 in the loop."""
     dequant: str = "element"
     """Decode: codes to INT8 one by one (``element``), or V four tokens at a time (``packed``)."""
+    product: str = "int8"
+    """Decode: type of the products over packed codes: ``int8``, or ``int4`` where the tensor cores have it."""
+    path: str = "auto"
+    """Prefill: instruction path; ``auto`` is the newest."""
     block_m: int = 64
     block_n: int = 64
     warps: int | None = None
@@ -63,6 +69,11 @@ class TurboOptions:
     splits: int | None = None
     pieces: int = 4
     order: str = "forward"
+
+
+def int4_path(gpu: Gpu) -> bool:
+    """Whether ``mma.sync`` multiplies INT4."""
+    return Dtype.INT4 in gpu.tensor[MmaPath.MMA_SYNC].rates
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -74,7 +85,8 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 def check_options(gpu: Gpu, options: TurboOptions) -> None:
     """Raise UsageError for options out of range or a variant the GPU lacks the unit for."""
     _one_of("bits", options.bits, ("4", "2", "mixed"))
-    _one_of("sas_variant", options.sas_variant, sas.VARIANTS)
+    _one_of("sas_variant", options.sas_variant, ("auto", *sas.VARIANTS))
+    _one_of("product", options.product, ("int8", "int4"))
     _one_of("convert", options.convert, sas.CONVERSIONS)
     _one_of("p_scale", options.p_scale, ("tile", "fixed"))
     _one_of("dequant", options.dequant, tuple(sas.DEQUANT_V))
@@ -91,6 +103,8 @@ def check_options(gpu: Gpu, options: TurboOptions) -> None:
         raise UsageError(
             f"kernel 'turbo': convert=magic is exact for block_n up to {sas.MAGIC_DEPTH}, got {options.block_n}; "
             "use convert=i2f")
+    if options.product == "int4" and not int4_path(gpu):
+        raise UsageError(f"kernel 'turbo': product=int4 needs INT4 tensor cores, which {gpu.name} does not have")
     if options.sas and options.sas_variant == "unit" and OpClass.SAS not in gpu.pipes:
         raise UsageError(f"kernel 'turbo': sas_variant=unit needs a SAS unit, which {gpu.name} does not have")
 
@@ -142,6 +156,8 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
 def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range."""
     check_options(gpu, options)
+    if options.sas_variant == "auto":
+        options = replace(options, sas_variant="unit" if OpClass.SAS in gpu.pipes else "exponent")
     if shape.phase is Phase.DECODE:
         from turbosim.schedules.turbo_decode import turbo_decode
 
@@ -150,7 +166,7 @@ def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
     tensors = list(prefill_tensors(plan))
     launches = [prefill_launch(plan)]
     meta: dict[str, str | int | float | bool] = {
-        "kernel": "turbo", "flashq": options.flashq, "sas": options.sas, "block_m": plan.block_m,
+        "kernel": "turbo", "path": plan.path, "flashq": options.flashq, "sas": options.sas, "block_m": plan.block_m,
         "block_n": plan.block_n, "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces}
     if options.sas:
         meta["sas_variant"] = options.sas_variant
@@ -171,7 +187,7 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
     rows = block_m // roles
     dtype = Dtype.INT8 if options.flashq else Dtype.FP16
     width = 1 if options.flashq and not options.quantise_inputs else 2
-    path = best_path(gpu, dtype, rows)
+    path = best_path(gpu, dtype, rows, "turbo", options.path)
     fewer = max(1, options.pieces // 2)
 
     def quantise(name: str, elements: int) -> tuple[Compute, ...]:
@@ -196,7 +212,7 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
         dtype="int8" if width == 1 else "fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile,
         start=quantise("Q", rows * d),
         finish=(softmax.normalise(rows, d),), smem_bytes=width * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers(*accumulators))
+        registers=accumulator_registers(*accumulators), path=path.value)
 
 
 def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...],

@@ -2,6 +2,10 @@
 
 The query heads of a KV head fill the rows of a 16-row INT8 MMA; the four warps share its columns. Codes are unpacked
 and turned into INT8 in registers (integer multiply-add only), so shared memory is read once per code.
+
+``product=int4`` is a what-if for tensor cores with INT4: codes are operands as they are. The INT8 operand beside them
+splits into two nibbles, hence two products. K's channel scales move into the query, which every block quantises anew
+(q s, with q z as an offset per row); V's scale and zero point act on the output, the zero point times the row sum of P.
 """
 
 from __future__ import annotations
@@ -42,7 +46,9 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
                        chain=((OpClass.SHUFFLE, 5),)),))
     meta: dict[str, str | int | float | bool] = {
         "kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
-        "p_scale": options.p_scale, "dequant": options.dequant, "pieces": options.pieces}
+        "p_scale": options.p_scale, "product": options.product, "pieces": options.pieces}
+    if options.product == "int8":
+        meta["dequant"] = options.dequant
     if options.sas:
         meta["sas_variant"] = options.sas_variant
     return decode_program(gpu, plan, meta)
@@ -51,9 +57,11 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
 def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> DecodeTile:
     """Return the work of a CTA on one tile of *n* tokens stored with *bits* per code (8: the buffer)."""
     dequant = {"K": sas.DEQUANT_K, "V": sas.DEQUANT_V[options.dequant]}
+    narrow = options.product == "int4" and bits != 8
+    dtype, halves = (Dtype.INT4, 2) if narrow else (Dtype.INT8, 1)
 
     def product(label: str, columns: int, depth: int) -> Compute:
-        return Compute(label, mma=Mma(rows, columns, depth, Dtype.INT8, MmaPath.MMA_SYNC), pieces=options.pieces)
+        return Compute(label, mma=Mma(rows, columns, depth, dtype, MmaPath.MMA_SYNC, halves), pieces=options.pieces)
 
     work = tile_work(options, rows, n, d, product("QK^T", n, d), product("PV", d, n), masked=False, fewer=1)
     # Warps hold other columns of a row, so row statistics cross warps through shared memory.
@@ -63,6 +71,10 @@ def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> Decode
     def unpack(name: str) -> tuple[Compute, ...]:
         if bits == 8:
             return (Compute(f"read {name}", smem_bytes=codes),)
+        if narrow:
+            widen = sas.WIDEN_TO_4.lanes(n * d) if bits == 2 else ()
+            fold = sas.FOLD_INTO_QUERY.lanes(rows * d) if name == "K" else sas.SPLIT_NIBBLES.lanes(rows * n)
+            return (Compute(f"read {name}", lanes=widen, smem_bytes=codes), Compute(f"fold {name}", lanes=fold))
         lanes = (sas.UNPACK[bits] + dequant[name]).lanes(n * d)
         return (Compute(f"dequantise {name}", lanes=lanes, smem_bytes=codes),)
 
@@ -71,4 +83,5 @@ def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> Decode
         steps.append(step)
         if isinstance(step, Compute) and step.label == softmax.row_max(rows, n, 1).label:
             steps += [shared, "barrier"]
-    return DecodeTile((*unpack("K"), *work.scores), tuple(steps), (*unpack("V"), *work.output))
+    offset = (Compute("add zero points", lanes=((OpClass.FP32, rows * d),)),) if narrow else ()
+    return DecodeTile((*unpack("K"), *work.scores), tuple(steps), (*unpack("V"), *work.output, *offset))
