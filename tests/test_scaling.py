@@ -2,8 +2,8 @@
 
 Requests are served whole and in the order of their arrival, so a shorter step of one CTA can put its next request ahead
 of another's and end in a worse interleaving, as list scheduling does. Grids that put one CTA on an SM have no such
-competition inside the SM and must never be slower; small shapes must not either. Grids of several waves may lose what is
-written here.
+competition inside the SM and must never be slower; small shapes must not either. Grids of several waves may lose what
+is written here. Between them, single waves of several CTAs per SM can lose a little too, and are not tested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from turbosim.workload import Attention, Gemm, Phase, Workload
 LARGEST_SLOWDOWN = {"flash": 0.115, "turbo": 0.07, "gemm": 0.055}
 """Of grids of three waves and more: the largest measured over MANY_WAVES on every GPU, rounded up to half a per cent.
 
-Not zero, because servers that take requests in the order of arrival can reorder work when one of its steps gets shorter.
+Not zero: servers that take requests in the order of arrival can reorder work when one of its steps gets shorter.
 """
 LEAST_WAVES = 3
 
