@@ -68,6 +68,7 @@ def check(gpu, kernel, options, workload):
     assert work.macs == expected.macs
     assert work.loaded == expected.loaded
     assert work.stored == expected.stored
+    assert (work.read_bytes, work.write_bytes) == (sum(expected.loaded.values()), sum(expected.stored.values()))
     assert {c: work.lanes.get(c, 0) for c in COUNTED} == {c: expected.lanes[c] for c in COUNTED}
 
 
