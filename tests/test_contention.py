@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from turbosim import simulate
 from turbosim.hw import load_gpu, with_overrides
-from turbosim.hw.spec import Dtype, MmaPath
+from turbosim.hw.spec import Dtype, MmaPath, Unit
 from turbosim.result import Reason
-from turbosim.workload import Phase, attention_of, get_model
+from turbosim.workload import Attention, Phase, attention_of, get_model
 
-H200, A100 = load_gpu("h200_sxm"), load_gpu("a100_sxm_80gb")
+H200, H200_SAS, A100 = load_gpu("h200_sxm"), load_gpu("h200_sas"), load_gpu("a100_sxm_80gb")
 PREFILL = attention_of(get_model("phi3-medium"), Phase.PREFILL, 1, 2048)
 DECODE = attention_of(get_model("phi3-medium"), Phase.DECODE, 4, 2048)
 
@@ -35,25 +37,55 @@ def test_half_the_int8_tensor_rate_moves_turbo_and_not_flash():
     assert slowdown(H200, half, "flash") == 1.0
 
 
-@pytest.mark.parametrize(("field", "kernel", "workload"), [
-    ("tensor.mma.sync.rates.fp16", "flash", PREFILL),
-    ("pipes.fp32.rate", "turbo", PREFILL),
-    ("pipes.int.rate", "turbo", PREFILL),
-    ("pipes.pack.rate", "flash", PREFILL),
-        ("sm.smem_bandwidth", "flash", PREFILL),
-    ("copy_engine.bandwidth", "flash", DECODE),
-    ("l2.bandwidth", "flash", PREFILL),
-    ("hbm.bandwidth", "flash", DECODE),
-])
-def test_every_unit_can_be_the_bottleneck(field, kernel, workload):
-    value = {"tensor.mma.sync.rates.fp16": 1024, "pipes.fp32.rate": 64, "pipes.int.rate": 64, "pipes.pack.rate": 16,
-             "sm.smem_bandwidth": 128, "copy_engine.bandwidth": 64, "l2.bandwidth": 5.2e12,
-             "hbm.bandwidth": 2.039e12}[field]
-    assert slowdown(A100, {field: value / 16}, kernel, workload) > 1.3
+# A GPU, one rate of it, how many times lower, and a kernel that the unit then bounds but did not before.
+BOTTLENECKS = [
+    ("tensor", H200, "tensor.wgmma.rates.fp16", 16, "flash", PREFILL, {}),
+    ("tensor", A100, "tensor.mma.sync.rates.int8", 16, "turbo", PREFILL, {}),
+    ("sfu", A100, "pipes.sfu.rate", 16, "flash", PREFILL, {}),
+    ("fma", A100, "pipes.fp32.rate", 16, "turbo", PREFILL, {}),
+    ("fp16", A100, "pipes.fp16x2.rate", 16, "turbo", PREFILL, {}),
+    ("int", A100, "pipes.int.rate", 16, "turbo", PREFILL, {}),
+    ("cvt", A100, "pipes.pack.rate", 16, "flash", PREFILL, {}),
+    ("smem", A100, "sm.smem_bandwidth", 16, "flash", PREFILL, {}),
+    ("issue", A100, "sm.schedulers", 4, "turbo", PREFILL, {}),
+    ("copy", A100, "copy_engine.bandwidth", 16, "flash", PREFILL, {}),
+    ("sas", H200_SAS, "pipes.sas.rate", 16, "turbo", PREFILL, {"sas_variant": "unit"}),
+    ("l2", A100, "l2.bandwidth", 16, "flash", PREFILL, {}),
+    ("hbm", A100, "hbm.bandwidth", 16, "turbo", DECODE, {}),
+    ("launch", A100, "launch.graph", 1 / 16, "kivi", DECODE, {}),
+]
 
 
-def test_issue_slots_are_a_server():
-    assert slowdown(A100, {"sm.schedulers": 1}, "turbo") > 1.3
+def value_at(gpu, field):
+    tree = gpu.model_dump()
+    for key in re.findall(r"mma\.sync|[^.]+", field):
+        tree = tree[key]
+    return tree
+
+
+@pytest.mark.parametrize(("unit", "gpu", "field", "factor", "kernel", "workload", "options"), BOTTLENECKS,
+                         ids=[f"{b[0]}-{b[4]}" for b in BOTTLENECKS])
+def test_every_unit_can_be_the_bottleneck(unit, gpu, field, factor, kernel, workload, options):
+    before = simulate(gpu, workload, kernel, options=options)
+    scarce = with_overrides(gpu, {field: value_at(gpu, field) / factor})
+    after = simulate(scarce, workload, kernel, options=options)
+    assert before.bound != unit
+    assert after.bound == unit
+    assert after.time_s > before.time_s
+    # The other units serve as long as before.
+    for one, other in zip(before.launches, after.launches, strict=True):
+        for name in set(Unit) - {unit}:
+            assert other.busy_ticks[name] == one.busy_ticks[name], name
+
+
+def test_no_unit_is_left_out():
+    result = simulate(A100, DECODE, "flash")
+    assert {b[0] for b in BOTTLENECKS} == {*result.utilization, "launch"}
+
+
+def test_a_lone_cta_is_bound_by_latency():
+    shape = Attention(1, 1, 1, 64, 8192, 64, causal=False, phase=Phase.PREFILL)
+    assert simulate(A100, shape, "flash").bound == "latency"
 
 
 def test_a_warm_cache_saves_the_bytes_that_fit():
