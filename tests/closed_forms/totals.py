@@ -17,7 +17,7 @@ NEWEST = {"sm_80": MmaPath.MMA_SYNC, "sm_86": MmaPath.MMA_SYNC, "sm_89": MmaPath
           "sm_100": MmaPath.TCGEN05}
 QUAD = 4
 """Threads that hold one row of an accumulator of 64 rows and four warps, and each compute its row statistics."""
-NARROW = 128
+NARROW = 256
 """Row statistics of an accumulator of 16 rows, whose columns four warps share: one for each thread."""
 
 
