@@ -11,7 +11,8 @@ from turbosim.hw import config_directory, json_schema, list_gpus
 
 
 def hw(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+    # Test runners may set COLUMNS, which would wrap the tables.
+    return CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture
