@@ -39,11 +39,11 @@ def parse(text: object, dimension: str) -> float:
     """
     units = UNITS[dimension]
     if isinstance(text, bool) or not isinstance(text, (int, float, str)):
-        raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
+        raise UsageError(f"{text!r} is not a quantity; write for example {example(dimension)!r}")
     text = str(text)
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise UsageError(f"{text!r} is not a quantity; write for example {_example(dimension)!r}")
+        raise UsageError(f"{text!r} is not a quantity; write for example {example(dimension)!r}")
     number, unit = float(match[1].replace("_", "")), match[2]
     if unit in units:
         value = number * units[unit]
@@ -53,7 +53,7 @@ def parse(text: object, dimension: str) -> float:
     if not unit:
         raise UsageError(f"{text!r} has no unit; write for example {f'{match[1]} {_common(dimension)}'!r}")
     if "b" in unit.replace("B", "") and "B" in dimension:
-        raise UsageError(f"{text!r} counts bits; write bytes, for example {_example(dimension)!r}")
+        raise UsageError(f"{text!r} counts bits; write bytes, for example {example(dimension)!r}")
     wanted = f"unit {unit!r} does not measure {dimension}" if dimension else f"takes no unit, got {unit!r}"
     raise UsageError(f"{text!r}: {wanted}{did_you_mean(unit, [u for u in units if u])}")
 
@@ -62,7 +62,8 @@ def _common(dimension: str) -> str:
     return {"B": "GiB", "B/s": "TB/s", "Hz": "GHz", "s": "ns"}.get(dimension, dimension)
 
 
-def _example(dimension: str) -> str:
+def example(dimension: str) -> str:
+    """Return a quantity of *dimension* as one may write it."""
     number = {"B": "50", "B/s": "4.8", "Hz": "1.98", "s": "650"}.get(dimension, "16")
     return f"{number} {_common(dimension)}".strip()
 

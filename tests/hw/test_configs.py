@@ -109,6 +109,30 @@ def test_hopper_reaches_63_percent_with_the_old_instruction():
         assert tensor[MmaPath.MMA_SYNC].rates[dtype] / tensor[MmaPath.WGMMA].rates[dtype] == pytest.approx(0.629, abs=2e-3)
 
 
+# Instructions per clock and SM by compute capability: CUDA C++ Programming Guide, FlashAttention-3, FlashMLA; half2 and
+# F2FP instructions hold two values.
+PIPE_RATES = {
+    "sm_80": {"fp32": 64, "fp16x2": 128, "int": 64, "imad": 64, "sfu": 16, "cvt": 16, "pack": 16, "widen": 64, "shuffle": 32},
+    "sm_86": {"fp32": 128, "fp16x2": 64, "int": 64, "imad": 64, "sfu": 16, "cvt": 16, "pack": 16, "widen": 64, "shuffle": 32},
+    "sm_90": {"fp32": 128, "fp16x2": 128, "int": 64, "imad": 64, "sfu": 16, "cvt": 16, "pack": 16, "widen": 64, "shuffle": 32},
+}
+PIPE_RATES |= {"sm_89": PIPE_RATES["sm_86"], "sm_100": PIPE_RATES["sm_90"]}
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not load_gpu(n).hypothetical])
+def test_pipe_rates_are_those_of_the_compute_capability(name):
+    gpu = load_gpu(name)
+    assert {c.value: pipe.rate for c, pipe in gpu.pipes.items()} == PIPE_RATES[gpu.arch]
+
+
+def test_the_4090_ran_faster_than_its_reference_boost():
+    """Tensor rates measured on it need that clock, were every cycle used."""
+    gpu = load_gpu("rtx_4090")
+    rates = gpu.tensor[MmaPath.MMA_SYNC].rates
+    needed = min(711.7e12 / rates[Dtype.INT8], 357.6e12 / rates[Dtype.FP16_ACC16]) / (2 * gpu.sm.count)
+    assert gpu.clock.boost < gpu.clock.sustained <= needed
+
+
 def _fields(node, path=()):
     for name, child in node.children:
         if path in (("pipes",), ("tensor",), ("tensor", "PATH", "rates")):

@@ -7,11 +7,12 @@ from typer.testing import CliRunner
 
 from turbosim.cli.hw import app
 from turbosim.errors import ConfigError, UsageError
-from turbosim.hw import json_schema, list_gpus
+from turbosim.hw import config_directory, json_schema, list_gpus
 
 
 def hw(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+    # Test runners may set COLUMNS, which would wrap the tables.
+    return CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture
@@ -25,6 +26,10 @@ def my_gpu(tmp_path):
 @pytest.mark.parametrize("command", ["list", "show", "check", "schema", "diff"])
 def test_help_has_an_example(command):
     assert f"Example: turbosim hw {command}" in hw(command, "--help").output
+
+
+def test_the_group_has_an_example():
+    assert "Example: turbosim hw show h200_sxm --resolved" in hw("--help").output
 
 
 def test_list():
@@ -70,9 +75,41 @@ def test_check_goes_on_after_a_bad_file(tmp_path, my_gpu):
     assert str(done.exception).splitlines() == [
         f"{bad}:3:7: hbm.bandwith: unknown field (did you mean 'bandwidth'?)",
         f"{bad}:4:6: l2.capacity: a number needs a source: write {{value: 3, source: TAG}}, got 3",
+        f"{bad}:4:6: l2.capacity: '3' has no unit; write for example '3 GiB'",
         f"{tmp_path / 'none.yaml'}: no such file",
     ]
     assert done.stdout == f"{my_gpu}: ok\n"
+
+
+def test_check_of_a_folder_names_the_command(tmp_path, my_gpu):
+    done = hw("check", tmp_path, my_gpu)
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == (f"{tmp_path}: is a folder, not a hardware file; to check the files in it: "
+                                   f"turbosim hw check {tmp_path}/*.yaml")
+    assert done.stdout == f"{my_gpu}: ok\n"
+
+
+def test_check_takes_every_shipped_file_bases_too():
+    files = sorted(config_directory().glob("*.yaml"))
+    done = hw("check", *files)
+    assert (done.exit_code, done.stdout.splitlines()) == (0, [f"{file}: ok" for file in files])
+
+
+def test_a_base_may_lack_fields_but_has_no_other_defects(tmp_path):
+    base = tmp_path / "_base.yaml"
+    base.write_text("schema_version: 1\nsm: {count: {value: 0, source: A}}\nsources: {A: a note}\n")
+    done = hw("check", base)
+    assert str(done.exception) == f"{base}:2:21: sm.count: must be greater than 0, got 0"
+
+
+def test_show_marks_what_is_not_simulated():
+    done = hw("show", "l4")
+    starred = [line.split()[0] for line in done.stdout.splitlines() if line.split()[:1] and line.split()[0].endswith("*")]
+    assert starred == ["l2.latency_near*", "power.limit*", "die.area*", "die.process*", "*"]
+    assert "* recorded, not simulated: no engine reads it" in done.stdout.splitlines()
+    values = json.loads(hw("show", "l4", "--json").stdout)["values"]
+    assert {path for path, value in values.items() if value.get("simulated") is False} == {
+        "l2.latency_near", "power.limit", "die.area", "die.process"}
 
 
 def test_schema():

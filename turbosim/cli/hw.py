@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from turbosim.hw import Leaf, Resolved
 
 app = typer.Typer(no_args_is_help=True, help="List, show, check and compare hardware files.",
-                  context_settings={"help_option_names": ["-h", "--help"]})
+                  context_settings={"help_option_names": ["-h", "--help"]},
+                  epilog="Example: turbosim hw show h200_sxm --resolved")
 
 Name = Annotated[str, typer.Argument(help="A GPU name or a YAML file.")]
 
@@ -51,15 +52,18 @@ def show(
     from rich.table import Table
 
     from turbosim.hw import load_resolved
+    from turbosim.hw.fields import node_at
 
     item = load_resolved(name)
     leaves = _shown(item, resolved)
+    recorded = {x.path for x in leaves if (node := node_at(x.path)) is not None and node.recorded}
     tags = [t for t in item.sources if any(t in leaf.sources for leaf in leaves)]
     if as_json:
         common.emit_json({
             "name": item.gpu.name,
             "values": {".".join(x.path): {"value": x.text, "si": x.value, "source": list(x.sources),
                                           **({"fitted_on": x.fitted_on} if x.fitted_on else {}),
+                                          **({"simulated": False} if x.path in recorded else {}),
                                           "file": x.file.name} for x in leaves},
             "sources": {t: item.sources[t] for t in tags}})
         return
@@ -68,10 +72,13 @@ def show(
         table.add_column(column)
     for leaf in leaves:
         fitted = f" (fitted on {leaf.fitted_on})" if leaf.fitted_on else ""
-        table.add_row(".".join(leaf.path), escape(leaf.text), escape(", ".join(leaf.sources) + fitted),
+        mark = "*" if leaf.path in recorded else ""
+        table.add_row(".".join(leaf.path) + mark, escape(leaf.text), escape(", ".join(leaf.sources) + fitted),
                       escape(leaf.file.name))
     out = common.console()
     out.print(table)
+    if recorded:
+        out.print("\n* recorded, not simulated: no engine reads it", markup=False)
     out.print("\nsources")
     for tag in tags:
         out.print(f"  {tag}: {item.sources[tag]}", soft_wrap=True, markup=False)
@@ -81,15 +88,15 @@ def _shown(item: Resolved, resolved: bool) -> list[Leaf]:
     return [x for x in item.leaves.values() if resolved or x.file == item.file]
 
 
-@app.command(epilog="Example: turbosim hw check my_gpu.yaml")
-def check(files: Annotated[list[Path], typer.Argument(help="YAML files.")]) -> None:
+@app.command(epilog="Example: turbosim hw check my_gpu.yaml configs/*.yaml")
+def check(files: Annotated[list[Path], typer.Argument(help="YAML files; bases (_*.yaml) may lack fields.")]) -> None:
     """Check hardware files; report every defect with its place."""
-    from turbosim.hw import load_gpu
+    from turbosim.hw import check_file
 
     defects = []
     for file in files:
         try:
-            load_gpu(str(file))
+            check_file(file)
             typer.echo(f"{file}: ok")
         except TurbosimError as error:
             defects.append(str(error))

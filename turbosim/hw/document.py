@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,23 @@ def read_document(path: Path) -> CommentedMap:
     return document
 
 
-def position(mapping: CommentedMap, key: Any) -> str:
-    """Return ``line:col`` of *key*, counted from 1."""
-    line, column = mapping.lc.key(key)
-    return f"{line + 1}:{column + 1}"
+def key_place(mapping: CommentedMap, key: Any) -> tuple[int, int]:
+    """Return line and column of *key*, counted from 1; those of *mapping* for a key that it merges (``<<``)."""
+    return _place(mapping, mapping.lc.key, key)
+
+
+def value_place(mapping: CommentedMap, key: Any) -> tuple[int, int]:
+    """Return line and column of the value of *key*, as :func:`key_place`."""
+    return _place(mapping, mapping.lc.value, key)
+
+
+def _place(mapping: CommentedMap, find: Callable[[Any], tuple[int, int] | None], key: Any) -> tuple[int, int]:
+    try:
+        place = find(key)
+    except KeyError:
+        place = None
+    line, column = place or (mapping.lc.line, mapping.lc.col)
+    return line + 1, column + 1
 
 
 def shown(path: Path) -> str:

@@ -1,17 +1,18 @@
-"""The fields of a hardware file, read off the model: paths, dimensions, and what keys a table may have."""
+"""The fields of a hardware file, read off the model: paths, dimensions, keys of a table, values that fit."""
 
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from turbosim.hw.spec import Gpu, Quantity
+from turbosim.hw.rules import Path
+from turbosim.hw.spec import Gpu, Quantity, Recorded
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,34 @@ class Node:
     choices: tuple[str, ...] = ()
     """Allowed values of a plain field, if limited."""
     python: type = str
+    recorded: bool = False
+    """Whether no engine reads the field."""
+    adapter: TypeAdapter[Any] = field(default=TypeAdapter(Any), compare=False, repr=False)
+    """Takes the values that fit a leaf."""
 
     def child(self, key: str) -> Node | None:
         """Return the node under *key*, or None."""
         return dict(self.children).get(key)
+
+    def check(self, value: Any) -> tuple[Any, str | None]:
+        """Return *value*, in SI units, as the leaf's type, and the rule it breaks, None if it fits."""
+        if self.kind == "quantity" and isinstance(value, bool):
+            return value, "must be a number"
+        try:
+            return self.adapter.validate_python(value), None
+        except ValidationError as error:
+            return value, _rule(error)
+
+
+_RULES = {"greater_than": "must be greater than {gt:g}", "greater_than_equal": "must be at least {ge:g}",
+          "less_than_equal": "must be at most {le:g}", "finite_number": "must be finite",
+          "int_from_float": "must be a whole number", "int_parsing_size": "is too large"}
+
+
+def _rule(error: ValidationError) -> str:
+    first = error.errors()[0]
+    text = _RULES.get(first["type"])
+    return first["msg"].replace("Input should", "must") if text is None else text.format(**first.get("ctx", {}))
 
 
 def _strip(annotation: Any) -> tuple[Any, tuple[Any, ...], bool]:
@@ -52,38 +77,68 @@ def _strip(annotation: Any) -> tuple[Any, tuple[Any, ...], bool]:
 def _node(annotation: Any, metadata: tuple[Any, ...] = (), required: bool = True) -> Node:
     bare, more, optional = _strip(annotation)
     required = required and not optional
-    for item in metadata + more:
-        if isinstance(item, Quantity):
-            return Node("quantity", required, dimension=item.dimension)
     if get_origin(bare) is dict:
         keys, values = get_args(bare)
         return Node("table", required, tuple((k.value, _node(values, required=False)) for k in keys))
-    if get_origin(bare) is Literal:
-        values = get_args(bare)
-        return Node("plain", required, choices=tuple(str(v) for v in values), python=type(values[0]))
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         return Node("model", required, tuple(_model_children(bare)))
-    if isinstance(bare, type) and issubclass(bare, StrEnum):
-        return Node("plain", required, choices=tuple(m.value for m in bare))
-    return Node("plain", required, python=bare)
+    declared: Any = Annotated[annotation, *metadata] if metadata else annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(declared, config=ConfigDict(allow_inf_nan=False, defer_build=True))
+    marks = (*metadata, *more)
+    recorded = any(isinstance(mark, Recorded) for mark in marks)
+    for item in marks:
+        if isinstance(item, Quantity):
+            return Node("quantity", required, dimension=item.dimension, python=bare, recorded=recorded, adapter=adapter)
+    choices: tuple[str, ...] = ()
+    if get_origin(bare) is Literal:
+        choices, bare = tuple(str(v) for v in get_args(bare)), type(get_args(bare)[0])
+    elif issubclass(bare, StrEnum):
+        choices, bare = tuple(m.value for m in bare), str
+    return Node("plain", required, choices=choices, python=bare, recorded=recorded, adapter=adapter)
 
 
 def _model_children(model: type[BaseModel]) -> Iterator[tuple[str, Node]]:
-    for name, field in model.model_fields.items():
-        yield name, _field_node(field)
+    for name, info in model.model_fields.items():
+        yield name, _field_node(info)
 
 
-def _field_node(field: FieldInfo) -> Node:
-    return _node(field.annotation, tuple(field.metadata), field.is_required())
+def _field_node(info: FieldInfo) -> Node:
+    return _node(info.annotation, tuple(info.metadata), info.is_required())
 
 
 ROOT = _node(Gpu)
 """The tree of a complete hardware file."""
 
 
-def node_at(path: tuple[str, ...]) -> Node | None:
+def node_at(path: Path) -> Node | None:
     """Return the node at *path*, or None."""
     node: Node | None = ROOT
     for key in path:
         node = node.child(key) if node is not None else None
     return node
+
+
+def missing(present: Collection[Path], node: Node = ROOT, path: Path = ()) -> Iterator[Path]:
+    """Yield the paths of required fields of *node* at *path* that are not among *present*.
+
+    A table that is itself among *present* is taken to be complete.
+    """
+    for name, child in node.children:
+        here = (*path, name)
+        if here in present:
+            continue
+        if any(p[: len(here)] == here for p in present):
+            yield from missing(present, child, here)
+        elif child.required and node.kind == "model":
+            yield here
+
+
+def tree(values: Mapping[Path, Any]) -> dict[str, Any]:
+    """Return nested tables of *values* by path."""
+    root: dict[str, Any] = {}
+    for path, value in values.items():
+        place = root
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = value
+    return root

@@ -21,6 +21,11 @@ def json_schema() -> dict[str, Any]:
 
 
 def _schema(node: Node) -> dict[str, Any]:
+    described = {"description": "Recorded, not simulated."} if node.recorded else {}
+    return described | _type(node)
+
+
+def _type(node: Node) -> dict[str, Any]:
     if node.kind in ("model", "table"):
         return {"type": "object", "additionalProperties": False,
                 "properties": {name: _schema(child) for name, child in node.children}}

@@ -7,10 +7,15 @@ The numbers come from ``hwconfigs/*.yaml`` through :mod:`turbosim.hw.load`, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from turbosim.hw.names import Dtype, MmaPath, OpClass, Unit
+from turbosim.hw.rules import flat, violations
+
+__all__ = ["L2", "Barrier", "Clock", "Copy", "Die", "Dtype", "Frozen", "Gpu", "Hbm", "Launch", "MmaPath", "OpClass",
+           "Pipe", "Power", "Quantity", "Recorded", "Sm", "TensorPath", "Unit"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,11 @@ class Quantity:
     """Marks a field that hardware files give with a unit of *dimension* (a key of :data:`turbosim.units.UNITS`)."""
 
     dimension: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Marks a field that is recorded, not simulated: it describes the chip, and no engine reads it."""
 
 
 Count = Annotated[int, Field(gt=0), Quantity("")]
@@ -36,70 +46,6 @@ Watts = Annotated[float, Field(gt=0), Quantity("W")]
 Area = Annotated[float, Field(gt=0), Quantity("mm2")]
 
 
-class OpClass(StrEnum):
-    """Classes of thread-level instructions that differ in pipe or rate."""
-
-    FP32 = "fp32"
-    """FADD, FMUL, FFMA."""
-    FP16X2 = "fp16x2"
-    """HADD2, HMUL2, HFMA2: one instruction, two results."""
-    INT = "int"
-    """IADD3, LOP3, SHF, PRMT, ISETP, and FMNMX, which shares the ALU pipe."""
-    IMAD = "imad"
-    """Integer multiply-add."""
-    SFU = "sfu"
-    """MUFU: EX2, RCP, LG2, RSQ."""
-    CVT = "cvt"
-    """I2F, F2I and other full-width conversions."""
-    PACK = "pack"
-    """F2FP: two FP32 values to one packed FP16 or BF16 pair."""
-    WIDEN = "widen"
-    """FP16 to FP32 and INT8 to INT32."""
-    SHUFFLE = "shuffle"
-    """SHFL."""
-    SAS = "sas"
-    """One SAS exponential in a dedicated unit. Only design points have it."""
-
-
-class Unit(StrEnum):
-    """Servers inside one SM. Each serves requests one at a time, first come first served."""
-
-    TENSOR = "tensor"
-    SFU = "sfu"
-    FMA = "fma"
-    FP16 = "fp16"
-    INT = "int"
-    CVT = "cvt"
-    SMEM = "smem"
-    ISSUE = "issue"
-    COPY = "copy"
-    SAS = "sas"
-
-
-class Dtype(StrEnum):
-    """Operand types of tensor-core instructions. FP16 and BF16 accumulate in FP32, integers in INT32."""
-
-    FP16 = "fp16"
-    FP16_ACC16 = "fp16_acc16"
-    BF16 = "bf16"
-    FP8 = "fp8"
-    INT8 = "int8"
-    INT4 = "int4"
-
-
-class MmaPath(StrEnum):
-    """Tensor-core instruction paths, oldest first. A newer path is faster on the same silicon."""
-
-    MMA_SYNC = "mma.sync"
-    WGMMA = "wgmma"
-    TCGEN05 = "tcgen05"
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the instruction runs while its warps go on (true for all but ``mma.sync``)."""
-        return self is not MmaPath.MMA_SYNC
-
-
 class Frozen(BaseModel):
     """Immutable model that refuses unknown fields, infinities and NaN."""
 
@@ -107,7 +53,10 @@ class Frozen(BaseModel):
 
 
 class Clock(Frozen):
-    """SM clocks [Hz]."""
+    """SM clocks [Hz]. *tensor_spec* is at most *boost*.
+
+    *sustained* may lie above *boost*, which is the vendor's reference: some cards run faster than that.
+    """
 
     boost: Hertz
     tensor_spec: Hertz | None = None
@@ -171,7 +120,8 @@ class L2(Frozen):
 
     capacity: Bytes
     """Bytes of all partitions [B]."""
-    partitions: Count
+    partitions: Annotated[Count, Recorded()]
+    """Recorded, not simulated: *shared_fraction* carries their effect on the capacity."""
     shared_fraction: Share
     """Share of the capacity that data read by all SMs can use.
 
@@ -179,10 +129,10 @@ class L2(Frozen):
     """
     bandwidth: BytesPerSecond
     """Read bandwidth of all SMs together [B/s]."""
-    latency_near: Seconds
-    """Hit in the own partition [s]."""
+    latency_near: Annotated[Seconds, Recorded()]
+    """Hit in the own partition [s]. Recorded, not simulated: every hit takes *latency_far*."""
     latency_far: Seconds
-    """Hit in the other partition [s]. Equal to *latency_near* with one partition."""
+    """Hit in the other partition [s], charged for every hit. Equal to *latency_near* with one partition."""
 
 
 class Hbm(Frozen):
@@ -233,18 +183,18 @@ class Launch(Frozen):
 
 
 class Power(Frozen):
-    """Board power."""
+    """Board power. Recorded, not simulated: the clock does not react to load."""
 
-    limit: Watts
+    limit: Annotated[Watts, Recorded()]
     """[W]."""
 
 
 class Die(Frozen):
-    """Silicon."""
+    """Silicon. Recorded, not simulated."""
 
-    area: Area
+    area: Annotated[Area, Recorded()]
     """[mm2]."""
-    process: str
+    process: Annotated[str, Recorded()]
 
 
 class Gpu(Frozen):
@@ -271,16 +221,11 @@ class Gpu(Frozen):
     die: Die | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> Gpu:
-        missing = [c.value for c in OpClass if c not in self.pipes and c is not OpClass.SAS]
-        if missing:
-            raise ValueError(f"pipes: {', '.join(missing)} missing: every operation class needs a rate")
-        if self.sm.smem_per_cta > self.sm.smem_capacity:
-            raise ValueError("sm.smem_per_cta is larger than sm.smem_capacity")
-        if self.l2.latency_far < self.l2.latency_near:
-            raise ValueError("l2.latency_far is below l2.latency_near")
-        if self.hbm.latency < self.l2.latency_far:
-            raise ValueError("hbm.latency is below l2.latency_far: a miss cannot be faster than a hit")
+    def _consistent(self) -> Gpu:
+        values = flat(self.model_dump())
+        broken = [sides[0].message(lambda path: f"{values[path]:g}") for sides in violations(values)]
+        if broken:
+            raise ValueError("; ".join(broken))
         return self
 
     def mma_path(self, dtype: Dtype) -> MmaPath | None:
