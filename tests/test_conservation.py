@@ -9,7 +9,7 @@ import pytest
 from tests.closed_forms import COUNTED, closed_form
 from tests.shapes import CASES
 from turbosim.hw import list_gpus, load_gpu
-from turbosim.hw.spec import Dtype, OpClass
+from turbosim.hw.spec import Dtype, MmaPath, OpClass
 from turbosim.program.validate import validate
 from turbosim.program.work import program_work
 from turbosim.schedules.registry import SCHEDULES, get_schedule
@@ -26,7 +26,7 @@ WHOLE = Attention(1, 8, 2, 1, 640, 96, causal=False, phase=Phase.DECODE)
 
 PREFILL_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("flash", {}), ("flash", {"block_m": 128, "block_n": 32, "warps": 8, "stages": 3}),
-    ("flash", {"block_m": 64, "block_n": 64, "warps": 4, "order": "heavy_first"}),
+    ("flash", {"block_m": 64, "block_n": 64, "warps": 4, "order": "heavy_first"}), ("flash", {"path": "auto"}),
     ("turbo", {}), ("turbo", {"bits": "4"}), ("turbo", {"bits": "2"}), ("turbo", {"two_bit_heads": 0}),
     ("turbo", {"sas": False}), ("turbo", {"sas": False, "convert": "i2f"}), ("turbo", {"flashq": False}),
     ("turbo", {"flashq": False, "sas": False}), ("turbo", {"flashq": False, "sas_variant": "naive"}),
@@ -41,14 +41,15 @@ DECODE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("turbo", {}), ("turbo", {"bits": "4"}), ("turbo", {"bits": "2"}), ("turbo", {"two_bit_heads": 1, "splits": 3}),
     ("turbo", {"bits": "4", "splits": 1, "block_n": 128}), ("turbo", {"sas": False, "splits": 2}),
     ("turbo", {"sas": False, "convert": "i2f"}), ("turbo", {"sas_variant": "naive", "convert": "i2f"}),
-    ("turbo", {"sas_variant": "unit"}), ("kivi", {}), ("kivi", {"bits": "2"}), ("kivi", {"fused": True}),
+    ("turbo", {"sas_variant": "unit"}), ("turbo", {"product": "int4"}), ("turbo", {"product": "int4", "bits": "2"}),
+    ("kivi", {}), ("kivi", {"bits": "2"}), ("kivi", {"fused": True}),
     ("kivi", {"fused": True, "bits": "2", "splits": 3, "block_n": 128}),
     ("gear", {}), ("gear", {"bits": "2", "rank": 3}),
 ]
 OTHERS: list[tuple[str, dict[str, Any], Workload]] = [
     ("gemm", {}, Gemm(700, 900, 200)), ("gemm", {"dtype": "int8", "warps": 4, "block_m": 64}, Gemm(700, 900, 200)),
     ("gemm", {"dtype": "bf16", "stages": 2, "block_n": 64, "block_k": 32}, Gemm(130, 70, 50)),
-    ("gemm", {"dtype": "fp8"}, Gemm(700, 900, 200)),
+    ("gemm", {"dtype": "fp8"}, Gemm(700, 900, 200)), ("gemm", {"dtype": "int4"}, Gemm(700, 900, 500)),
     *(case for case in CASES if case[0] in ("gemm", "copy")),
 ]
 PROGRAMS: list[tuple[str, dict[str, Any], Workload]] = [
@@ -83,6 +84,8 @@ def can_run(gpu, options):
     """Whether the tensor cores have the type and the SM the unit that *options* ask for."""
     if options.get("sas_variant") == "unit":
         return OpClass.SAS in gpu.pipes
+    if options.get("product") == "int4":
+        return Dtype.INT4 in gpu.tensor[MmaPath.MMA_SYNC].rates
     return "dtype" not in options or any(Dtype(options["dtype"]) in path.rates for path in gpu.tensor.values())
 
 
@@ -90,4 +93,5 @@ def test_every_case_runs_somewhere():
     for kernel, options, workload in PROGRAMS:
         able = [name for name, gpu in GPUS.items() if can_run(gpu, options)]
         assert able, (kernel, options, workload)
-        assert len(able) == len(GPUS) or {"sas_variant": "unit"}.items() <= options.items() or options["dtype"] == "fp8"
+        special = {("sas_variant", "unit"), ("product", "int4"), ("dtype", "fp8"), ("dtype", "int4")}
+        assert len(able) == len(GPUS) or special & set(options.items())

@@ -39,7 +39,7 @@ def test_half_the_int8_tensor_rate_moves_turbo_and_not_flash():
 
 # A GPU, one rate of it, how many times lower, and a kernel that the unit then bounds but did not before.
 BOTTLENECKS = [
-    ("tensor", H200, "tensor.wgmma.rates.fp16", 16, "flash", PREFILL, {}),
+    ("tensor", H200, "tensor.wgmma.rates.fp16", 16, "flash", PREFILL, {"path": "auto"}),
     ("tensor", A100, "tensor.mma.sync.rates.int8", 16, "turbo", PREFILL, {}),
     ("sfu", A100, "pipes.sfu.rate", 16, "flash", PREFILL, {}),
     ("fma", A100, "pipes.fp32.rate", 16, "turbo", PREFILL, {}),

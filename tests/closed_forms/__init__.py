@@ -27,22 +27,24 @@ def closed_form(kernel: str, arch: str, work: Workload, options: Options, meta: 
     if isinstance(work, Gemm):
         gemm(t, arch, work, options, meta)
         return t
+    # Unless given, SAS runs on the unit where the GPU has one.
+    options = {"kernel": kernel, **options} | ({"sas_variant": meta["sas_variant"]} if "sas_variant" in meta else {})
     t.flops = 4 * work.batch * work.q_heads * work.head_dim * sum(seen(work, row) for row in range(work.seq_q))
     {("flash", Phase.PREFILL): flash_prefill, ("turbo", Phase.PREFILL): turbo_prefill,
      ("kivi", Phase.PREFILL): quantising_prefill, ("gear", Phase.PREFILL): quantising_prefill,
      ("flash", Phase.DECODE): flash_decode, ("turbo", Phase.DECODE): turbo_decode,
      ("kivi", Phase.DECODE): fused_decode if options.get("fused") else published_decode,
-     ("gear", Phase.DECODE): published_decode}[kernel, work.phase](t, arch, work, {"kernel": kernel, **options}, meta)
+     ("gear", Phase.DECODE): published_decode}[kernel, work.phase](t, arch, work, options, meta)
     return t
 
 
 def gemm(t: Totals, arch: str, work: Gemm, options: Options, meta: Options) -> None:
     dtype = Dtype(options.get("dtype", "fp16"))
-    width = 1 if dtype in (Dtype.INT8, Dtype.FP8) else 2
+    bits = {Dtype.INT4: 4, Dtype.INT8: 8, Dtype.FP8: 8}.get(dtype, 16)
     m, n, k = meta["block_m"], meta["block_n"], meta["block_k"]
     tiles, groups = up(work.m, m) * up(work.n, n), meta["warps"] // 4
-    t.flops, t.inputs = 2 * work.m * work.n * work.k, width * work.k * (work.m + work.n)
+    t.flops, t.inputs = 2 * work.m * work.n * work.k, bits * work.k * (work.m + work.n) // 8
     t.macs[NEWEST[arch], dtype] = tiles * up(work.k, k) * m * n * k
-    t.load("A", tiles * up(work.k, k), m * k * width)
-    t.load("B", tiles * up(work.k, k), n * k * width)
+    t.load("A", tiles * up(work.k, k), m * k * bits // 8)
+    t.load("B", tiles * up(work.k, k), n * k * bits // 8)
     t.store("C", tiles * groups, m // groups * n * 2)

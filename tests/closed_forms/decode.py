@@ -63,6 +63,10 @@ def turbo_decode(t: Totals, arch: str, shape: Attention, options: Options, meta:
                for bits, heads in heads_of_bits(shape, options).items()]
     tiles, scores = _split_kv(t, shape, meta, Dtype.INT8, formats, held, held * d + 2, 64)
     turbo_softmax(t, options, scores + tiles * NARROW, tiles * meta["block_m"] * d)
+    if options.get("product") == "int4":
+        packed = 2 * d * (scores - shape.batch * shape.kv_heads * meta["block_m"] * 64)
+        t.macs[MmaPath.MMA_SYNC, Dtype.INT8] -= packed
+        t.macs[MmaPath.MMA_SYNC, Dtype.INT4] += 2 * packed
 
 
 def fused_decode(t: Totals, arch: str, shape: Attention, options: Options, meta: Options) -> None:

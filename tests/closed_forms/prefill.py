@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tests.closed_forms.totals import NEWEST, QUAD, Options, Totals, heads_of_bits, seen, turbo_block, turbo_softmax, up
-from turbosim.hw.spec import Dtype, OpClass
+from turbosim.hw.spec import Dtype, MmaPath, OpClass
 from turbosim.workload import Attention
 
 
-def _attention(t: Totals, arch: str, shape: Attention, meta: Options, dtype: Dtype, width: int,
+def _attention(t: Totals, path: MmaPath, shape: Attention, meta: Options, dtype: Dtype, width: int,
                scale: int) -> tuple[int, int]:
     """Count a fused prefill without its exponentials; operands have *width* bytes and *scale* bytes per 64 tokens.
 
@@ -19,7 +19,7 @@ def _attention(t: Totals, arch: str, shape: Attention, meta: Options, dtype: Dty
              for first in range(0, shape.seq_q, m)]
     tiles, query_tiles = heads * sum(trips), heads * len(trips)
     t.inputs = width * d * shape.batch * (shape.q_heads * shape.seq_q + 2 * shape.kv_heads * shape.seq_k)
-    t.macs[NEWEST[arch], dtype] += tiles * 2 * m * n * d
+    t.macs[path, dtype] += tiles * 2 * m * n * d
     t.load("Q", query_tiles, m * d * width + scale)
     for name in "KV":
         t.load(name, tiles, n * d * width + scale * n // 64)
@@ -30,7 +30,8 @@ def _attention(t: Totals, arch: str, shape: Attention, meta: Options, dtype: Dty
 
 
 def flash_prefill(t: Totals, arch: str, shape: Attention, options: Options, meta: Options) -> None:
-    _, exponentials = _attention(t, arch, shape, meta, Dtype.FP16, 2, 0)
+    path = MmaPath.MMA_SYNC if options.get("path", "mma.sync") == "mma.sync" else NEWEST[arch]
+    _, exponentials = _attention(t, path, shape, meta, Dtype.FP16, 2, 0)
     t.lanes[OpClass.SFU] += exponentials
 
 
@@ -38,7 +39,7 @@ def turbo_prefill(t: Totals, arch: str, shape: Attention, options: Options, meta
     flashq, n, d = options.get("flashq", True), meta["block_n"], shape.head_dim
     wide = options.get("quantise_inputs", False) or not flashq
     width, scale = (2, 0) if wide else (1, 2)
-    tiles, exponentials = _attention(t, arch, shape, meta, Dtype.INT8 if flashq else Dtype.FP16, width, scale)
+    tiles, exponentials = _attention(t, NEWEST[arch], shape, meta, Dtype.INT8 if flashq else Dtype.FP16, width, scale)
     turbo_softmax(t, options, exponentials, tiles * meta["block_m"] * d if flashq else 0, flashq)
     if not flashq:
         return

@@ -15,7 +15,9 @@ def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
     """Return (CTAs per SM, limiting resource), by the rules of the CUDA occupancy calculator.
 
     Registers are allocated per warp in units of ``sm.register_allocation`` out of the file of the warp's scheduler,
-    shared memory per CTA in units of 128 B with the system's reservation. Raises ProgramError when one CTA does not fit, saying by how much.
+    shared memory per CTA in units of 128 B with the system's reservation.
+
+    Raises ProgramError when one CTA does not fit, saying by how much.
     """
     sm = gpu.sm
     where = f"launch {launch.name!r} on {gpu.name}"
