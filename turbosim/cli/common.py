@@ -58,10 +58,11 @@ class L2Choice(StrEnum):
 
 
 Hw = Annotated[str, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
-Engine = Annotated[EngineChoice, typer.Option("--engine", help="numba is the fast one, simpy the definition.")]
-Clock = Annotated[ClockChoice, typer.Option("--clock", help="Which SM clock of the hardware file.")]
+Engine = Annotated[EngineChoice, typer.Option("--engine", help="numba is fast; simpy, the reference, finds the same.")]
+Clock = Annotated[ClockChoice, typer.Option(
+    "--clock", help="SM clock: under sustained load, boost, or of the vendor's tensor peak.")]
 LaunchMode = Annotated[LaunchChoice, typer.Option("--launch", help="Launch overhead: CUDA graph or stream.")]
-L2State = Annotated[L2Choice, typer.Option("--l2", help="Empty L2, or as a first run leaves it.")]
+L2State = Annotated[L2Choice, typer.Option("--l2", help="L2 at the start: empty, or as a first run leaves it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Model = Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")]
 PhaseName = Annotated[str, typer.Option("--phase", help="prefill or decode.")]

@@ -33,7 +33,7 @@ app = typer.Typer(
     epilog=common.examples(
         "turbosim list",
         "turbosim simulate --hw h200_sxm --kernel flash --model llama3-8b --seq 8k",
-        "turbosim compare --hw a100_sxm_80gb --model phi3-medium --phase decode --seq 8k",
+        "turbosim compare --hw l4 --model phi3-medium --phase decode --seq 8k",
         after="Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 130 interrupted."))
 
 
@@ -50,11 +50,16 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
     del version
 
 
-app.command("simulate", epilog=simulate.EXAMPLE)(simulate.simulate)
-app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
-app.command("roofline", epilog=roofline.EXAMPLE)(roofline.roofline)
-app.command("timeline", epilog=timeline.EXAMPLE)(timeline.timeline)
-app.command("kv-size", epilog=kvsize.EXAMPLE)(kvsize.kv_size)
+app.command("simulate", short_help="Simulate one kernel: time, utilisation, stall reasons.",
+            epilog=simulate.EXAMPLE)(simulate.simulate)
+app.command("compare", short_help="Compare kernels over batches and sequence lengths.",
+            epilog=compare.EXAMPLE)(compare.compare)
+app.command("roofline", short_help="Draw a GPU's roofline with simulated kernels.",
+            epilog=roofline.EXAMPLE)(roofline.roofline)
+app.command("timeline", short_help="Write what one SM does, cycle by cycle.",
+            epilog=timeline.EXAMPLE)(timeline.timeline)
+app.command("kv-size", short_help="Show the size of the KV cache in every format.",
+            epilog=kvsize.EXAMPLE)(kvsize.kv_size)
 app.command("list", epilog=listing.EXAMPLE)(listing.listing)
 app.add_typer(hw.app, name="hw", epilog=common.examples(
     "turbosim hw list", "turbosim hw show h200_sxm --resolved", "turbosim hw diff h100_sxm h200_sxm"))

@@ -29,6 +29,9 @@ def roofline(
     kernels: Kernels = "flash,turbo",
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture; PNG and SVG are both written.")] = Path(
         "roofline.png"),
+    levels: Annotated[bool | None, typer.Option(
+        "--levels/--no-levels", help="Mark every kernel's intensity at L2 and shared memory too; unless told, on "
+                                     "pictures of few points.")] = None,
     engine: common.Engine = EngineChoice.NUMBA,
     clock: common.Clock = ClockChoice.SUSTAINED,
     launch: common.LaunchMode = LaunchChoice.GRAPH,
@@ -48,6 +51,6 @@ def roofline(
         points += [Point(label, which, item.batch, item.seq, result)
                    for item in comparisons for label, result in item.results.items()]
     batches = list(dict.fromkeys(p.batch for p in points))
-    picture = figure(gpu, points, f"{model}, batch {batches[0]}" if len(batches) == 1 else model)
+    picture = figure(gpu, points, f"{model}, batch {batches[0]}" if len(batches) == 1 else model, levels)
     for suffix in (".png", ".svg"):
         common.write_figure(picture, output.with_suffix(suffix))
