@@ -36,7 +36,8 @@ def timeline(
 ) -> None:
     """Record one SM and write its timeline: units, warp groups with stall reasons, copies in flight."""
     from turbosim.hw import load_gpu
-    from turbosim.views.timeline import chrome_trace_bytes, figure
+    from turbosim.views.timeline import chrome_trace_bytes
+    from turbosim.views.timeline_figure import figure
 
     common.check_output("--output", output, ".json", ".json.gz")
     if png is not None:
