@@ -28,12 +28,16 @@ def test_help_imports_no_heavy_library():
     assert "HEAVY []" in done.stdout
 
 
-@pytest.mark.parametrize("command", [["simulate"], ["compare"], ["roofline"], ["timeline"], ["kv-size"], ["list"],
-                                     ["hw", "show"], ["hw", "check"], ["hw", "diff"], ["trace", "show"]])
+@pytest.mark.parametrize("command", [
+    [], ["simulate"], ["compare"], ["roofline"], ["timeline"], ["kv-size"], ["list"], ["hw"], ["hw", "list"],
+    ["hw", "show"], ["hw", "check"], ["hw", "schema"], ["hw", "diff"], ["trace"], ["trace", "show"], ["trace", "check"]])
 def test_every_command_has_help_with_an_example(command):
-    done = turbosim(*command, "--help")
+    done = turbosim(*command, "--help", COLUMNS="80")
     assert done.returncode == 0
-    assert "Example" in done.stdout
+    usage, _, rest = done.stdout.partition("\n")
+    assert " ".join(["turbosim", *command]) in usage
+    assert " ".join(["turbosim", *command]) in rest[rest.index("Example"):]
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_simulate_json_is_one_object():
@@ -133,6 +137,21 @@ def test_compare_json_and_csv(tmp_path):
     assert [r["kernel"] for r in rows] == ["flash", "turbo:bits=2"]
     assert rows[0]["speedup"] == 1.0
     assert (tmp_path / "x.csv").read_text().startswith("hw,kernel,batch,seq,time_s,speedup,")
+
+
+@pytest.mark.parametrize(("columns", "header"), [
+    ("70", "batch seq kernel time speed-up busiest unit"),
+    ("80", "batch seq kernel time over flash TFLOP/s busiest unit"),
+    ("120", "batch seq kernel time over flash TFLOP/s DRAM busiest units"),
+])
+def test_compare_fits_the_terminal(columns, header):
+    kernels = "flash,kivi,gear,turbo" + (":bits=2" if columns == "70" else "")
+    done = turbosim("compare", *SHAPE[:4], "--seq", "512,8k", "--kernels", kernels, COLUMNS=columns)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 + 8
+    assert max(map(len, lines)) <= int(columns)
+    assert "…" not in done.stdout
+    assert lines[1].split() == header.split()
 
 
 def test_roofline_writes_png_and_svg(tmp_path):

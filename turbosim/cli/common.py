@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turbosim.errors import UsageError
+from turbosim.errors import TurbosimError, UsageError
 from turbosim.units import parse
 
 if TYPE_CHECKING:
@@ -58,14 +58,34 @@ class L2Choice(StrEnum):
 
 
 Hw = Annotated[str, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
-Engine = Annotated[EngineChoice, typer.Option("--engine", help="numba is the fast one, simpy the definition.")]
-Clock = Annotated[ClockChoice, typer.Option("--clock", help="Which SM clock of the hardware file.")]
+Engine = Annotated[EngineChoice, typer.Option("--engine", help="numba is fast; simpy, the reference, finds the same.")]
+Clock = Annotated[ClockChoice, typer.Option(
+    "--clock", help="SM clock: under sustained load, boost, or of the vendor's tensor peak.")]
 LaunchMode = Annotated[LaunchChoice, typer.Option("--launch", help="Launch overhead: CUDA graph or stream.")]
-L2State = Annotated[L2Choice, typer.Option("--l2", help="Empty L2, or as a first run leaves it.")]
+L2State = Annotated[L2Choice, typer.Option("--l2", help="L2 at the start: empty, or as a first run leaves it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Model = Annotated[str | None, typer.Option("--model", help="Model preset, see `turbosim list`.")]
+Model = Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")]
 PhaseName = Annotated[str, typer.Option("--phase", help="prefill or decode.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Kernel option, key=value; may be repeated.")]
+
+
+class InterruptError(TurbosimError):
+    """Ctrl-C. The text, if any, says how far the command had come."""
+
+    exit_code = 130
+
+
+def examples(*lines: str, after: str = "") -> str:
+    """Return commands as the end of a help page, a line each; long ones are continued before an option."""
+    shown = []
+    for line in lines:
+        parts = [" "]
+        for part in re.split(r" (?=-|&&)", line):
+            if len(parts[-1]) + len(part) > 75:
+                parts.append("     ")
+            parts[-1] += f" {part}"
+        shown.append(" \\\n".join(parts))
+    # A paragraph that starts with \b keeps its lines.
+    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *shown]) + (f"\n\n{after}" if after else "")
 
 
 def console(stderr: bool = False) -> Console:

@@ -13,15 +13,19 @@ from turbosim.errors import UsageError
 
 if TYPE_CHECKING:
     from turbosim.hw.spec import Gpu
+    from turbosim.result import Result
     from turbosim.views.compare import Comparison
 
-EXAMPLE = ("Examples: turbosim compare --hw a100_sxm_80gb --model phi3-medium --phase prefill --batch 4 --seq 4k,8k "
-           "--kernels flash,kivi,turbo | turbosim compare --hw h200_sxm --model llama3-8b --phase decode --seq 32k "
-           "--kernels 'flash,turbo,turbo:bits=2'")
+EXAMPLE = common.examples(
+    "turbosim compare --hw a100_sxm_80gb --model phi3-medium --batch 4 --seq 4k,8k --kernels flash,kivi,turbo",
+    "turbosim compare --hw h200_sxm --model llama3-8b --phase decode --seq 32k "
+    "--kernels flash,turbo,turbo:bits=2:sas=false --csv h200.csv",
+    after="Ctrl-C keeps the rows that are finished.")
 
-Kernels = Annotated[str, typer.Option(help="Kernels, options after a colon: flash,turbo:bits=2:sas=false.")]
-Batches = Annotated[str, typer.Option("--batch", help="Sequences, a list.")]
-Seqs = Annotated[str, typer.Option("--seq", help="Tokens per sequence, a list; 8k is 8192.")]
+Kernels = Annotated[str, typer.Option(
+    metavar="<kernel,...>", help="Kernels, options after a colon: flash,turbo:bits=2:sas=false.")]
+Batches = Annotated[str, typer.Option("--batch", metavar="<int,...>", help="Sequences, a list.")]
+Seqs = Annotated[str, typer.Option("--seq", metavar="<size,...>", help="Tokens per sequence, a list; 8k is 8192.")]
 
 
 def parse_kernels(text: str) -> dict[str, tuple[str, dict[str, str]]]:
@@ -39,8 +43,11 @@ def parse_kernels(text: str) -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def run_all(gpu: Gpu, model: str, phase: str, batch: str, seq: str, kernels: str, engine: str, clock: str, launch: str,
-            l2: str) -> list[Comparison]:
-    """Simulate every kernel on every shape."""
+            l2: str, into: list[Comparison], what: str = "rows") -> None:
+    """Simulate every kernel on every shape and append what is finished to *into*, which an error or Ctrl-C leaves.
+
+    Raises InterruptError on Ctrl-C, with the number of finished simulations, called *what*.
+    """
     from turbosim.api import simulate
     from turbosim.views.compare import Comparison
     from turbosim.workload import attention_of, get_model
@@ -49,21 +56,26 @@ def run_all(gpu: Gpu, model: str, phase: str, batch: str, seq: str, kernels: str
     shapes = [(b, s) for b in common.counts(batch, "--batch") for s in common.counts(seq, "--seq")]
     chosen = parse_kernels(kernels)
     common.announce_compilation(engine)
-    out = []
-    with common.progress("comparing") as report:
-        for number, (b, s) in enumerate(shapes):
-            results = {}
-            for step, (label, (name, options)) in enumerate(chosen.items()):
-                report(number * len(chosen) + step, len(shapes) * len(chosen))
-                results[label] = simulate(gpu, attention_of(preset, which, b, s), name, options=dict(options),
-                                          engine=engine, clock=clock, launch=launch, l2=l2)  # type: ignore[arg-type]
-            out.append(Comparison(b, s, results))
-    return out
+    done, total = 0, len(shapes) * len(chosen)
+    try:
+        with common.progress("comparing") as report:
+            for b, s in shapes:
+                results: dict[str, Result] = {}
+                for label, (name, options) in chosen.items():
+                    report(done, total)
+                    results[label] = simulate(gpu, attention_of(preset, which, b, s), name, options=dict(options),
+                                              engine=engine, clock=clock, launch=launch,  # type: ignore[arg-type]
+                                              l2=l2)  # type: ignore[arg-type]
+                    done += 1
+                    if len(results) == 1:
+                        into.append(Comparison(b, s, results))
+    except KeyboardInterrupt:
+        raise common.InterruptError(f"{done} of {total} {what}") from None
 
 
 def compare(
     hw: common.Hw,
-    model: Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")],
+    model: common.Model,
     phase: common.PhaseName = "prefill",
     batch: Batches = "1",
     seq: Seqs = "4096",
@@ -77,14 +89,24 @@ def compare(
 ) -> None:
     """Compare kernels over batches and sequence lengths: time, ratio to the first kernel, where the time goes."""
     from turbosim.hw import load_gpu
-    from turbosim.views.compare import to_csv, to_rows, to_table
 
     if csv is not None:
         common.check_output("--csv", csv)
-    comparisons = run_all(load_gpu(hw), model, phase, batch, seq, kernels, engine, clock, launch, l2)
+    comparisons: list[Comparison] = []
+    try:
+        run_all(load_gpu(hw), model, phase, batch, seq, kernels, engine, clock, launch, l2, comparisons)
+    finally:
+        if comparisons:
+            _write(comparisons, csv, as_json)
+
+
+def _write(comparisons: list[Comparison], csv: Path | None, as_json: bool) -> None:
+    from turbosim.views.compare import to_csv, to_rows, to_table
+
     if csv is not None:
         common.write_file(csv, to_csv(comparisons).encode())
     if as_json:
         common.emit_json(to_rows(comparisons))
     else:
-        common.console().print(to_table(comparisons))
+        out = common.console()
+        out.print(to_table(comparisons, out))

@@ -10,11 +10,12 @@ import typer
 from turbosim.cli import common
 from turbosim.errors import UsageError
 
-EXAMPLE = "Example: turbosim kv-size --model phi3-medium --seq 8k"
+EXAMPLE = common.examples("turbosim kv-size --model phi3-medium --seq 8k",
+                          "turbosim kv-size --model llama3-8b --seq 128k --batch 16 --json")
 
 
 def kv_size(
-    model: Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")] = "phi3-medium",
+    model: common.Model = "phi3-medium",
     seq: Annotated[str, typer.Option(help="Cached tokens per sequence; 8k is 8192.")] = "8k",
     batch: Annotated[int, typer.Option(help="Sequences.")] = 1,
     as_json: common.Json = False,

@@ -6,7 +6,7 @@ import dataclasses
 
 from turbosim.cli import common
 
-EXAMPLE = "Example: turbosim list"
+EXAMPLE = common.examples("turbosim list", "turbosim list --json")
 
 
 def listing(as_json: common.Json = False) -> None:

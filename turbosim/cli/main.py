@@ -7,20 +7,34 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from turbosim import __version__
-from turbosim.cli import compare, hw, kvsize, listing, roofline, simulate, timeline, trace
+from turbosim.cli import common, compare, hw, kvsize, listing, roofline, simulate, timeline, trace
 from turbosim.errors import TurbosimError
 
+
+class _Root(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C, which typer would turn into a silent exit, becomes an error like others."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise common.InterruptError from None
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    cls=_Root, no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Simulate attention kernels on GPUs, cycle by cycle: time, throughput, bandwidth, and the reasons.",
-    epilog="Example: turbosim simulate --hw h200_sxm --kernel flash --model llama3-8b --seq 8k. "
-           "Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 130 interrupted.")
+    epilog=common.examples(
+        "turbosim list",
+        "turbosim simulate --hw h200_sxm --kernel flash --model llama3-8b --seq 8k",
+        "turbosim compare --hw l4 --model phi3-medium --phase decode --seq 8k",
+        after="Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 130 interrupted."))
 
 
 def _version(value: bool) -> None:
@@ -36,20 +50,29 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
     del version
 
 
-app.command("simulate", epilog=simulate.EXAMPLE)(simulate.simulate)
-app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
-app.command("roofline", epilog=roofline.EXAMPLE)(roofline.roofline)
-app.command("timeline", epilog=timeline.EXAMPLE)(timeline.timeline)
-app.command("kv-size", epilog=kvsize.EXAMPLE)(kvsize.kv_size)
+app.command("simulate", short_help="Simulate one kernel: time, utilisation, stall reasons.",
+            epilog=simulate.EXAMPLE)(simulate.simulate)
+app.command("compare", short_help="Compare kernels over batches and sequence lengths.",
+            epilog=compare.EXAMPLE)(compare.compare)
+app.command("roofline", short_help="Draw a GPU's roofline with simulated kernels.",
+            epilog=roofline.EXAMPLE)(roofline.roofline)
+app.command("timeline", short_help="Write what one SM does, cycle by cycle.",
+            epilog=timeline.EXAMPLE)(timeline.timeline)
+app.command("kv-size", short_help="Show the size of the KV cache in every format.",
+            epilog=kvsize.EXAMPLE)(kvsize.kv_size)
 app.command("list", epilog=listing.EXAMPLE)(listing.listing)
-app.add_typer(hw.app, name="hw")
-app.add_typer(trace.app, name="trace")
+app.add_typer(hw.app, name="hw", epilog=common.examples(
+    "turbosim hw list", "turbosim hw show h200_sxm --resolved", "turbosim hw diff h100_sxm h200_sxm"))
+app.add_typer(trace.app, name="trace", epilog=trace.EXAMPLE)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
         app()
+    except common.InterruptError as error:
+        print(": ".join(filter(None, ("interrupted", str(error)))), file=sys.stderr)
+        sys.exit(error.exit_code)
     except TurbosimError as error:
         sys.stdout.flush()
         for line in str(error).splitlines():
@@ -62,6 +85,3 @@ def main() -> None:
             sys.exit(0)
         print(f"error: {error.filename or 'file'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,19 +11,27 @@ from turbosim.cli import common
 from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
 from turbosim.cli.compare import Batches, Kernels, Seqs, run_all
 
-EXAMPLE = ("Example: turbosim roofline --hw a100_sxm_80gb --model phi3-medium --phase prefill,decode --batch 4 "
-           "--seq 1k,8k --kernels flash,turbo -o roofline.png")
+if TYPE_CHECKING:
+    from turbosim.views.compare import Comparison
+
+EXAMPLE = common.examples(
+    "turbosim roofline --hw a100_sxm_80gb --model phi3-medium -o a100.png",
+    "turbosim roofline --hw h200_sxm --model llama3-8b --phase prefill --batch 1 --seq 1k,4k,16k "
+    "--kernels flash,turbo,turbo:bits=2 -o h200.svg")
 
 
 def roofline(
     hw: common.Hw,
-    model: Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")],
+    model: common.Model,
     phase: Annotated[str, typer.Option("--phase", help="prefill, decode, or both with a comma.")] = "prefill,decode",
     batch: Batches = "4",
     seq: Seqs = "1k,8k",
     kernels: Kernels = "flash,turbo",
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture; PNG and SVG are both written.")] = Path(
         "roofline.png"),
+    levels: Annotated[bool | None, typer.Option(
+        "--levels/--no-levels", help="Mark every kernel's intensity at L2 and shared memory too; unless told, on "
+                                     "pictures of few points.")] = None,
     engine: common.Engine = EngineChoice.NUMBA,
     clock: common.Clock = ClockChoice.SUSTAINED,
     launch: common.LaunchMode = LaunchChoice.GRAPH,
@@ -36,13 +44,13 @@ def roofline(
     common.check_output("--output", output, ".png", ".svg")
     gpu = load_gpu(hw)
     phases = [common.phase_of(p.strip()).value for p in phase.split(",")]
-    points = [
-        Point(label, which, item.batch, item.seq, result)
-        for which in dict.fromkeys(phases)
-        for item in run_all(gpu, model, which, batch, seq, kernels, engine, clock, launch, l2)
-        for label, result in item.results.items()
-    ]
+    points = []
+    for which in dict.fromkeys(phases):
+        comparisons: list[Comparison] = []
+        run_all(gpu, model, which, batch, seq, kernels, engine, clock, launch, l2, comparisons, f"{which} points")
+        points += [Point(label, which, item.batch, item.seq, result)
+                   for item in comparisons for label, result in item.results.items()]
     batches = list(dict.fromkeys(p.batch for p in points))
-    picture = figure(gpu, points, f"{model}, batch {batches[0]}" if len(batches) == 1 else model)
+    picture = figure(gpu, points, f"{model}, batch {batches[0]}" if len(batches) == 1 else model, levels)
     for suffix in (".png", ".svg"):
         common.write_figure(picture, output.with_suffix(suffix))

@@ -11,6 +11,7 @@ from turbosim.result import Result
 from turbosim.units import show
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -29,28 +30,38 @@ class Comparison:
 
 
 def where_time_goes(result: Result, count: int = 2) -> str:
-    """Return the busiest units on one line."""
+    """Return the busiest units on one line, behind the bound where that is none of them."""
     top = sorted(result.utilization.items(), key=lambda item: -item[1])[:count]
-    return f"{result.bound}: " + ", ".join(f"{unit} {share:.0%}" for unit, share in top)
+    units = ", ".join(f"{unit} {share:.0%}" for unit, share in top)
+    return units if result.bound == top[0][0] else f"{result.bound}: {units}"
 
 
-def to_table(comparisons: list[Comparison]) -> Table:
-    """Return a table with a row per shape and kernel."""
+def to_table(comparisons: list[Comparison], console: Console) -> Table:
+    """Return a table with a row per shape and kernel, with as many columns as *console* is wide enough for."""
+    unlimited = console.options.update(width=10_000)
+    tables = (_table(comparisons, detail) for detail in (3, 2, 1, 0))
+    for table in tables:
+        if console.measure(table, options=unlimited).maximum <= console.width:
+            break
+    return table
+
+
+def _table(comparisons: list[Comparison], detail: int) -> Table:
+    """Return the table: 3 is all of it, 2 names one busy unit, 1 has no memory rate, 0 no TFLOP/s and no reference."""
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2))
     reference = next(iter(comparisons[0].results)) if comparisons else ""
-    for name in ("batch", "seq"):
-        table.add_column(name, justify="right")
-    table.add_column("kernel")
-    for name in ("time", f"speed-up over {reference}", "TFLOP/s", "DRAM"):
-        table.add_column(name, justify="right")
-    table.add_column("bound by: busiest units")
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for name in ("batch", "seq", "kernel", "time", f"speed-up\nover {reference}" if detail else "speed-up",
+                 *("TFLOP/s", "DRAM")[:detail], "bound:\nbusiest unit" + "s" * (detail == 3)):
+        left = name == "kernel" or name.startswith("bound")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "kernel", overflow="fold")
     for item in comparisons:
         for number, (label, result) in enumerate(item.results.items()):
+            rates = (f"{result.tflops:.1f}", show(result.dram_bandwidth_Bps, "B/s"))[:detail]
             table.add_row("" if number else str(item.batch), "" if number else str(item.seq), label,
-                          show(result.time_s, "s"), f"{item.speedup(label):.2f}x", f"{result.tflops:.1f}",
-                          show(result.dram_bandwidth_Bps, "B/s"), where_time_goes(result))
+                          show(result.time_s, "s"), f"{item.speedup(label):.2f}x", *rates,
+                          where_time_goes(result, 2 if detail == 3 else 1))
     return table
 
 

@@ -7,6 +7,7 @@ TINTS = ("#B9D9EC", "#F4C9A5", "#B3DFD0", "#EBCFDE", "#F7E1AE", "#D5ECF8")
 """Pale colours of the same hues, told from the full ones by their hatching."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DARK, MEDIUM, LIGHT = "#222222", "#6E6E6E", "#8C8C8C"
+BROWN, PURPLE = "#8C510A", "#7B3294"
 WAITING = "#DDDDDD"
 
 
