@@ -413,7 +413,10 @@ def _under_way(m: Machine, f: Forward, sm: int) -> bool:
 
 @jit
 def _enter(m: Machine, f: Forward, sm: int) -> None:
-    """Take the SM's roles out of the tree and put the first recorded turn of the next period in."""
+    """Take the SM's roles out of the tree and put the first recorded turn of the next period in.
+
+    Its leaf is that of the SM's first role, whosever turn it is, so that one leaf changes per turn.
+    """
     scalars = f.scalars
     actors = m.config[ROLES] * m.config[OCCUPANCY]
     leaves = len(m.tree) >> 1
@@ -425,7 +428,7 @@ def _enter(m: Machine, f: Forward, sm: int) -> None:
     scalars[sm, FAILURES] = 0
     first = f.turns[sm, 0, TURN_ACTOR]
     time = scalars[sm, START] + scalars[sm, PERIOD] + f.turns[sm, 0, TURN_TIME]
-    set_leaf(m.tree, leaves + first, (time << ACTOR_BITS) | first)
+    set_leaf(m.tree, leaves + sm * actors, (time << ACTOR_BITS) | first)
 
 
 @jit

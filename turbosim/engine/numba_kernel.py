@@ -66,6 +66,7 @@ from turbosim.engine.numba_layout import (
     NEXT,
     NEXT_CTA,
     NEXT_TURN,
+    OCCUPANCY,
     OK,
     OWN,
     PARAM_SLOTS,
@@ -174,6 +175,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
     fast = f.enabled[0] != 0
+    resident = roles * config[OCCUPANCY]
 
     while budget > 0:
         budget -= 1
@@ -226,7 +228,6 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         late = True
                 last_turn = turn + 1 == scalars[sm, TURNS]
                 if late or (last_turn and number == scalars[sm, MAX_PERIODS]):
-                    set_leaf(tree, leaves + actor, NEVER)
                     forward.restore(m, f, sm, turn, 2 if late else 0)
                     continue
                 if last_turn:
@@ -236,9 +237,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 scalars[sm, NEXT_TURN] = turn + 1
                 follower = turns[sm, turn + 1, TURN_ACTOR]
                 wake = scalars[sm, START] + number * scalars[sm, PERIOD] + turns[sm, turn + 1, TURN_TIME]
-                if follower != actor:
-                    set_leaf(tree, leaves + actor, NEVER)
-                set_leaf(tree, leaves + follower, (wake << ACTOR_BITS) | follower)
+                set_leaf(tree, leaves + sm * resident, (wake << ACTOR_BITS) | follower)
                 continue
         if record and (state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log)
                        or state[N_STALLS] + 64 > len(stall_log)):
