@@ -39,7 +39,8 @@ def test_more_operations_than_colours_are_told_by_their_hatching():
 
 
 def test_the_picture_explains_what_it_shows():
-    result = simulate("h200_sxm", attention_of(LLAMA, Phase.PREFILL, 1, 512), "flash", record=(0,))
+    shape = attention_of(LLAMA, Phase.PREFILL, 1, 512)
+    result = simulate("h200_sxm", shape, "flash", options={"path": "auto"}, record=(0,))
     picture = figure(result, 0, 20_000)
     operations, reasons = ([text.get_text() for text in legend.get_texts()] for legend in picture.legends)
     assert {"QK^T", "PV", "load K", "load V", "store O", "store LSE"} <= set(operations)
