@@ -1,0 +1,169 @@
+"""Attention: exact, and TurboAttention's prefill (Algorithm 1) and decode (Algorithm 2).
+
+Corrected where the printed algorithms are wrong: the running output is multiplied by e^(m_old - m_new), not by its
+inverse; the scores carry 1 / sqrt(d); stage 1 of K and V is done once per block, not once per pair of blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from turbosim.errors import UsageError
+from turbosim.numerics.cache import QuantizedKVCache
+from turbosim.numerics.flashq import INT8_RANGE, quantise_int8
+from turbosim.numerics.sas import Form, exponential, rescale_factor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v in float32: q (B, Hq, M, d), k and v (B, Hkv, N, d), Hq a multiple of Hkv.
+
+    Causal masks align the last query with the last key.
+    """
+    group = grouped(q, k)
+    scores = q.float() @ k.float().repeat_interleave(group, 1).transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if causal:
+        scores = scores.masked_fill(~visible(q.shape[-2], k.shape[-2], q.device), -math.inf)
+    return torch.softmax(scores, dim=-1) @ v.float().repeat_interleave(group, 1)
+
+
+def grouped(q: Tensor, k: Tensor) -> int:
+    """Return the query heads per KV head. Raises UsageError when they do not divide."""
+    if q.shape[1] % k.shape[1]:
+        raise UsageError(f"query heads must be a multiple of KV heads, got {q.shape[1]} and {k.shape[1]}")
+    return q.shape[1] // k.shape[1]
+
+
+def visible(queries: int, keys: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the causal mask (queries, keys): True where a query sees a key."""
+    row = torch.arange(queries, device=device)[:, None] + keys - queries
+    return row >= torch.arange(keys, device=device)
+
+
+@dataclass(frozen=True)
+class TurboConfig:
+    """What may be varied in TurboAttention."""
+
+    block_m: int = 64
+    """Query rows that share a scale."""
+    block_n: int = 64
+    """Keys that share a scale."""
+    sas: Form = "table"
+    """Exponential of the scores; ``exact`` is FlashQ without SAS."""
+    rescale: Form = "exact"
+    """Exponential of the rescale factor, one per row and tile; always 1 where the maximum did not change."""
+    flashq: bool = True
+    """INT8 products; false is SAS without FlashQ."""
+    p_scale: Literal["tile", "fixed"] = "tile"
+    """Scale of P: the tile's maximum / 119 as printed, or 1 / 119, since P is at most 1."""
+    dtype: torch.dtype = torch.float16
+    """Type of the scores and of SAS."""
+
+
+DEFAULT = TurboConfig()
+
+
+@dataclass
+class _Running:
+    """Running maximum, sum and output of online softmax over tiles."""
+
+    maximum: Tensor
+    total: Tensor
+    output: Tensor
+
+    @classmethod
+    def start(cls, like: Tensor) -> _Running:
+        rows = like.shape[:-1]
+        return cls(torch.full(rows, -math.inf), torch.zeros(rows), torch.zeros(like.shape))
+
+    def tile(self, scores: Tensor, v: Tensor, v_scale: Tensor | None, config: TurboConfig) -> None:
+        """Add a tile: scores (..., rows, keys) with -inf where masked, v (..., keys, d) as codes or values."""
+        maximum = torch.maximum(self.maximum, scores.amax(dim=-1))
+        shifted = torch.where(torch.isneginf(scores), -math.inf, scores - maximum[..., None])
+        p = exponential(shifted, config.sas, dtype=config.dtype)
+        factor = rescale_factor(self.maximum, maximum, config.rescale)
+        self.total = self.total * factor + p.float().sum(dim=-1)
+        if v_scale is None:
+            product = p.float() @ v.float()
+        else:
+            scale = (p.float().amax(dim=(-2, -1), keepdim=True) if config.p_scale == "tile"
+                     else torch.ones(1)) / INT8_RANGE
+            inverse = torch.where(scale > 0, 1 / scale, torch.zeros(1))
+            codes = torch.round(p.float() * inverse)
+            # Sums of INT8 products are below 2^24 and exact in float32.
+            product = (codes @ v.float()) * (scale * v_scale.float()[..., None, None])
+        self.output = self.output * factor[..., None] + product
+        self.maximum = maximum
+
+    def finish(self) -> Tensor:
+        return self.output / self.total[..., None]
+
+
+def turbo_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, config: TurboConfig = DEFAULT) -> Tensor:
+    """Return TurboAttention of a prompt in float32: shapes as :func:`attention`, float16 inputs.
+
+    The cache that goes with it is :meth:`QuantizedKVCache.prefill` of the same k and v.
+    """
+    group = grouped(q, k)
+    queries, keys, d = q.shape[-2], k.shape[-2], q.shape[-1]
+    mask = visible(queries, keys) if causal else torch.ones(queries, keys, dtype=torch.bool)
+    out = torch.empty(q.shape, dtype=torch.float32)
+    blocks = [slice(n, min(n + config.block_n, keys)) for n in range(0, keys, config.block_n)]
+    quantised = [(quantise_int8(k[:, :, b]), quantise_int8(v[:, :, b])) for b in blocks] if config.flashq else []
+    for first in range(0, queries, config.block_m):
+        rows = slice(first, min(first + config.block_m, queries))
+        running = _Running.start(q[:, :, rows])
+        q_block = quantise_int8(q[:, :, rows])
+        for number, block in enumerate(blocks):
+            if not bool(mask[rows, block].any()):
+                continue
+            if config.flashq:
+                k8, v8 = quantised[number]
+                product = q_block.codes.float() @ k8.codes.float().repeat_interleave(group, 1).transpose(-1, -2)
+                scale = q_block.scale.float() * k8.scale.float().repeat_interleave(group, 1) / math.sqrt(d)
+                scores = product * scale[..., None, None]
+                values, v_scale = v8.codes.repeat_interleave(group, 1), v8.scale.repeat_interleave(group, 1)
+            else:
+                scores = q[:, :, rows].float() @ k[:, :, block].float().repeat_interleave(group, 1).transpose(-1, -2)
+                scores, v_scale = scores / math.sqrt(d), None
+                values = v[:, :, block].repeat_interleave(group, 1)
+            scores = scores.masked_fill(~mask[rows, block], -math.inf)
+            running.tile(scores, values, v_scale, config)
+        out[:, :, rows] = running.finish()
+    return out
+
+
+def turbo_decode(q: Tensor, cache: QuantizedKVCache, config: TurboConfig = DEFAULT, splits: int = 1) -> Tensor:
+    """Return TurboAttention of one query per sequence over *cache*: q float16 (B, Hq, d), result float32.
+
+    The blocks, and the buffer as the last one, are shared out over *splits* as evenly as whole blocks go, each with its
+    own running maximum, and merged exactly. The query has one scale per head; P's tile is the group of a KV head.
+    """
+    batch, q_heads, d = q.shape
+    heads = len(cache.bits)
+    group = q_heads // heads
+    out = torch.empty(batch, q_heads, d)
+    tiles = cache.blocks + (cache.held > 0)
+    per_split = -(-tiles // splits)
+    for head in range(heads):
+        rows = q[:, head * group:(head + 1) * group]
+        q8 = quantise_int8(rows[:, :, None])
+        parts = []
+        for first in range(0, tiles, per_split):
+            running = _Running.start(rows)
+            for number in range(first, min(first + per_split, tiles)):
+                k, k_scale, v, v_scale = cache.stage1(head, number)
+                product = q8.codes[:, :, 0].float() @ k.float().transpose(-1, -2)
+                scale = q8.scale.float() * k_scale.float()[:, None] / math.sqrt(d)
+                running.tile(product * scale[..., None], v, v_scale, config)
+            parts.append(running)
+        top = torch.stack([p.maximum for p in parts]).amax(dim=0)
+        weights = [torch.exp(p.maximum - top) for p in parts]
+        total = sum(w * p.total for w, p in zip(weights, parts, strict=True))
+        merged = sum(w[..., None] * p.output for w, p in zip(weights, parts, strict=True))
+        out[:, head * group:(head + 1) * group] = merged / total[..., None]  # type: ignore[index]
+    return out
