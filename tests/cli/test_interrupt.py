@@ -46,7 +46,7 @@ def interrupted(last, *arguments):
 def test_compare_keeps_the_finished_rows_as_json_and_csv(tmp_path):
     path = tmp_path / "rows.csv"
     code, out, err = interrupted(3, *COMPARE, "--json", "--csv", path)
-    assert (code, err) == (130, f"wrote {path}\ninterrupted: 2 of 4 rows\n")
+    assert (code, err) == (130, f"wrote {path}\ninterrupted: 2 of 4 simulations\n")
     rows = json.loads(out)
     assert [(r["seq"], r["kernel"]) for r in rows] == [(512, "flash"), (512, "turbo")]
     assert [float(r["time_s"]) for r in csv.DictReader(path.read_text().splitlines())] == [r["time_s"] for r in rows]
@@ -54,13 +54,13 @@ def test_compare_keeps_the_finished_rows_as_json_and_csv(tmp_path):
 
 def test_compare_keeps_part_of_a_shape_in_the_table():
     code, out, err = interrupted(4, *COMPARE)
-    assert (code, err) == (130, "interrupted: 3 of 4 rows\n")
+    assert (code, err) == (130, "interrupted: 3 of 4 simulations\n")
     assert [line.split()[0:3:2] for line in out.splitlines()[2:]] == [["1", "flash"], ["turbo", "us"], ["1", "flash"]]
 
 
 def test_compare_without_a_finished_row_prints_none(tmp_path):
     path = tmp_path / "rows.csv"
-    assert interrupted(1, *COMPARE[:5], "--seq", "128k", "--csv", path) == (130, "", "interrupted: 0 of 4 rows\n")
+    assert interrupted(1, *COMPARE[:5], "--seq", "128k", "--csv", path) == (130, "", "interrupted: 0 of 4 simulations\n")
     assert not path.exists()
 
 
@@ -73,10 +73,10 @@ def test_other_commands_say_that_they_were_interrupted(arguments, message):
     assert interrupted(1, *arguments) == (130, "", message)
 
 
-def test_an_error_on_a_later_shape_keeps_the_finished_rows(tmp_path):
+def test_what_cannot_be_built_is_refused_before_anything_is_simulated(tmp_path):
     path = tmp_path / "rows.csv"
     done = turbosim(*COMPARE[:5], "--seq", "512,32M", "--kernels", "flash,turbo", "--json", "--csv", path)
     assert (done.returncode, done.stderr) == (
-        2, f"wrote {path}\nerror: attention: sequences have at most 16,777,216 tokens, got 33,554,432\n")
-    assert [r["kernel"] for r in json.loads(done.stdout)] == ["flash", "turbo"]
-    assert len(path.read_text().splitlines()) == 3
+        2, "error: attention: sequences have at most 16,777,216 tokens, got 33,554,432\n")
+    assert done.stdout == ""
+    assert not path.exists()

@@ -290,10 +290,21 @@ def test_pieces(pieces):
     ({"warps": 0}, "kernel 'flash': warps must be a positive multiple of 4, got 0"),
     ({"stages": -1}, "kernel 'flash': option stages must be at least 1, got -1"),
     ({"pieces": 0}, "kernel 'flash': option pieces must be at least 1, got 0"),
-    ({"splits": 0}, "kernel 'flash': option splits must be at least 1, got 0"),
 ])
 @pytest.mark.parametrize("shape", [prefill(512, d=128), decode(512)], ids=["prefill", "decode"])
 def test_options_out_of_range(shape, options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        FLASH.program(A100, shape, options)
+
+
+@pytest.mark.parametrize(("shape", "options", "message"), [
+    (decode(512), {"splits": 0}, "kernel 'flash': option splits must be at least 1, got 0"),
+    (prefill(512), {"splits": 4}, "kernel 'flash': option splits is for decode, and this is prefill; leave it out"),
+    (decode(512), {"path": "banana"}, "kernel 'flash': option path is for prefill, and this is decode; leave it out"),
+    (decode(512), {"order": "heavy_first"},
+     "kernel 'flash': option order is for prefill, and this is decode; leave it out"),
+])
+def test_options_of_the_other_phase_are_refused(shape, options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         FLASH.program(A100, shape, options)
 

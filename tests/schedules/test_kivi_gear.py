@@ -240,8 +240,10 @@ def test_program_size_does_not_depend_on_the_sequence(kernel, phase, options):
     ("kivi", SHORT, {"splits": 0}, "kernel 'kivi': option splits must be at least 1, got 0"),
     ("kivi", SHORT, {"pieces": 0}, "kernel 'kivi': option pieces must be at least 1, got 0"),
     ("kivi", SHORT, {"fuse": True},
-     ("kernel 'kivi' has no option 'fuse': it has bits, fused, block_n, stages, splits, pieces (did you mean "
+     ("kernel 'kivi' has no option 'fuse': it has bits, path, fused, block_n, stages, splits, pieces (did you mean "
       "'fused'?)")),
+    ("kivi", SHORT, {"splits": 3}, "kernel 'kivi': option splits needs fused=true"),
+    ("kivi", PREFILLS[0], {"fused": True}, "kernel 'kivi': option fused is for decode, and this is prefill; leave it out"),
     ("gear", SHORT, {"bits": "mixed"}, "kernel 'gear': option bits is 4 or 2, got 'mixed'"),
     ("gear", SHORT, {"rank": 0}, "kernel 'gear': option rank must be at least 1, got 0"),
     ("gear", PREFILLS[0], {"pieces": 0}, "kernel 'gear': option pieces must be at least 1, got 0"),

@@ -43,18 +43,22 @@ def parse_kernels(text: str) -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def run_all(gpu: Gpu, model: str, phase: str, batch: str, seq: str, kernels: str, engine: str, clock: str, launch: str,
-            l2: str, into: list[Comparison], what: str = "rows") -> None:
+            l2: str, into: list[Comparison], what: str = "simulations") -> None:
     """Simulate every kernel on every shape and append what is finished to *into*, which an error or Ctrl-C leaves.
 
     Raises InterruptError on Ctrl-C, with the number of finished simulations, called *what*.
     """
-    from turbosim.api import simulate
+    from turbosim.api import build_program, simulate
     from turbosim.views.compare import Comparison
     from turbosim.workload import attention_of, get_model
 
     preset, which = get_model(model), common.phase_of(phase)
     shapes = [(b, s) for b in common.counts(batch, "--batch") for s in common.counts(seq, "--seq")]
     chosen = parse_kernels(kernels)
+    for b, s in shapes:
+        for name, options in chosen.values():
+            # What cannot be built is refused before anything is simulated.
+            build_program(gpu, attention_of(preset, which, b, s), name, dict(options))
     common.announce_compilation(engine)
     done, total = 0, len(shapes) * len(chosen)
     try:
@@ -110,3 +114,8 @@ def _write(comparisons: list[Comparison], csv: Path | None, as_json: bool) -> No
     else:
         out = common.console()
         out.print(to_table(comparisons, out))
+        paths = {label: str(r.options["path"]) for label, r in comparisons[0].results.items() if "path" in r.options}
+        if len(set(paths.values())) > 1:
+            used = ", ".join(f"{label} {path}" for label, path in paths.items())
+            common.console(stderr=True).print(f"note: instruction paths differ: {used}; the option path= sets them",
+                                              soft_wrap=True)

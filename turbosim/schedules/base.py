@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Gpu
 from turbosim.program.program import Program
-from turbosim.workload import Workload
+from turbosim.workload import Attention, Phase, Workload
 
 OptionsT = TypeVar("OptionsT")
 OptionsIn = TypeVar("OptionsIn", contravariant=True)
@@ -34,17 +35,23 @@ class Schedule(Generic[OptionsT]):
     workloads: tuple[type, ...]
     options: type[OptionsT]
     build: Builder[OptionsT]
+    only: Mapping[str, Phase] = field(default_factory=dict)
+    """Options that matter in one phase alone; giving one in the other is refused rather than ignored."""
 
     def program(self, gpu: Gpu, workload: Workload, settings: dict[str, Any] | None = None) -> Program:
         """Build the program with *settings* over the options' defaults.
 
-        Values may be text, as given on a command line; ``auto`` leaves the choice to the
-        kernel. Raises UsageError for an unknown option, a value of the wrong
-        type, or a workload the kernel does not do.
+        Values may be text, as given on a command line; ``auto`` leaves the choice to the kernel. Raises UsageError for
+        an unknown option, a value of the wrong type, an option of the other phase, or a workload the kernel does not
+        do.
         """
         if not isinstance(workload, self.workloads):
             kinds = " or ".join(t.__name__.lower() for t in self.workloads)
             raise UsageError(f"kernel {self.name!r} runs {kinds} workloads, got {type(workload).__name__.lower()}")
+        for name in settings or ():
+            if isinstance(workload, Attention) and self.only.get(name, workload.phase) is not workload.phase:
+                raise UsageError(f"kernel {self.name!r}: option {name} is for {self.only[name].value}, and this is "
+                                 f"{workload.phase.value}; leave it out")
         return self.build(gpu, workload, self.parse_options(settings or {}))
 
     def parse_options(self, settings: dict[str, Any]) -> OptionsT:

@@ -157,4 +157,5 @@ def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
 
 
 FLASH: Schedule[FlashOptions] = Schedule(
-    "flash", "FlashAttention-2 style FP16 attention", (Attention,), FlashOptions, build_flash)
+    "flash", "FlashAttention-2 style FP16 attention", (Attention,), FlashOptions, build_flash,
+    {"path": Phase.PREFILL, "order": Phase.PREFILL, "splits": Phase.DECODE})

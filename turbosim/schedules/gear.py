@@ -30,6 +30,8 @@ class GearOptions:
 
     bits: str = "4"
     rank: int = 4
+    path: str = "mma.sync"
+    """Prefill: instruction path of its FlashAttention, as in ``flash``."""
     pieces: int = 4
 
 
@@ -39,7 +41,7 @@ def build_gear(gpu: Gpu, shape: Attention, options: GearOptions) -> Program:
     check_positive("gear", rank=options.rank, pieces=options.pieces)
     meta: dict[str, str | int | float | bool] = {"kernel": "gear", "bits": options.bits, "rank": options.rank}
     if shape.phase is Phase.PREFILL:
-        flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
+        flash = build_flash(gpu, shape, FlashOptions(path=options.path, pieces=options.pieces))
         tensors, launches = quantise_launches(flash, int(options.bits))
         more_tensors, more = _factorise(flash, shape, options.rank)
         return replace(flash, name="gear prefill", tensors=(*flash.tensors, *tensors, *more_tensors),
@@ -73,4 +75,5 @@ def _factorise(flash: Program, shape: Attention, rank: int) -> tuple[list[Tensor
 
 
 GEAR: Schedule[GearOptions] = Schedule(
-    "gear", "GEAR-L: KIVI's cache with a low-rank correction", (Attention,), GearOptions, build_gear)
+    "gear", "GEAR-L: KIVI's cache with a low-rank correction", (Attention,), GearOptions, build_gear,
+    {"path": Phase.PREFILL})

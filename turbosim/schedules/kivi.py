@@ -33,9 +33,12 @@ class KiviOptions:
     """Options of ``kivi``."""
 
     bits: str = "4"
+    path: str = "mma.sync"
+    """Prefill: instruction path of its FlashAttention, as in ``flash``."""
     fused: bool = False
     """Decode in one split-KV kernel instead of the published pipeline."""
     block_n: int = 64
+    """Fused decode, like the next two."""
     stages: int = 2
     splits: int | None = None
     pieces: int = 4
@@ -55,12 +58,16 @@ def build_kivi(gpu: Gpu, shape: Attention, options: KiviOptions) -> Program:
                    **({} if options.splits is None else {"splits": options.splits}))
     meta: dict[str, str | int | float | bool] = {"kernel": "kivi", "bits": options.bits}
     if shape.phase is Phase.PREFILL:
-        flash = build_flash(gpu, shape, FlashOptions(pieces=options.pieces))
+        flash = build_flash(gpu, shape, FlashOptions(path=options.path, pieces=options.pieces))
         tensors, launches = quantise_launches(flash, int(options.bits))
         return replace(flash, name="kivi prefill", tensors=(*flash.tensors, *tensors),
                        launches=(*flash.launches, *launches), meta={**flash.meta, **meta})
     if options.fused:
         return _fused(gpu, shape, options, meta)
+    defaults = KiviOptions()
+    for name in ("block_n", "stages", "splits"):
+        if getattr(options, name) != getattr(defaults, name):
+            raise UsageError(f"kernel 'kivi': option {name} needs fused=true")
     tensors, launches = pipeline(shape, int(options.bits))
     return Program("kivi decode", tuple(tensors), tuple(launches), shape.flops, {**meta, "fused": False})
 
@@ -119,4 +126,6 @@ def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str
 
 
 KIVI: Schedule[KiviOptions] = Schedule(
-    "kivi", "KIVI: 4/2-bit cache dequantised to FP16", (Attention,), KiviOptions, build_kivi)
+    "kivi", "KIVI: 4/2-bit cache dequantised to FP16", (Attention,), KiviOptions, build_kivi,
+    {"path": Phase.PREFILL, "fused": Phase.DECODE, "block_n": Phase.DECODE, "stages": Phase.DECODE,
+     "splits": Phase.DECODE})

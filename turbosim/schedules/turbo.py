@@ -103,6 +103,13 @@ def check_options(gpu: Gpu, options: TurboOptions) -> None:
         raise UsageError(
             f"kernel 'turbo': convert=magic is exact for block_n up to {sas.MAGIC_DEPTH}, got {options.block_n}; "
             "use convert=i2f")
+    defaults = TurboOptions()
+    for switch, names in (("sas", ("sas_variant",)), ("flashq", ("convert", "p_scale", "bits", "two_bit_heads"))):
+        given = [n for n in names if getattr(options, n) != getattr(defaults, n)]
+        if given and not getattr(options, switch):
+            raise UsageError(f"kernel 'turbo': option {given[0]} needs {switch}=true")
+    if options.product == "int4" and options.dequant != defaults.dequant:
+        raise UsageError("kernel 'turbo': option dequant needs product=int8, since INT4 takes codes as they are")
     if options.product == "int4" and not int4_path(gpu):
         raise UsageError(f"kernel 'turbo': product=int4 needs INT4 tensor cores, which {gpu.name} does not have")
     if options.sas and options.sas_variant == "unit" and OpClass.SAS not in gpu.pipes:
@@ -156,7 +163,7 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
 def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range."""
     check_options(gpu, options)
-    if options.sas_variant == "auto":
+    if options.sas and options.sas_variant == "auto":
         options = replace(options, sas_variant="unit" if OpClass.SAS in gpu.pipes else "exponent")
     if shape.phase is Phase.DECODE:
         from turbosim.schedules.turbo_decode import turbo_decode
@@ -248,4 +255,6 @@ def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...],
 
 
 TURBO: Schedule[TurboOptions] = Schedule(
-    "turbo", "TurboAttention: INT8 attention, SAS softmax, 4/2-bit cache", (Attention,), TurboOptions, build_turbo)
+    "turbo", "TurboAttention: INT8 attention, SAS softmax, 4/2-bit cache", (Attention,), TurboOptions, build_turbo,
+    {"path": Phase.PREFILL, "order": Phase.PREFILL, "quantise_inputs": Phase.PREFILL, "block_m": Phase.PREFILL,
+     "product": Phase.DECODE, "dequant": Phase.DECODE, "splits": Phase.DECODE})
