@@ -1,0 +1,120 @@
+"""TurboAttention's prefill, as Triton code: INT8 products, SAS, and P quantised to INT8.
+
+INT32 products become FP32 without conversion instructions: the accumulator starts at the bits of 1.5 * 2^23, so that its
+bits, read as FP32, are that number plus the sum, exact below 2^22 (119 * 119 * 128 = 1.8e6). The constant goes away in
+the multiply-add that scales. CONVERT = True uses I2F instead.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.exponential import exponential, quantise_weights
+
+_BITS = tl.constexpr(0x4B400000)
+_CONSTANT = tl.constexpr(12582912.0)
+
+
+@triton.jit
+def product(a, b, rows: tl.constexpr, columns: tl.constexpr, CONVERT: tl.constexpr):
+    """Return the INT8 product as FP32, plus 1.5 * 2^23 unless CONVERT."""
+    if CONVERT:
+        return tl.dot(a, b, out_dtype=tl.int32).to(tl.float32)
+    else:
+        return tl.dot(a, b, tl.full([rows, columns], _BITS, tl.int32), out_dtype=tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def weights_to_int8(p, P_SCALE_TILE: tl.constexpr, PACKED: tl.constexpr, CAST: tl.constexpr):
+    """Return P as INT8 codes and the FP32 scale they decode with: of the tile's maximum, or 1/119."""
+    if P_SCALE_TILE:
+        largest = tl.max(tl.max(p, 1), 0).to(tl.float32)
+        inverse = tl.where(largest > 0.0, 119.0 / tl.maximum(largest, 1e-7), 0.0)
+    else:
+        inverse = tl.full([], 119.0, tl.float32)
+    # The type of P rounds the factor; the scale must be the inverse of what was applied.
+    inverse = tl.minimum(inverse, 60000.0).to(p.dtype)
+    codes = quantise_weights(p, inverse, PACKED, CAST)
+    wide = inverse.to(tl.float32)
+    return codes, tl.where(wide > 0.0, 1.0 / tl.maximum(wide, 1e-30), 0.0)
+
+
+@triton.jit
+def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start, stop, rows, row_shift, keys,
+            BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HEAD_DIM: tl.constexpr, MASKED: tl.constexpr,
+            CAUSAL: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr,
+            CONVERT: tl.constexpr, PACKED: tl.constexpr):
+    columns = tl.arange(0, BLOCK_N)
+    for first in range(start, stop, BLOCK_N):
+        first = tl.multiple_of(first, BLOCK_N)
+        # Not 0, even for blocks of zeros: masked scores are minus infinity times this.
+        scale = tl.maximum(q_scale * tl.load(k_scale + first // BLOCK_N).to(tl.float32), 1e-30)
+        value = product(q, tl.load(k_tile + first * HEAD_DIM), BLOCK_M, BLOCK_N, CONVERT)
+        offset = 0.0 if CONVERT else -_CONSTANT * scale
+        if MASKED:
+            seen = (first + columns)[None, :] < keys
+            if CAUSAL:
+                seen = seen & ((rows + row_shift)[:, None] >= (first + columns)[None, :])
+            value = tl.where(seen, value, float("-inf"))
+        new_top = tl.maximum(top, tl.max(value, 1) * scale + offset)
+        p = exponential(value * scale + (offset - new_top)[:, None], VARIANT, PACKED)
+        factor = tl.exp2((top - new_top) * UNIT)
+        total = total * factor + tl.sum(p.to(tl.float32), 1)
+        codes, p_scale = weights_to_int8(p, P_SCALE_TILE, PACKED, CONVERT)
+        scale_out = p_scale * tl.load(v_scale + first // BLOCK_N).to(tl.float32)
+        out = product(codes, tl.load(v_tile + first), BLOCK_M, HEAD_DIM, CONVERT)
+        if CONVERT:
+            acc = acc * factor[:, None] + out * scale_out
+        else:
+            acc = out * scale_out + (acc * factor[:, None] - _CONSTANT * scale_out)
+        top = new_top
+    return acc, total, top
+
+
+@triton.jit
+def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride_qm, stride_ob, stride_oh, stride_om,
+        q_heads, group, queries, keys, padded, blocks,
+        HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CAUSAL: tl.constexpr,
+        EVEN: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr,
+        CONVERT: tl.constexpr, PACKED: tl.constexpr):
+    """Prefill over K and V from :mod:`kernels.quantise`. Grid (query tiles, q_heads, batch).
+
+    *scale* is 1 / sqrt(d) in the unit of VARIANT, UNIT turns that unit into base two. Q, O FP16 (batch, q_heads, queries,
+    HEAD_DIM), LSE FP32 (batch, q_heads, queries). Query tiles are quantised here, with one scale each.
+    """
+    tile, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if CAUSAL:
+        tile = tl.num_programs(0) - 1 - tile
+    rows = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    columns, channels = tl.arange(0, BLOCK_N), tl.arange(0, HEAD_DIM)
+    q_at = Q + batch.to(tl.int64) * stride_qb + head.to(tl.int64) * stride_qh
+    q = tl.load(q_at + rows[:, None] * stride_qm + channels[None, :], mask=rows[:, None] < queries,
+                other=0.0).to(tl.float32)
+    q_step = (tl.max(tl.max(tl.abs(q), 1), 0) / 119.0).to(tl.float16).to(tl.float32)
+    inverse = tl.where(q_step > 0.0, 1.0 / tl.maximum(q_step, 1e-7), 0.0)
+    q8 = tl.minimum(tl.maximum((q * inverse + _CONSTANT) - _CONSTANT, -119.0), 119.0).to(tl.int32).to(tl.int8)
+    kv = batch.to(tl.int64) * (q_heads // group) + head // group
+    k_tile = K8 + kv * padded * HEAD_DIM + columns[None, :] * HEAD_DIM + channels[:, None]
+    v_tile = V8 + kv * padded * HEAD_DIM + channels[None, :] * padded + columns[:, None]
+    k_scale, v_scale = K_SCALE + kv * blocks, V_SCALE + kv * blocks
+    acc = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    shift = keys - queries
+    if CAUSAL:
+        stop = tl.minimum(keys, shift + (tile + 1) * BLOCK_M)
+        whole = (shift + tile * BLOCK_M + 1) // BLOCK_N * BLOCK_N
+    else:
+        stop = keys
+        whole = keys // BLOCK_N * BLOCK_N
+    acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, 0, whole, rows,
+                              shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, False, CAUSAL, VARIANT, UNIT, P_SCALE_TILE,
+                              CONVERT, PACKED)
+    if CAUSAL or not EVEN:
+        acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, whole, stop,
+                                  rows, shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, True, CAUSAL, VARIANT, UNIT,
+                                  P_SCALE_TILE, CONVERT, PACKED)
+    o_at = O + batch.to(tl.int64) * stride_ob + head.to(tl.int64) * stride_oh
+    tl.store(o_at + rows[:, None] * stride_om + channels[None, :], (acc / total[:, None]).to(O.dtype.element_ty),
+             mask=rows[:, None] < queries)
+    lse = (top * UNIT + tl.log2(total)) * 0.6931471805599453
+    tl.store(LSE + (batch.to(tl.int64) * q_heads + head) * queries + rows, lse, mask=rows < queries)

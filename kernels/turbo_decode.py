@@ -1,0 +1,191 @@
+"""TurboAttention's decode, as Triton code: split-KV over packed INT4 and INT2 blocks and the INT8 buffer.
+
+The query heads of a KV head are the rows of one tile. A byte holds codes of channels d / n apart, so masking a tile of
+bytes gives n operands of d / n neighbouring channels each: K contributes n products along them, V gives n slices of the
+output. Codes become INT8 by code * step + zero; with FOLD, V's steps and zero points act on the output instead, where
+they are per column: sum_t p_t (c_t s + z) = s sum_t p_t c_t + z sum_t p_t, the same integers at less work.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.exponential import exponential
+from kernels.turbo import product, weights_to_int8
+
+_CONSTANT = tl.constexpr(12582912.0)
+
+
+@triton.jit
+def _codes(data, part: tl.constexpr, BITS: tl.constexpr):
+    return (data >> (BITS * part)) & ((1 << BITS) - 1)
+
+
+@triton.jit
+def _dequantised(codes, step, zero):
+    return (codes.to(tl.int16) * step + zero).to(tl.int8)
+
+
+@triton.jit
+def _dot(a, b, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr):
+    """INT8 product as INT32; slices of 16 channels are below INT8 MMA's depth and go through FP16, exactly."""
+    if depth < 32:
+        return tl.dot(a.to(tl.float16), b.to(tl.float16)).to(tl.int32)
+    else:
+        return tl.dot(a, b, out_dtype=tl.int32)
+
+
+@triton.jit
+def _weights(scores, top, total, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr,
+             CONVERT: tl.constexpr, PACKED: tl.constexpr):
+    """Return (codes of P, their scale, rescale factor, new maximum, new sum)."""
+    new_top = tl.maximum(top, tl.max(scores, 1))
+    p = exponential(scores - new_top[:, None], VARIANT, PACKED)
+    factor = tl.exp2((top - new_top) * UNIT)
+    codes, p_scale = weights_to_int8(p, P_SCALE_TILE, PACKED, CONVERT)
+    return codes, p_scale, factor, new_top, total * factor + tl.sum(p.to(tl.float32), 1)
+
+
+@triton.jit
+def _output(acc, codes, p_scale, factor, v_scale, data, step, zero, part: tl.constexpr, BITS: tl.constexpr,
+            BLOCK_G: tl.constexpr, WIDTH: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr):
+    """Add P times one slice of V, whose bytes *data* are (channels, tokens)."""
+    code = _codes(data, part, BITS)
+    if FOLD:
+        value = product(codes, tl.trans(code.to(tl.int8)), BLOCK_G, WIDTH, CONVERT)
+        if not CONVERT:
+            value = value - _CONSTANT
+        weight = tl.sum(codes.to(tl.int32), 1).to(tl.float32)
+        value = value * step.to(tl.float32)[None, :] + weight[:, None] * zero.to(tl.float32)[None, :]
+    else:
+        v = _dequantised(code, step.to(tl.int16)[:, None], zero.to(tl.int16)[:, None])
+        value = product(codes, tl.trans(v), BLOCK_G, WIDTH, CONVERT)
+        if not CONVERT:
+            value = value - _CONSTANT
+    return acc * factor[:, None] + value * (p_scale * v_scale)
+
+
+@triton.jit
+def _quantised(q, inverse):
+    wide = (q.to(tl.float32) * inverse[:, None] + _CONSTANT) - _CONSTANT
+    return tl.minimum(tl.maximum(wide, -119.0), 119.0).to(tl.int32).to(tl.int8)
+
+
+@triton.jit
+def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_zero, k_scale, v_scale, k_buffer,
+           v_buffer, k_universal, v_universal, part_at, stat_at, scale, first, last, blocks, held,
+           BITS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, BLOCK_G: tl.constexpr,
+           VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr, FOLD: tl.constexpr,
+           CONVERT: tl.constexpr, PACKED: tl.constexpr):
+    """Blocks *first* to *last* of one head; block number *blocks* is the buffer."""
+    PARTS: tl.constexpr = 8 // BITS
+    WIDTH: tl.constexpr = HEAD_DIM // PARTS
+    rows, slice_, tokens = tl.arange(0, BLOCK_G), tl.arange(0, WIDTH), tl.arange(0, BLOCK)
+    q_tile = q_at + rows[:, None] * stride_qh + slice_[None, :]
+    here = rows[:, None] < group
+    q0 = tl.load(q_tile, mask=here, other=0.0)
+    q1 = tl.load(q_tile + WIDTH, mask=here, other=0.0)
+    largest = tl.maximum(tl.max(tl.abs(q0), 1), tl.max(tl.abs(q1), 1))
+    if PARTS == 4:
+        q2 = tl.load(q_tile + 2 * WIDTH, mask=here, other=0.0)
+        q3 = tl.load(q_tile + 3 * WIDTH, mask=here, other=0.0)
+        largest = tl.maximum(largest, tl.maximum(tl.max(tl.abs(q2), 1), tl.max(tl.abs(q3), 1)))
+    q_step = (largest.to(tl.float32) / 119.0).to(tl.float16).to(tl.float32)
+    inverse = tl.where(q_step > 0.0, 1.0 / tl.maximum(q_step, 1e-7), 0.0)
+    q0, q1 = _quantised(q0, inverse), _quantised(q1, inverse)
+    o0 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
+    o1 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
+    if PARTS == 4:
+        q2, q3 = _quantised(q2, inverse), _quantised(q3, inverse)
+        o2 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
+        o3 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
+    total = tl.zeros([BLOCK_G], tl.float32)
+    top = tl.full([BLOCK_G], float("-inf"), tl.float32)
+    for block in range(first, tl.minimum(last, blocks)):
+        k = tl.load(k_codes + block * (BLOCK * WIDTH) + tokens[None, :] * WIDTH + slice_[:, None])
+        step_at, zero_at = k_step + block * HEAD_DIM + slice_, k_zero + block * HEAD_DIM + slice_
+        s = _dot(q0, _dequantised(_codes(k, 0, BITS), tl.load(step_at).to(tl.int16)[:, None],
+                                  tl.load(zero_at).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
+        s += _dot(q1, _dequantised(_codes(k, 1, BITS), tl.load(step_at + WIDTH).to(tl.int16)[:, None],
+                                   tl.load(zero_at + WIDTH).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
+        if PARTS == 4:
+            s += _dot(q2, _dequantised(_codes(k, 2, BITS), tl.load(step_at + 2 * WIDTH).to(tl.int16)[:, None],
+                                       tl.load(zero_at + 2 * WIDTH).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
+            s += _dot(q3, _dequantised(_codes(k, 3, BITS), tl.load(step_at + 3 * WIDTH).to(tl.int16)[:, None],
+                                       tl.load(zero_at + 3 * WIDTH).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
+        if CONVERT:
+            value = s.to(tl.float32)
+        else:
+            value = (s + 0x4B400000).to(tl.float32, bitcast=True) - _CONSTANT
+        scores = value * (q_step * scale * tl.load(k_scale + block).to(tl.float32))[:, None]
+        codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE_TILE, CONVERT, PACKED)
+        v = tl.load(v_codes + block * (BLOCK * WIDTH) + slice_[:, None] * BLOCK + tokens[None, :])
+        step_at, zero_at = v_step + block * HEAD_DIM + slice_, v_zero + block * HEAD_DIM + slice_
+        v_here = tl.load(v_scale + block).to(tl.float32)
+        o0 = _output(o0, codes, p_scale, factor, v_here, v, tl.load(step_at), tl.load(zero_at), 0, BITS, BLOCK_G,
+                     WIDTH, FOLD, CONVERT)
+        o1 = _output(o1, codes, p_scale, factor, v_here, v, tl.load(step_at + WIDTH), tl.load(zero_at + WIDTH), 1,
+                     BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
+        if PARTS == 4:
+            o2 = _output(o2, codes, p_scale, factor, v_here, v, tl.load(step_at + 2 * WIDTH),
+                         tl.load(zero_at + 2 * WIDTH), 2, BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
+            o3 = _output(o3, codes, p_scale, factor, v_here, v, tl.load(step_at + 3 * WIDTH),
+                         tl.load(zero_at + 3 * WIDTH), 3, BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
+    if last > blocks:
+        k_at = k_buffer + tokens[None, :] * HEAD_DIM + slice_[:, None]
+        s = _dot(q0, tl.load(k_at), BLOCK_G, BLOCK, WIDTH) + _dot(q1, tl.load(k_at + WIDTH), BLOCK_G, BLOCK, WIDTH)
+        if PARTS == 4:
+            s += _dot(q2, tl.load(k_at + 2 * WIDTH), BLOCK_G, BLOCK, WIDTH)
+            s += _dot(q3, tl.load(k_at + 3 * WIDTH), BLOCK_G, BLOCK, WIDTH)
+        scores = s.to(tl.float32) * (q_step * scale * tl.load(k_universal).to(tl.float32))[:, None]
+        scores = tl.where(tokens[None, :] < held, scores, float("-inf"))
+        codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE_TILE, CONVERT, PACKED)
+        weight = p_scale * tl.load(v_universal).to(tl.float32)
+        v_at = v_buffer + slice_[None, :] * BLOCK + tokens[:, None]
+        o0 = o0 * factor[:, None] + product(codes, tl.load(v_at), BLOCK_G, WIDTH, True) * weight
+        o1 = o1 * factor[:, None] + product(codes, tl.load(v_at + WIDTH * BLOCK), BLOCK_G, WIDTH, True) * weight
+        if PARTS == 4:
+            o2 = o2 * factor[:, None] + product(codes, tl.load(v_at + 2 * WIDTH * BLOCK), BLOCK_G, WIDTH, True) * weight
+            o3 = o3 * factor[:, None] + product(codes, tl.load(v_at + 3 * WIDTH * BLOCK), BLOCK_G, WIDTH, True) * weight
+    out = part_at + rows[:, None] * HEAD_DIM + slice_[None, :]
+    tl.store(out, o0, mask=here)
+    tl.store(out + WIDTH, o1, mask=here)
+    if PARTS == 4:
+        tl.store(out + 2 * WIDTH, o2, mask=here)
+        tl.store(out + 3 * WIDTH, o3, mask=here)
+    tl.store(stat_at + rows, top * UNIT, mask=rows < group)
+    tl.store(stat_at + group + rows, total, mask=rows < group)
+
+
+@triton.jit
+def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE, K_BUFFER, V_BUFFER, K_UNIVERSAL,
+           V_UNIVERSAL, BITS, OFFSETS, PART, STAT, scale, stride_qb, stride_qh, kv_heads, group, blocks, held,
+           per_split, max_blocks, code_bytes,
+           HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, BLOCK_G: tl.constexpr, VARIANT: tl.constexpr,
+           UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr,
+           PACKED: tl.constexpr):
+    """One split of one KV head. Grid (splits, kv_heads, batch); the cache is laid out as in ``turbosim.numerics.cache``.
+
+    A split covers *per_split* blocks, of which the buffer is the last. *scale* is 1 / sqrt(d) in the unit of VARIANT.
+    PART and STAT as in :func:`kernels.flash.decode`; :func:`kernels.flash.combine` merges them.
+    """
+    split, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    place = batch * kv_heads + head
+    bits = tl.load(BITS + head)
+    start = batch * code_bytes + tl.load(OFFSETS + head)
+    meta, scales = place * max_blocks * HEAD_DIM, place * max_blocks
+    first = split * per_split
+    last = tl.minimum(first + per_split, blocks + (held > 0).to(tl.int32))
+    out = place * tl.num_programs(0) + split
+    q_at = Q + batch * stride_qb + head * group * stride_qh
+    k_buffer, v_buffer = K_BUFFER + place * BLOCK * HEAD_DIM, V_BUFFER + place * BLOCK * HEAD_DIM
+    part_at, stat_at = PART + out * group * HEAD_DIM, STAT + 2 * out * group
+    if bits == 4:
+        _split(q_at, stride_qh, group, K_CODES + start, V_CODES + start, K_STEP + meta, V_STEP + meta, K_ZERO + meta,
+               V_ZERO + meta, K_SCALE + scales, V_SCALE + scales, k_buffer, v_buffer, K_UNIVERSAL + place,
+               V_UNIVERSAL + place, part_at, stat_at, scale, first, last, blocks, held, 4, HEAD_DIM, BLOCK, BLOCK_G,
+               VARIANT, UNIT, P_SCALE_TILE, FOLD, CONVERT, PACKED)
+    else:
+        _split(q_at, stride_qh, group, K_CODES + start, V_CODES + start, K_STEP + meta, V_STEP + meta, K_ZERO + meta,
+               V_ZERO + meta, K_SCALE + scales, V_SCALE + scales, k_buffer, v_buffer, K_UNIVERSAL + place,
+               V_UNIVERSAL + place, part_at, stat_at, scale, first, last, blocks, held, 2, HEAD_DIM, BLOCK, BLOCK_G,
+               VARIANT, UNIT, P_SCALE_TILE, FOLD, CONVERT, PACKED)
