@@ -12,9 +12,13 @@ The shape is a mapping of sizes, all of them positive integers:
 ``i2f``, ``f2i``, ``f2h``   is a chain of dependent operations: 8 or more (``fma_fp16``: 16, two a register)
 =========================== ====================================================================================
 
+Tiles for ``mma_*``: 64 x 64 x 32 (INT8: k = 64) with four warps on sm_80 and sm_89; with two warps the same
+instructions run on sm_90 and sm_100. Their own (``wgmma``, tcgen05) need four warps and m of 64 or more:
+128 x 128 x 64 with four or 128 x 256 x 64 with eight (INT8: k = 128).
+
 Options: ``warps`` of a CTA; ``block``, the 4-byte elements of a CTA's access; ``tile``, side of the matrix; ``unroll``,
-iterations in one turn of the loop. Several CTAs must share an SM to saturate it; sums, converts and stores at the end
-are outside the loop, so rates come from many iterations, or from the difference of two counts.
+iterations in one turn of the loop. Several CTAs must share an SM to saturate it; loads, sums and stores are
+outside the loop, so rates come from many iterations, or from the difference of two counts.
 
 ``Prepared.flops`` counts operations of the unit under test: a multiply-add is two (``mma_*``, ``fma_fp16``), an
 exponential or a conversion one (``f2h`` converts two values per element). It is 0 for the others, whose work in bytes
