@@ -15,8 +15,12 @@ from turbosim.errors import TurbosimError
 
 WARM_UP_S = 0.1
 GRAPH_LAUNCHES = 100
+CHUNK = 25
+"""Warm repeats that are queued at once: a stream takes about a thousand entries before the host has to wait."""
 L2_UNKNOWN = 128 * 1024**2
 """L2 size to assume where torch does not tell it [B]."""
+LEAST_FLUSH = 256 * 1024**2
+"""Bytes to flush with at least, so that writing them takes longer than enqueuing the write."""
 
 
 class CudaDevice:
@@ -43,16 +47,18 @@ class CudaDevice:
         self._triton: Any = triton
         self._properties: Any = torch.cuda.get_device_properties(torch.cuda.current_device())
         self._l2_bytes = int(getattr(self._properties, "L2_cache_size", 0)) or L2_UNKNOWN
-        self._buffer = torch.empty(2 * self._l2_bytes // 4, dtype=torch.float32, device="cuda")
+        self._flush_bytes = max(2 * self._l2_bytes, LEAST_FLUSH)
+        self._buffer = torch.empty(self._flush_bytes // 4, dtype=torch.float32, device="cuda")
         self._sink = torch.empty((), dtype=torch.float32, device="cuda")
         self._flush()
-        self._flush_s = _median(self._timed(self._flush, 10))
+        self._write_s = _median(self._timed(self._buffer.zero_, 10))
+        self._write_host_s = self._host_time(self._buffer.zero_)
 
     def facts(self) -> dict[str, Any]:
         """Return GPU name, sizes and versions."""
         p = self._properties
         return {"gpu": p.name, "compute_capability": f"{p.major}.{p.minor}", "sm_count": p.multi_processor_count,
-                "memory_bytes": p.total_memory, "l2_bytes": self._l2_bytes, "l2_flush_bytes": 2 * self._l2_bytes,
+                "memory_bytes": p.total_memory, "l2_bytes": self._l2_bytes, "l2_flush_bytes": self._flush_bytes,
                 "cuda": self._torch.version.cuda, "torch": self._torch.__version__,
                 "triton": self._triton.__version__}
 
@@ -70,17 +76,18 @@ class CudaDevice:
         repeats = repeats_for(run_s)
         began = time.monotonic()
         if cold:
-            # The host must be ahead of the GPU, or the time between the events holds the host's.
-            flushes = min(50, math.ceil(max(1.0, 1.5 * host_s / self._flush_s)))
-            samples = self._timed(launch, repeats, lambda: self._flush(flushes))
+            writes = self._writes_over(host_s)
+            samples = self._timed(launch, repeats, lambda: self._flush(writes))
         else:
-            if run_s < 2 * host_s:
-                # Likewise: flushes keep the GPU busy while the host queues the launches behind them.
-                self._flush(min(400, math.ceil(1.5 * repeats * host_s / self._flush_s)))
-            # These bring the inputs back into L2.
-            for _ in range(3):
-                launch()
-            samples = self._timed(launch, repeats)
+            samples = []
+            while len(samples) < repeats:
+                chunk = min(CHUNK, repeats - len(samples))
+                if run_s < 2 * host_s:
+                    self._flush(self._writes_over((chunk + 3) * host_s))
+                # These bring the inputs back into L2.
+                for _ in range(3):
+                    launch()
+                samples += self._timed(launch, chunk)
         return Timing(samples, began, time.monotonic())
 
     def time_graph(self, prepared: Prepared) -> Timing:
@@ -100,6 +107,8 @@ class CudaDevice:
         self._warm_up(graph.replay)
         repeats = repeats_for(_median(self._timed(graph.replay, 3)))
         began = time.monotonic()
+        # The host gets ahead of the GPU.
+        graph.replay()
         samples = [t / GRAPH_LAUNCHES for t in self._timed(graph.replay, repeats)]
         return Timing(samples, began, time.monotonic())
 
@@ -117,10 +126,18 @@ class CudaDevice:
             return False
         return True
 
-    def _flush(self, times: int = 1) -> None:
-        """Write twice the size of L2, then read it: the read evicts the dirty lines, whose write-back would otherwise
-        compete with the kernel that is timed."""
-        for _ in range(times):
+    def _writes_over(self, host_s: float) -> int:
+        """Return how many writes of the buffer keep the GPU busy while the host enqueues them and *host_s* longer.
+
+        If the host were not ahead of the GPU, the time between two events would hold the host's.
+        """
+        gained = max(self._write_s - self._write_host_s, self._write_s / 4)
+        return max(1, math.ceil(1.5 * host_s / gained))
+
+    def _flush(self, writes: int = 1) -> None:
+        """Write at least twice the size of L2, then read it: the read evicts the dirty lines, whose write-back would
+        otherwise compete with the kernel that is timed."""
+        for _ in range(writes):
             self._buffer.zero_()
         self._torch.sum(self._buffer, dim=0, out=self._sink)
 

@@ -18,7 +18,8 @@ def reason_of(error: Exception) -> str:
     """Return ``class: message``; the classes are ``out of resources``, ``out of memory``, ``compile error``, ``CUDA
     error``, ``not supported`` (a :class:`~turbosim.errors.UsageError`) and, for others, ``error: exception name``."""
     message = " ".join(str(error).split())
-    return shorten(f"{_class_of(error, message)}: {message}")
+    name = _class_of(error, message)
+    return shorten(message if message.startswith(f"{name}: ") else f"{name}: {message}")
 
 
 def shorten(text: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,8 @@ from kernels.measure.store import ROOT, Store, check_out, have_of, source_hashes
 PROTOCOL = (
     f"A case is checked against its reference first and not timed when it is wrong. Before a row, launches for "
     f"{cuda.WARM_UP_S:g} s warm up. Repeats: {ROW_TARGET_S:g} s worth, {FEWEST} to {MOST}; the median and the 10th and "
-    "90th percentiles are kept. Each repeat has its own pair of CUDA events. Cold: before each repeat a buffer of "
-    "twice the size of L2 is written and read, outside the events. Warm: launches follow each other on the same inputs. "
+    "90th percentiles are kept. Each repeat has its own pair of CUDA events. Cold: before each repeat a buffer of at "
+    "least twice the size of L2 is written and read, outside the events. Warm: launches in a row on the same inputs. "
     f"Kernels below {GRAPH_BELOW_S * 1e6:g} us are timed in CUDA graphs of {cuda.GRAPH_LAUNCHES} launches too. Clocks, "
     f"power and temperature: mean of samples every {PERIOD_S * 1e3:g} ms. No setting of the GPU is changed.")
 FAKE_PROTOCOL = "Fake device: nothing was measured; times follow from operations and bytes alone."
@@ -188,9 +191,10 @@ class Run:
 
     def _append(self, store: Store, case: Case, row: Mapping[str, Value]) -> None:
         defaults: Mapping[str, Option] = self._hello["defaults"].get(case.kernel, {})
-        store.append({"source": self._hello["source"], "gpu": self._hello["facts"]["gpu"],
-                      **columns_of(case, defaults), **row})
-        self._progress.rows[str(row["status"])] += 1
+        with _uninterrupted():
+            store.append({"source": self._hello["source"], "gpu": self._hello["facts"]["gpu"],
+                          **columns_of(case, defaults), **row})
+            self._progress.rows[str(row["status"])] += 1
 
     def _meta(self, driver: str | None, clock_policy: str) -> dict[str, Any]:
         return {**self._hello["facts"], "driver": driver, "python": platform.python_version(),
@@ -200,6 +204,22 @@ class Run:
                 "command": shlex.join(["python", "-m", "kernels.measure", *sys.argv[1:]]),
                 "git_commit": _git_commit(), **self._plan.about,
                 "kernel_defaults": self._hello["defaults"], "kernel_sources": source_hashes()}
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block, so that a row is written whole and counted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _git_commit() -> str | None:

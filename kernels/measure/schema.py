@@ -33,8 +33,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("causal", "bool", "whether the causal mask applies"),
     Column("sizes", "text", "micro: `name=value:name=value`, sorted by name"),
     Column("l2", "text", "L2 before each repeat: `cold` (inputs evicted) or `warm`; empty if nothing was timed"),
-    Column("method", "text", "`events` (two CUDA events around each launch), `graph` (CUDA graph of many launches, time "
-                             "of one), `ncu` (Nsight Compute, clocks not locked), `model`; empty if nothing was timed"),
+    Column("method", "text", "`events` (two CUDA events around each launch), `graph` (CUDA graph of many launches, "
+                             "time of one), `ncu` (Nsight Compute, clocks not locked), `model`; empty if not timed"),
     Column("time_s", "float", "median time of a run [s]; `ncu`: GPU time of one run, sum over its kernels"),
     Column("time_p10_s", "float", "10th percentile [s]"),
     Column("time_p90_s", "float", "90th percentile [s]"),

@@ -24,14 +24,10 @@ DECODE_TOKENS = 1024 * 1024
 
 K = 1024
 MIB = 1024 * K
-MICRO: dict[str, list[dict[str, int]]] = {
-    "copy": [{"nbytes": n * MIB} for n in (1, 4, 16, 64, 256, 1024, 4096)],
-    "l2_read": [{"nbytes": n * MIB} for n in (1, 2, 4, 8, 16, 24, 32, 40, 48, 64, 96, 128, 256)],
-    **{name: [{"ctas_per_sm": c, "iterations": n} for c in (1, 2, 4) for n in (1 * K, 8 * K)]
-       for name in ("mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem")},
-    "empty": [{"ctas": n} for n in (1, 132, 1056, 16896)],
-}
-"""Sizes of the micro-benchmarks, by kernel."""
+MICRO = ("copy", "l2_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem", "empty")
+"""The micro-benchmarks."""
+CHIP_CTAS = 1188
+"""CTAs that fill a GPU in whole waves: a multiple of 108 and 132 SMs."""
 
 
 def make(kernel: str, workload: Attention | Mapping[str, int], options: Mapping[str, Option] | None = None) -> Case:
@@ -99,9 +95,25 @@ def _full() -> Iterator[Case]:
 
 
 def _micro() -> Iterator[Case]:
-    for kernel, sizes in MICRO.items():
-        for size in sizes:
-            yield make(kernel, size)
+    for mib in (1, 4, 16, 64, 256, 1024, 4096):
+        yield make("copy", {"nbytes": mib * MIB})
+    for mib in (4, 8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 256):
+        # At most one CTA a 16 KiB block; 1 GiB is read in all.
+        yield make("l2_read", {"nbytes": mib * MIB, "passes": K // mib, "ctas": min(CHIP_CTAS, 64 * mib)})
+    for ctas in (1, CHIP_CTAS):
+        # Two counts: the difference is free of what surrounds the loop.
+        for iterations in (256, 1024):
+            loop = {"ctas": ctas, "iterations": iterations}
+            for kernel in ("mma_fp16", "mma_int8"):
+                for m, n, warps in ((64, 64, 4), (128, 64, 4), (128, 128, 8), (16, 64, 1)):
+                    yield make(kernel, {**loop, "m": m, "n": n, "k": 64}, {"warps": warps})
+            for kernel in ("exp2", "fma_fp16", "i2f", "f2i", "f2h"):
+                for warps in (1, 4, 16):
+                    yield make(kernel, {**loop, "elements": 16}, {"warps": warps})
+            for warps in (4, 8):
+                yield make("smem", loop, {"warps": warps})
+    for ctas in (1, CHIP_CTAS, 10 * CHIP_CTAS, 100 * CHIP_CTAS):
+        yield make("empty", {"ctas": ctas})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,8 @@ def interleave(cases: Sequence[Case]) -> list[Case]:
 def part_of(cases: Sequence[Case], index: int, count: int) -> list[Case]:
     """Return part *index* (from 1) of *count*: the parts are disjoint, together all cases, and each has every kernel
     that has at least *count* cases. Raises UsageError when there is no such part."""
+    if count < 1:
+        raise UsageError(f"--part {index}/{count}: N must be at least 1")
     if not 1 <= index <= count:
         raise UsageError(f"--part {index}/{count}: there are parts 1/{count} to {count}/{count}")
     seen: dict[str, int] = {}
