@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kernels.measure import fake
+from kernels.measure import counters, fake
 from kernels.measure.cli import main
 from kernels.measure.measuring import missing
+from kernels.measure.runner import Plan, Progress, Run
 from kernels.measure.schema import NAMES
 from kernels.measure.store import ROOT, done_of, have_of, read_rows
 from kernels.measure.suites import get_suite
@@ -23,7 +24,7 @@ STUBS = "tests.kernels_measure.stubs"
 CHILD = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from kernels.measure import fake
+from kernels.measure import counters, fake
 from kernels.measure.cli import main
 fake.NAMES.update(dict.fromkeys(fake.NAMES, "tests.kernels_measure.stubs:SLOW"))
 sys.exit(main())
@@ -190,3 +191,26 @@ def test_interrupt_keeps_the_finished_rows(tmp_path):
     # The interrupt may come between the last row of a case and the note that the case is done.
     assert last in [f"interrupted: {len(rows)} rows added, {33 - n} of 33 cases left" for n in (complete, complete - 1)]
     assert len(rows) >= 5
+
+
+def test_counters_are_a_row_of_every_case_that_was_timed(tmp_path, monkeypatch):
+    batches = []
+
+    def profile(cases, names, deadline):
+        # The second case of a batch ends the process, so that the rest must be asked for again.
+        batches.append(len(cases))
+        rows = [{"status": "ok", "time_s": 1e-6, "cycles": 7.0}, {"status": "failed", "reason": "CUDA error: x"}]
+        return {case.key: row for case, row in zip(cases, rows, strict=False)}
+
+    monkeypatch.setattr(counters, "profile", profile)
+    monkeypatch.setattr(counters, "find_ncu", lambda: "ncu")
+    cases = tuple(case for case in get_suite("quick").cases if case.kernel in ("kivi", "quantise"))
+    names = {"kivi": f"{STUBS}:RIGHT", "quantise": f"{STUBS}:WRONG"}
+    plan = Plan(cases, names, "fake", tmp_path / "out", 60.0, 60.0, counters=True)
+    Run(plan, Progress(), lambda text: None).execute()
+    rows = [row for row in rows_of(tmp_path) if row["method"] == "ncu"]
+    assert batches == [6, 4, 2]
+    assert [(row["kernel"], row["l2"], row["status"], row["cycles"], row["registers"]) for row in rows] == [
+        ("kivi", "cold", "ok", 7.0, "40+96"), ("kivi", "cold", "failed", None, "40+96")] * 3
+    Run(plan, Progress(), lambda text: None).execute()
+    assert batches == [6, 4, 2]
