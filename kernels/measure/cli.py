@@ -92,7 +92,7 @@ def select(suite: Suite, names: Mapping[str, str], only: str | None, part: str |
     return [case for case in cases if case.kernel in available], absent
 
 
-def _dry_run(suite: Suite, cases: Sequence[Case], out: Path | None, ncu: bool) -> None:
+def _dry_run(cases: Sequence[Case], limit_minutes: float, out: Path | None, ncu: bool) -> None:
     rows = out / "rows.csv" if out is not None else None
     if rows is not None and rows.exists():
         done = done_of(read_rows(rows))
@@ -101,7 +101,7 @@ def _dry_run(suite: Suite, cases: Sequence[Case], out: Path | None, ncu: bool) -
     for case, time_s in zip(cases, times, strict=True):
         print(f"{time_s:6.1f} s  {case.title()}")
     total = (sum(times) + START_S) / 60
-    print(f"{len(cases)} cases, {total:.1f} minutes predicted; a call stops after {suite.limit_minutes:g} minutes")
+    print(f"{len(cases)} cases, {total:.1f} minutes predicted; a call stops after {limit_minutes:g} minutes")
     print(f"prediction: {MODEL}")
 
 
@@ -118,10 +118,10 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
     cases, absent = select(suite, names, options.only, options.part)
     if absent:
         _say(f"not in kernels/registry.py, left out: {', '.join(absent)}")
-    if options.dry_run:
-        _dry_run(suite, cases, options.out, options.counters)
-        return
     limit = suite.limit_minutes if options.limit_minutes is None else options.limit_minutes
+    if options.dry_run:
+        _dry_run(cases, limit, options.out, options.counters)
+        return
     about = {"suite": suite.name, "part": options.part or "1/1", "only": options.only}
     Run(Plan(tuple(cases), dict(names), options.device, options.out, 60 * limit, options.case_timeout, options.counters,
              about), progress, _say).execute()

@@ -199,12 +199,12 @@ def test_what_a_gpu_run_needs(tmp_path, refuse, torch, message):
 
 
 def test_dry_run_needs_no_package(tmp_path):
-    done = cuda_call(tmp_path, only_standard=True, arguments=("--dry-run",))
+    done = cuda_call(tmp_path, only_standard=True, arguments=("--dry-run", "--limit-minutes", "2.5"))
     assert (done.returncode, done.stderr) == (0, ABSENT)
     lines = done.stdout.splitlines()
     assert len(lines) == 12 + 2
     assert lines[0].endswith("block_m=128:block_n=64:stages=2:warps=4")
-    assert re.fullmatch(r"12 cases, \d+\.\d minutes predicted; a call stops after 5 minutes", lines[-2])
+    assert re.fullmatch(r"12 cases, \d+\.\d minutes predicted; a call stops after 2\.5 minutes", lines[-2])
     assert lines[-1].startswith("prediction: a run = bytes / 2 TB/s + operations / 200 TFLOP/s + 10 us; a case = ")
 
 
