@@ -1,8 +1,8 @@
 """The exponential of the scores and the quantisation of P, as Triton code.
 
-Scores come as x = score - maximum, at most 0, or -inf where masked; in base two (times log2 e) for EXP2 and EXPONENT, in
-natural units for NAIVE and TABLE (:func:`unit` gives the factor). EXP2 returns FP32, the others FP16, and 0 where the
-natural score is below -6.
+Scores come as x = score - maximum, at most 0, or -inf where masked; in base two (times log2 e) for EXP2 and EXPONENT,
+in natural units for NAIVE and TABLE (:func:`unit` gives the factor). EXP2 returns FP32, the others FP16, and 0 where
+the natural score is below -6.
 
 EXP2      ex2.approx.f32: one MUFU per score.
 NAIVE     as tensor code has it: floor, casts between float and integer, a chain of selects for the table e^-i.
@@ -29,8 +29,8 @@ def unit(variant: str) -> float:
     return LOG2_E if variant in ("exp2", "exponent") else 1.0
 
 
-# Halves: 1024 = 6400 (its unit in the last place is 1), 14 = 4B00, 6 log2 e = 4854; the cubic of 2^-f: AB0B, 33C0, B98C,
-# 3C00. Eleven instructions a pair: HMNMX2, 3 HADD2, 3 HFMA2, HSET2, LOP3, IMAD, LOP3.
+# Halves: 1024 = 6400 (its unit in the last place is 1), 14 = 4B00, 6 log2 e = 4854; the cubic of 2^-f: AB0B, 33C0,
+# B98C, 3C00. Eleven instructions a pair: HMNMX2, 3 HADD2, 3 HFMA2, HSET2, LOP3, IMAD, LOP3.
 _EXPONENT = tl.constexpr("""{
     .reg .b32 y, t, f, p, c;
     neg.f16x2 y, $1;
@@ -54,9 +54,9 @@ _EXPONENT = tl.constexpr("""{
     and.b32 $0, p, c;
 }""")
 
-# e^-i for i = 0 .. 5, then 0: low bytes 00 E3 55 5F B0 E6 00 00, high bytes 3C 35 30 2A 24 1E 00 00. Subtracting 129/256
-# before rounding floors, and leaves 6 itself at 5 + 1, the only place where floor would reach e^-6. The cubic is the
-# printed one: AE8F, 3767, BBF0, 3BFF.
+# e^-i for i = 0 .. 5, then 0: low bytes 00 E3 55 5F B0 E6 00 00, high bytes 3C 35 30 2A 24 1E 00 00. Subtracting
+# 129/256 before rounding floors, and leaves 6 itself at 5 + 1, the only place where floor would reach e^-6. The cubic
+# is the printed one: AE8F, 3767, BBF0, 3BFF.
 _TABLE = tl.constexpr("""{
     .reg .b32 y, t, f, p, c, d, e;
     neg.f16x2 y, $1;
@@ -111,7 +111,8 @@ def exponential(x, VARIANT: tl.constexpr, PACKED: tl.constexpr):
     elif VARIANT == 1:
         y = _half(-x)
         kept = y <= 6.0
-        whole = tl.floor(tl.where(kept, y, 6.0).to(tl.float32)).to(tl.int32)
+        y = _half(tl.where(kept, y, 6.0))
+        whole = tl.floor(y.to(tl.float32)).to(tl.int32)
         t = _half(y - _half(whole.to(tl.float32)))
         table = tl.where(whole == 0, 1.0, tl.where(whole == 1, 0.36787944, tl.where(whole == 2, 0.13533528, tl.where(
             whole == 3, 0.049787068, tl.where(whole == 4, 0.018315639, tl.where(whole == 5, 0.006737947,

@@ -92,9 +92,9 @@ def decode(Q, K, V, PART, STAT, scale, stride_qb, stride_qh, stride_kb, stride_k
            HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_N: tl.constexpr):
     """Split-KV decode of one query per sequence. Grid (splits, kv_heads, batch).
 
-    The *group* query heads of a KV head are the rows of one tile of BLOCK_G. A split covers *per_split* keys, a multiple
-    of BLOCK_N. PART is FP32 (batch, kv_heads, splits, group, HEAD_DIM), STAT FP32 (batch, kv_heads, splits, 2, group):
-    unnormalised output, base-two maximum and sum.
+    The *group* query heads of a KV head are the rows of one tile of BLOCK_G. A split covers *per_split* keys, a
+    multiple of BLOCK_N. PART is FP32 (batch, kv_heads, splits, group, HEAD_DIM), STAT FP32 (batch, kv_heads, splits,
+    2, group): unnormalised output, base-two maximum and sum.
     """
     split, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     splits = tl.num_programs(0)
@@ -123,9 +123,9 @@ def decode(Q, K, V, PART, STAT, scale, stride_qb, stride_qh, stride_kb, stride_k
 
 @triton.jit
 def combine(PART, STAT, O, group, splits, HEAD_DIM: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Merge the splits of one query head. Grid (group, batch * kv_heads); O is FP16 (batch * kv_heads * group, HEAD_DIM).
+    """Merge the splits of one query head. Grid (group, batch * kv_heads).
 
-    BLOCK_S is a power of two of at least *splits*.
+    O is FP16 (batch * kv_heads * group, HEAD_DIM). BLOCK_S is a power of two of at least *splits*.
     """
     row, place = tl.program_id(0), tl.program_id(1).to(tl.int64)
     channels = tl.arange(0, HEAD_DIM)

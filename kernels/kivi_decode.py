@@ -1,7 +1,7 @@
 """KIVI-style decode, as Triton code: codes dequantised to FP16 in registers, FP16 products, FP32 exponentials.
 
-KIVI's own pipeline is a sequence of unfused kernels without tensor cores; this is the fused kernel its cache allows. K is
-quantised per channel in groups of tokens, V per token in groups of channels, scale and minimum in FP16.
+KIVI's own pipeline is a sequence of unfused kernels without tensor cores; this is the fused kernel its cache allows.
+K is quantised per channel in groups of tokens, V per token in groups of channels, scale and minimum in FP16.
 """
 
 import triton
@@ -23,9 +23,9 @@ def decode(Q, K_CODES, V_CODES, K_SCALE, K_LOW, V_SCALE, V_LOW, K_RECENT, V_RECE
            BITS: tl.constexpr):
     """One split of one KV head. Grid (splits, kv_heads, batch).
 
-    Per (batch, kv_head) and block of BLOCK tokens: K_CODES and V_CODES uint8 (BLOCK, HEAD_DIM * BITS / 8), channels d / n
-    apart in a byte; K_SCALE, K_LOW FP16 (HEAD_DIM); V_SCALE, V_LOW FP16 (BLOCK, HEAD_DIM / GROUP_V). The newest *held*
-    tokens are FP16 K_RECENT, V_RECENT (batch, kv_heads, BLOCK, HEAD_DIM), block number *blocks*.
+    Per (batch, kv_head) and block of BLOCK tokens: K_CODES and V_CODES uint8 (BLOCK, HEAD_DIM * BITS / 8), channels d
+    / n apart in a byte; K_SCALE, K_LOW FP16 (HEAD_DIM); V_SCALE, V_LOW FP16 (BLOCK, HEAD_DIM / GROUP_V). The newest
+    *held* tokens are FP16 K_RECENT, V_RECENT (batch, kv_heads, BLOCK, HEAD_DIM), block number *blocks*.
     """
     PARTS: tl.constexpr = 8 // BITS
     WIDTH: tl.constexpr = HEAD_DIM // PARTS

@@ -1,8 +1,8 @@
 """TurboAttention's prefill, as Triton code: INT8 products, SAS, and P quantised to INT8.
 
-INT32 products become FP32 without conversion instructions: the accumulator starts at the bits of 1.5 * 2^23, so that its
-bits, read as FP32, are that number plus the sum, exact below 2^22 (119 * 119 * 128 = 1.8e6). The constant goes away in
-the multiply-add that scales. CONVERT = True uses I2F instead.
+INT32 products become FP32 without conversion instructions: the accumulator starts at the bits of 1.5 * 2^23, so that
+its bits, read as FP32, are that number plus the sum, exact below 2^22 (119 * 119 * 128 = 1.8e6). The constant goes
+away in the multiply-add that scales. CONVERT = True uses I2F instead.
 """
 
 import triton
@@ -78,8 +78,8 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
         CONVERT: tl.constexpr, PACKED: tl.constexpr):
     """Prefill over K and V from :mod:`kernels.quantise`. Grid (query tiles, q_heads, batch).
 
-    *scale* is 1 / sqrt(d) in the unit of VARIANT, UNIT turns that unit into base two. Q, O FP16 (batch, q_heads, queries,
-    HEAD_DIM), LSE FP32 (batch, q_heads, queries). Query tiles are quantised here, with one scale each.
+    *scale* is 1 / sqrt(d) in the unit of VARIANT, UNIT turns that unit into base two. Q, O FP16 (batch, q_heads,
+    queries, HEAD_DIM), LSE FP32 (batch, q_heads, queries). Query tiles are quantised here, with one scale each.
     """
     tile, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if CAUSAL:
@@ -98,7 +98,8 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
     k_scale, v_scale = K_SCALE + kv * blocks, V_SCALE + kv * blocks
     acc = tl.zeros([BLOCK_M, HEAD_DIM], tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
-    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    # Rows beyond the queries get weights of 0, so that they do not count in the tile's maximum.
+    top = tl.where(rows < queries, float("-inf"), 3e4)
     shift = keys - queries
     if CAUSAL:
         stop = tl.minimum(keys, shift + (tile + 1) * BLOCK_M)
@@ -113,6 +114,7 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
         acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, whole, stop,
                                   rows, shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, True, CAUSAL, VARIANT, UNIT,
                                   P_SCALE_TILE, CONVERT, PACKED)
+    total = tl.maximum(total, 1e-30)
     o_at = O + batch.to(tl.int64) * stride_ob + head.to(tl.int64) * stride_oh
     tl.store(o_at + rows[:, None] * stride_om + channels[None, :], (acc / total[:, None]).to(O.dtype.element_ty),
              mask=rows[:, None] < queries)

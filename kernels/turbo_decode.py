@@ -99,7 +99,8 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
         o2 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
         o3 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
     total = tl.zeros([BLOCK_G], tl.float32)
-    top = tl.full([BLOCK_G], float("-inf"), tl.float32)
+    # Rows beyond the group get weights of 0, so that they do not count in the tile's maximum.
+    top = tl.where(rows < group, float("-inf"), 3e4)
     for block in range(first, tl.minimum(last, blocks)):
         k = tl.load(k_codes + block * (BLOCK * WIDTH) + tokens[None, :] * WIDTH + slice_[:, None])
         step_at, zero_at = k_step + block * HEAD_DIM + slice_, k_zero + block * HEAD_DIM + slice_
@@ -163,8 +164,9 @@ def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE
            HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, BLOCK_G: tl.constexpr, VARIANT: tl.constexpr,
            UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr,
            PACKED: tl.constexpr):
-    """One split of one KV head. Grid (splits, kv_heads, batch); the cache is laid out as in ``turbosim.numerics.cache``.
+    """One split of one KV head. Grid (splits, kv_heads, batch).
 
+    The cache is laid out as in ``turbosim.numerics.cache``.
     A split covers *per_split* blocks, of which the buffer is the last. *scale* is 1 / sqrt(d) in the unit of VARIANT.
     PART and STAT as in :func:`kernels.flash.decode`; :func:`kernels.flash.combine` merges them.
     """

@@ -18,7 +18,7 @@ from turbosim.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-PREFILL_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 4, "stages": 2}
+PREFILL_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 8, "stages": 2}
 DECODE_DEFAULTS: Options = {"block_n": 64, "warps": 4, "stages": 2, "splits": 0}
 """``splits`` 0 fills the GPU once."""
 LOG2_E = 1.4426950408889634
@@ -57,7 +57,10 @@ def flash_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, options:
 
 def flash_decode(q: Tensor, k: Tensor, v: Tensor, options: Options | None = None, out: Tensor | None = None
                  ) -> tuple[Tensor, list[Any]]:
-    """Return (O float16 (B, Hq, 1, d), compiled kernels) for one query per sequence; shapes as :func:`flash_prefill`."""
+    """Return (O float16 (B, Hq, 1, d), compiled kernels) for one query per sequence.
+
+    Shapes as :func:`flash_prefill`. Raises UsageError for arguments that do not fit.
+    """
     need_triton()
     import torch
     import triton

@@ -75,8 +75,8 @@ def quantise(k: Tensor, v: Tensor, cache: QuantizedKVCache | None = None, block:
         if cache.tokens or len(cache.bits) != heads or cache.block != block or cache.max_blocks < count:
             raise UsageError(
                 f"kernel 'quantise': the cache must be empty, with {heads} heads, blocks of {block} and room for "
-                f"{tokens} tokens, got {cache.tokens} tokens, {len(cache.bits)} heads, blocks of {cache.block} and room "
-                f"for {cache.max_blocks * cache.block}")
+                f"{tokens} tokens, got {cache.tokens} tokens, {len(cache.bits)} heads, blocks of {cache.block} and "
+                f"room for {cache.max_blocks * cache.block}")
         bits, offsets = head_tables(cache, device)
         packed = (cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero)
         whole, max_blocks, code_bytes = (tokens - 1) // block, cache.max_blocks, cache.k_codes.shape[1]

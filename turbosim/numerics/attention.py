@@ -7,6 +7,7 @@ inverse; the scores carry 1 / sqrt(d); stage 1 of K and V is done once per block
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,19 +138,20 @@ def turbo_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, config: 
     return out
 
 
-def turbo_decode(q: Tensor, cache: QuantizedKVCache, config: TurboConfig = DEFAULT, splits: int = 1) -> Tensor:
+def turbo_decode(q: Tensor, cache: QuantizedKVCache, config: TurboConfig = DEFAULT, splits: int = 1,
+                 heads: Sequence[int] | None = None) -> Tensor:
     """Return TurboAttention of one query per sequence over *cache*: q float16 (B, Hq, d), result float32.
 
     The blocks, and the buffer as the last one, are shared out over *splits* as evenly as whole blocks go, each with its
-    own running maximum, and merged exactly. The query has one scale per head; P's tile is the group of a KV head.
+    own running maximum, and merged exactly. The query has one scale per head; P's tile is the group of a KV head. With
+    *heads* only those KV heads are computed, and the other outputs are 0.
     """
     batch, q_heads, d = q.shape
-    heads = len(cache.bits)
-    group = q_heads // heads
-    out = torch.empty(batch, q_heads, d)
+    group = q_heads // len(cache.bits)
+    out = torch.zeros(batch, q_heads, d)
     tiles = cache.blocks + (cache.held > 0)
     per_split = -(-tiles // splits)
-    for head in range(heads):
+    for head in range(len(cache.bits)) if heads is None else heads:
         rows = q[:, head * group:(head + 1) * group]
         q8 = quantise_int8(rows[:, :, None])
         parts = []

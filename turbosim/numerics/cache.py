@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -161,6 +162,14 @@ class QuantizedKVCache:
             keys.append(torch.cat([k.float() * s.float()[:, None, None] for k, s, _, _ in parts], dim=1))
             values.append(torch.cat([v.float() * s.float()[:, None, None] for _, _, v, s in parts], dim=1))
         return torch.stack(keys, dim=1), torch.stack(values, dim=1)
+
+    def to(self, device: str) -> QuantizedKVCache:
+        """Return a copy on *device*."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(other, name, value.to(device))
+        return other
 
     def nbytes(self) -> int:
         """Return the bytes the stored tokens take: codes, steps, zero points, scales, and the whole buffer."""

@@ -30,18 +30,19 @@ def fake_quantise(x: Tensor, bits: int, group: int, dim: int) -> Tensor:
     return back.movedim(-1, dim)
 
 
-def kivi_cache(keys: Tensor, values: Tensor, bits: int = 4, group: int = 64, residual: int = 64
-               ) -> tuple[Tensor, Tensor]:
+def kivi_cache(keys: Tensor, values: Tensor, bits: int = 4, group: int = 64, residual: int = 64,
+               whole_windows: bool = False) -> tuple[Tensor, Tensor]:
     """Return K and V (..., tokens, d) as the cache gives them back, float32.
 
     The newest *residual* tokens of V, and the last 1 to *residual* of K, which is packed *residual* tokens at a time,
-    keep FP16. Raises UsageError when *group* divides neither *residual* nor d.
+    keep FP16; with *whole_windows* V is packed *residual* tokens at a time like K. Raises UsageError when *group* does
+    not divide *residual*.
     """
     if residual % group:
         raise UsageError(f"groups of {group} tokens do not divide the residual window of {residual}")
     tokens = keys.shape[-2]
     k_packed = (tokens - 1) // residual * residual
-    v_packed = max(0, tokens - residual)
+    v_packed = k_packed if whole_windows else max(0, tokens - residual)
     k, v = keys.float().clone(), values.float().clone()
     if k_packed:
         k[..., :k_packed, :] = fake_quantise(keys[..., :k_packed, :], bits, group, -2)

@@ -1,0 +1,271 @@
+"""The attention kernels as the measuring harness takes them: inputs, launches, checks, work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kernels.case import Check, Kernel, Prepared
+from kernels.ops import flash, kivi, turbo
+from kernels.ops.common import Options, check_choice, merged
+from turbosim.errors import UsageError
+from turbosim.workload import Attention, Phase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from turbosim.numerics.cache import QuantizedKVCache
+
+SAMPLE = 64
+"""Query rows at either end of a prefill that are compared with the reference; all rows must be written."""
+FP16_TOLERANCE, TURBO_TOLERANCE = 2e-3, 2e-2
+"""Largest relative L2 from exact attention in FP16, and from the reference numerics of TurboAttention: rounding ties
+and the rounding of packed half instructions differ."""
+
+FLASH_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 0, "stages": 2, "splits": 0}
+TURBO_DEFAULTS: Options = {"block_m": 64, "block_n": 64, "warps": 4, "stages": 2, "splits": 0, "bits": "mixed",
+                           "sas": "exponent", "p_scale": "tile", "convert": "magic", "dequant": "fold",
+                           "quantise": False}
+KIVI_DEFAULTS: Options = {"warps": 4, "stages": 2, "splits": 0, "bits": "4"}
+ONLY: Mapping[str, Phase] = {"block_m": Phase.PREFILL, "quantise": Phase.PREFILL, "splits": Phase.DECODE,
+                             "dequant": Phase.DECODE}
+"""Options of one phase."""
+
+
+def _options(kernel: str, defaults: Options, given: Options, phase: Phase) -> dict[str, Any]:
+    for name in given:
+        if ONLY.get(name, phase) is not phase:
+            raise UsageError(f"kernel {kernel!r}: option {name} is for {ONLY[name].value}, and this is {phase.value}")
+    return merged(kernel, defaults, given)
+
+
+def _inputs(shape: Attention, device: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Gaussian q, k and v in FP16."""
+    import torch
+
+    generator = torch.Generator(device=device).manual_seed(seed)
+
+    def normal(heads: int, tokens: int) -> Tensor:
+        return torch.randn(shape.batch, heads, tokens, shape.head_dim, generator=generator, device=device,
+                           dtype=torch.float16)
+
+    return (normal(shape.q_heads, shape.seq_q), normal(shape.kv_heads, shape.seq_k),
+            normal(shape.kv_heads, shape.seq_k))
+
+
+def _poisoned(like: Tensor) -> Tensor:
+    import torch
+
+    return torch.full_like(like, float("nan"))
+
+
+def _compared(out: Tensor, parts: list[tuple[Tensor, Tensor]], tolerance: float, what: str) -> Check:
+    """Return the check of *parts*, pairs of (got, reference), and of every element of *out* being written."""
+    import torch
+
+    if bool(out.isnan().any()):
+        return Check(math.nan, tolerance, what)
+    got = torch.cat([a.double().flatten().cpu() for a, _ in parts])
+    want = torch.cat([b.double().flatten().cpu() for _, b in parts])
+    return Check(float((got - want).norm() / want.norm()), tolerance, what)
+
+
+def _sampled_rows(shape: Attention) -> list[slice]:
+    rows = shape.seq_q
+    return [slice(0, rows)] if rows <= 2 * SAMPLE else [slice(0, SAMPLE), slice(rows - SAMPLE, rows)]
+
+
+def _exact(shape: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
+    """Return exact attention of the first sequence's *rows*, all heads."""
+    from turbosim.numerics.attention import attention
+
+    if not shape.causal:
+        return attention(q[:1, :, rows], k[:1], v[:1])
+    seen = shape.seq_k - shape.seq_q + rows.stop
+    return attention(q[:1, :, rows], k[:1, :, :seen], v[:1, :, :seen], causal=True)
+
+
+def _io_bytes(shape: Attention) -> int:
+    """Return the bytes of q and o in FP16."""
+    return 4 * shape.batch * shape.q_heads * shape.seq_q * shape.head_dim
+
+
+def _prepare_flash(shape: Attention, given: Options, device: str, seed: int) -> Prepared:
+    chosen = _options("flash", FLASH_DEFAULTS, given, shape.phase)
+    q, k, v = _inputs(shape, device, seed)
+    out = _poisoned(q)
+    prefill = shape.phase is Phase.PREFILL
+    defaults = flash.PREFILL_DEFAULTS if prefill else flash.DECODE_DEFAULTS
+    options = {n: chosen[n] for n in defaults}
+    options["warps"] = options["warps"] or defaults["warps"]
+
+    def launch() -> list[Any]:
+        if prefill:
+            return flash.flash_prefill(q, k, v, shape.causal, options, out)[2]
+        return flash.flash_decode(q, k, v, options, out)[1]
+
+    def check() -> Check:
+        out.fill_(math.nan)
+        launch()
+        parts = [(out[:1, :, rows], _exact(shape, q, k, v, rows)) for rows in _sampled_rows(shape)]
+        return _compared(out, parts, FP16_TOLERANCE, "relative L2 of O from exact attention")
+
+    return Prepared(launch, check, shape.flops, _io_bytes(shape) + k.nbytes + v.nbytes)
+
+
+def _bits(text: str, k: Tensor, v: Tensor) -> tuple[int, ...]:
+    from turbosim.numerics.heads import mixed_bits
+
+    check_choice("turbo", "bits", text, ("mixed", "4", "2"))
+    return mixed_bits(k[:1], v[:1]) if text == "mixed" else (int(text),) * k.shape[1]
+
+
+def _prepare_turbo(shape: Attention, given: Options, device: str, seed: int) -> Prepared:
+    chosen = _options("turbo", TURBO_DEFAULTS, given, shape.phase)
+    if chosen["block_n"] != 64 and shape.phase is Phase.DECODE:
+        raise UsageError(f"kernel 'turbo': cache blocks have 64 tokens, got block_n {chosen['block_n']}")
+    q, k, v = _inputs(shape, device, seed)
+    out = _poisoned(q)
+    return (_turbo_prefill if shape.phase is Phase.PREFILL else _turbo_decode)(shape, chosen, q, k, v, out)
+
+
+def _turbo_prefill(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Prepared:
+    options = {n: chosen[n] for n in turbo.PREFILL_DEFAULTS}
+    block = chosen["block_n"]
+    cache = _empty_cache(shape, _bits(chosen["bits"], k, v), k) if chosen["quantise"] and block == 64 else None
+    kv, _ = turbo.quantise(k, v, block=block)
+
+    def launch() -> list[Any]:
+        if not chosen["quantise"]:
+            return turbo.turbo_prefill(q, kv, shape.causal, options, out)[2]
+        if cache is not None:
+            cache.blocks = cache.held = 0
+        fresh, handles = turbo.quantise(k, v, cache, block)
+        return [*handles, *turbo.turbo_prefill(q, fresh, shape.causal, options, out)[2]]
+
+    def check() -> Check:
+        from turbosim.numerics.attention import turbo_prefill
+
+        out.fill_(math.nan)
+        launch()
+        # The last query tile of the first head and sequence sees every key.
+        first = (shape.seq_q - 1) // chosen["block_m"] * chosen["block_m"]
+        want = turbo_prefill(q[:1, :1, first:].cpu(), k[:1, :1].cpu(), v[:1, :1].cpu(), shape.causal,
+                             _config(chosen))
+        return _compared(out, [(out[:1, :1, first:], want)], TURBO_TOLERANCE, "relative L2 of O from the reference")
+
+    moved = kv.k.nbytes + kv.v.nbytes + kv.k_scale.nbytes + kv.v_scale.nbytes
+    if chosen["quantise"]:
+        moved = k.nbytes + v.nbytes + (cache.k_codes.nbytes + cache.v_codes.nbytes if cache is not None else 0)
+    return Prepared(launch, check, shape.flops, _io_bytes(shape) + moved)
+
+
+def _config(chosen: dict[str, Any]) -> Any:
+    import torch
+
+    from turbosim.numerics.attention import TurboConfig
+
+    exact = chosen["sas"] == "exp2"
+    form: Any = {"exp2": "exact", "exponent": "exponent"}.get(chosen["sas"], "table")
+    return TurboConfig(block_m=chosen["block_m"], block_n=chosen["block_n"], sas=form, p_scale=chosen["p_scale"],
+                       dtype=torch.float32 if exact else torch.float16)
+
+
+def _empty_cache(shape: Attention, bits: tuple[int, ...], like: Tensor) -> QuantizedKVCache:
+    from turbosim.numerics.cache import QuantizedKVCache
+
+    return QuantizedKVCache(shape.batch, bits, shape.head_dim, shape.seq_k, device=str(like.device))
+
+
+def _turbo_decode(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Prepared:
+    options = {n: chosen[n] for n in turbo.DECODE_DEFAULTS}
+    cache = _empty_cache(shape, _bits(chosen["bits"], k, v), k)
+    turbo.quantise(k, v, cache)
+
+    def launch() -> list[Any]:
+        return turbo.turbo_decode(q, cache, options, out)[1]
+
+    def check() -> Check:
+        from turbosim.numerics.attention import turbo_decode
+
+        out.fill_(math.nan)
+        launch()
+        heads = sorted({cache.bits.index(b) for b in set(cache.bits)})
+        tiles = cache.blocks + (cache.held > 0)
+        splits, _ = flash.spread(chosen["splits"], tiles, shape.batch * shape.kv_heads, q.device)
+        want = turbo_decode(q[:, :, 0].cpu(), cache.to("cpu"), _config(chosen), splits, heads)
+        group = shape.group
+        parts = [(out[:, h * group:(h + 1) * group, 0], want[:, h * group:(h + 1) * group]) for h in heads]
+        return _compared(out, parts, TURBO_TOLERANCE, "relative L2 of O from the reference")
+
+    return Prepared(launch, check, shape.flops, _io_bytes(shape) + cache.nbytes())
+
+
+def _prepare_kivi(shape: Attention, given: Options, device: str, seed: int) -> Prepared:
+    if shape.phase is not Phase.DECODE:
+        raise UsageError("kernel 'kivi' is a decode kernel: KIVI's prefill is FlashAttention")
+    chosen = _options("kivi", KIVI_DEFAULTS, given, shape.phase)
+    check_choice("kivi", "bits", chosen["bits"], ("4", "2"))
+    q, k, v = _inputs(shape, device, seed)
+    out = _poisoned(q)
+    cache = kivi.kivi_cache(k, v, int(chosen["bits"]))
+    options = {n: chosen[n] for n in kivi.DECODE_DEFAULTS}
+
+    def launch() -> list[Any]:
+        return kivi.kivi_decode(q, cache, options, out)[1]
+
+    def check() -> Check:
+        from turbosim.numerics.attention import attention
+        from turbosim.numerics.kivi import kivi_cache
+
+        out.fill_(math.nan)
+        launch()
+        stored = kivi_cache(k[:1].cpu(), v[:1].cpu(), int(chosen["bits"]), residual=kivi.BLOCK, whole_windows=True)
+        return _compared(out, [(out[:1], attention(q[:1].cpu(), *stored))], 1e-2,
+                         "relative L2 of O from attention over what the cache holds")
+
+    return Prepared(launch, check, shape.flops, _io_bytes(shape) + cache.nbytes())
+
+
+def _prepare_quantise(shape: Attention, given: Options, device: str, seed: int) -> Prepared:
+    chosen = merged("quantise", {"bits": "mixed", "warps": 4}, given)
+    _, k, v = _inputs(shape, device, seed)
+    cache = _empty_cache(shape, _bits(chosen["bits"], k, v), k)
+    kv, _ = turbo.quantise(k, v, cache, warps=chosen["warps"])
+
+    def launch() -> list[Any]:
+        cache.blocks = cache.held = 0
+        return turbo.quantise(k, v, cache, warps=chosen["warps"])[1]
+
+    def check() -> Check:
+        from turbosim.numerics.cache import QuantizedKVCache
+
+        for x in (cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_codes, cache.v_codes):
+            x.fill_(77)
+        launch()
+        # The first sequence, up to three blocks and the buffer's first tokens.
+        tokens = min(shape.seq_k, 3 * cache.block + 1)
+        want = QuantizedKVCache(1, cache.bits, shape.head_dim, tokens)
+        want.prefill(k[:1, :, :tokens].cpu(), v[:1, :, :tokens].cpu())
+        wrong = total = 0
+        ours = cache.to("cpu")
+        for head in range(shape.kv_heads):
+            for number in range(want.blocks):
+                for a, b in zip(ours.stage1(head, number), want.stage1(head, number), strict=True):
+                    wrong += int((a[:1] != b).sum())
+                    total += b.numel()
+        return Check(wrong / max(1, total), 1e-3, "share of stored values that differ from the reference")
+
+    return Prepared(launch, check, 0, k.nbytes + v.nbytes + kv.k.nbytes + kv.v.nbytes + cache.nbytes())
+
+
+def _kernel(name: str, title: str, defaults: Options, prepare: Callable[..., Prepared]) -> Kernel:
+    return Kernel(name, title, defaults, prepare)
+
+
+FLASH = _kernel("flash", "FlashAttention in FP16: prefill, split-KV decode", FLASH_DEFAULTS, _prepare_flash)
+TURBO = _kernel("turbo", "TurboAttention: INT8 prefill, decode over the 4/2-bit cache", TURBO_DEFAULTS, _prepare_turbo)
+KIVI = _kernel("kivi", "fused decode over KIVI's cache", KIVI_DEFAULTS, _prepare_kivi)
+QUANTISE = _kernel("quantise", "FlashQ's quantisation of K and V into the cache", {"bits": "mixed", "warps": 4},
+                   _prepare_quantise)
