@@ -9,6 +9,13 @@ import triton.language as tl
 
 
 @triton.jit
+def _half(data, shift, MASK: tl.constexpr):
+    """Return codes as FP16 without a conversion: masked into the mantissa of 1024, whose last place is 1."""
+    bits = ((data >> shift) & MASK).to(tl.int16) | 0x6400
+    return bits.to(tl.float16, bitcast=True) - 1024.0
+
+
+@triton.jit
 def _update(scores, top, total):
     new_top = tl.maximum(top, tl.max(scores, 1))
     p = tl.exp2(scores - new_top[:, None])
@@ -48,11 +55,11 @@ def decode(Q, K_CODES, V_CODES, K_SCALE, K_LOW, V_SCALE, V_LOW, K_RECENT, V_RECE
         k = tl.load(K_CODES + number * (BLOCK * WIDTH) + tokens[None, :] * WIDTH + byte[:, None])
         low = tl.load(K_LOW + number * HEAD_DIM + channels)
         step = tl.load(K_SCALE + number * HEAD_DIM + channels)
-        k = ((k >> shift[:, None].to(tl.uint8)) & MASK).to(tl.float16) * step[:, None] + low[:, None]
+        k = _half(k, shift[:, None].to(tl.uint8), MASK) * step[:, None] + low[:, None]
         p, factor, top, total = _update(tl.dot(q, k) * scale, top, total)
         v = tl.load(V_CODES + number * (BLOCK * WIDTH) + tokens[:, None] * WIDTH + byte[None, :])
         at = (number * BLOCK + tokens[:, None]) * (HEAD_DIM // GROUP_V) + channels[None, :] // GROUP_V
-        v = ((v >> shift[None, :].to(tl.uint8)) & MASK).to(tl.float16) * tl.load(V_SCALE + at) + tl.load(V_LOW + at)
+        v = _half(v, shift[None, :].to(tl.uint8), MASK) * tl.load(V_SCALE + at) + tl.load(V_LOW + at)
         acc = tl.dot(p.to(tl.float16), v, acc * factor[:, None])
     if last > blocks:
         recent = place * BLOCK * HEAD_DIM

@@ -18,7 +18,7 @@ from turbosim.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-PREFILL_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 8, "stages": 2}
+PREFILL_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 8, "stages": 3}
 DECODE_DEFAULTS: Options = {"block_n": 64, "warps": 4, "stages": 2, "splits": 0}
 """``splits`` 0 fills the GPU once."""
 LOG2_E = 1.4426950408889634

@@ -23,8 +23,9 @@ FP16_TOLERANCE, TURBO_TOLERANCE = 2e-3, 2e-2
 """Largest relative L2 from exact attention in FP16, and from the reference numerics of TurboAttention: rounding ties
 and the rounding of packed half instructions differ."""
 
-FLASH_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 0, "stages": 2, "splits": 0}
-TURBO_DEFAULTS: Options = {"block_m": 64, "block_n": 64, "warps": 4, "stages": 2, "splits": 0, "bits": "mixed",
+FLASH_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 0, "stages": 0, "splits": 0}
+"""0 leaves warps and stages to the default of the phase, and splits to the number of SMs."""
+TURBO_DEFAULTS: Options = {"block_m": 64, "block_n": 64, "warps": 0, "stages": 0, "splits": 0, "bits": "mixed",
                            "sas": "exponent", "p_scale": "tile", "convert": "magic", "dequant": "fold",
                            "quantise": False}
 KIVI_DEFAULTS: Options = {"warps": 4, "stages": 2, "splits": 0, "bits": "4"}
@@ -38,6 +39,11 @@ def _options(kernel: str, defaults: Options, given: Options, phase: Phase) -> di
         if ONLY.get(name, phase) is not phase:
             raise UsageError(f"kernel {kernel!r}: option {name} is for {ONLY[name].value}, and this is {phase.value}")
     return merged(kernel, defaults, given)
+
+
+def _of_phase(chosen: dict[str, Any], defaults: Options) -> dict[str, Any]:
+    """Return what the interface function takes, with its defaults for 0 warps or stages."""
+    return {n: (chosen[n] or defaults[n]) if n in ("warps", "stages") else chosen[n] for n in defaults}
 
 
 def _inputs(shape: Attention, device: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,8 +103,7 @@ def _prepare_flash(shape: Attention, given: Options, device: str, seed: int) -> 
     out = _poisoned(q)
     prefill = shape.phase is Phase.PREFILL
     defaults = flash.PREFILL_DEFAULTS if prefill else flash.DECODE_DEFAULTS
-    options = {n: chosen[n] for n in defaults}
-    options["warps"] = options["warps"] or defaults["warps"]
+    options = _of_phase(chosen, defaults)
 
     def launch() -> list[Any]:
         if prefill:
@@ -131,7 +136,7 @@ def _prepare_turbo(shape: Attention, given: Options, device: str, seed: int) -> 
 
 
 def _turbo_prefill(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Prepared:
-    options = {n: chosen[n] for n in turbo.PREFILL_DEFAULTS}
+    options = _of_phase(chosen, turbo.PREFILL_DEFAULTS)
     block = chosen["block_n"]
     cache = _empty_cache(shape, _bits(chosen["bits"], k, v), k) if chosen["quantise"] and block == 64 else None
     kv, _ = turbo.quantise(k, v, block=block)
@@ -179,7 +184,7 @@ def _empty_cache(shape: Attention, bits: tuple[int, ...], like: Tensor) -> Quant
 
 
 def _turbo_decode(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Prepared:
-    options = {n: chosen[n] for n in turbo.DECODE_DEFAULTS}
+    options = _of_phase(chosen, turbo.DECODE_DEFAULTS)
     cache = _empty_cache(shape, _bits(chosen["bits"], k, v), k)
     turbo.quantise(k, v, cache)
 

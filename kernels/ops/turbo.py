@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PREFILL_DEFAULTS: Options = {"block_m": 64, "warps": 4, "stages": 2, "sas": "exponent", "p_scale": "tile",
                              "convert": "magic"}
-DECODE_DEFAULTS: Options = {"warps": 4, "stages": 2, "splits": 0, "sas": "exponent", "p_scale": "tile",
+DECODE_DEFAULTS: Options = {"warps": 8, "stages": 2, "splits": 0, "sas": "exponent", "p_scale": "tile",
                             "convert": "magic", "dequant": "fold"}
 SAS = ("exponent", "table", "naive", "exp2")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turbosim.errors import ProgramError
-from turbosim.hw.spec import Gpu
+from turbosim.hw.spec import Gpu, Sm
 from turbosim.program.program import Launch
 
 WARP_SIZE = 32
@@ -31,8 +31,7 @@ def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
         raise ProgramError(
             f"{where}: a thread needs {launch.registers_per_thread} registers, {over} more than the "
             f"{sm.max_registers_per_thread} it may have; use smaller tiles or more warps")
-    per_warp = -(-launch.registers_per_thread * WARP_SIZE // sm.register_allocation) * sm.register_allocation
-    registers = per_warp * launch.warps
+    registers = _registers_per_warp(sm, launch.registers_per_thread) * launch.warps
     if registers > sm.registers:
         raise ProgramError(
             f"{where}: a CTA needs {registers:,} registers, {registers - sm.registers:,} more than the "
@@ -41,15 +40,25 @@ def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
         raise ProgramError(
             f"{where}: a CTA has {launch.warps} warps, {launch.warps - sm.max_warps} more than the "
             f"{sm.max_warps} of an SM; use fewer warps")
-    limits = {
-        "registers": sm.registers // sm.schedulers // per_warp * sm.schedulers // launch.warps,
-        "shared memory": int(sm.smem_capacity // (-(-launch.smem_bytes // SMEM_UNIT) * SMEM_UNIT + sm.smem_reserved)),
-        "warps": sm.max_warps // launch.warps,
-        "CTA slots": sm.max_ctas,
-        "grid": -(-launch.ctas // sm.count),
-    }
+    limits = resident_ctas(sm, launch.warps, launch.registers_per_thread, launch.smem_bytes)
+    limits["grid"] = -(-launch.ctas // sm.count)
     limit = min(limits, key=lambda name: limits[name])
     if limits[limit] < 1:
         raise ProgramError(
             f"{where}: no CTA fits: {limit} allow {limits[limit]}; use smaller tiles")
     return limits[limit], limit
+
+
+def _registers_per_warp(sm: Sm, per_thread: int) -> int:
+    return -(-per_thread * WARP_SIZE // sm.register_allocation) * sm.register_allocation
+
+
+def resident_ctas(sm: Sm, warps: int, registers_per_thread: int, smem_bytes: int) -> dict[str, int]:
+    """Return how many CTAs of *warps* warps each resource of an SM has room for."""
+    per_warp = _registers_per_warp(sm, registers_per_thread)
+    return {
+        "registers": sm.registers // sm.schedulers // per_warp * sm.schedulers // warps,
+        "shared memory": int(sm.smem_capacity // (-(-smem_bytes // SMEM_UNIT) * SMEM_UNIT + sm.smem_reserved)),
+        "warps": sm.max_warps // warps,
+        "CTA slots": sm.max_ctas,
+    }

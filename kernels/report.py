@@ -1,0 +1,161 @@
+"""What the attention kernels compile to: ``python -m kernels.report [--write] [TARGET ...]``.
+
+Prints resources, occupancy and the instruction mix per score of the main loop for sm_80, sm_89, sm_90 and sm_100,
+with no GPU present; ``--write`` puts the tables into ``kernels/README.md``. Compiling takes about 20 s a target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TARGETS = {80: "a100_sxm_80gb", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
+"""Compute capabilities, and the GPU whose SM limits the occupancy."""
+README = Path(__file__).parent / "README.md"
+TENSOR = ("HMMA", "IMMA", "HGMMA", "IGMMA", "UTCHMMA", "UTCIMMA", "UTCQMMA")
+CLASSES: dict[str, tuple[str, ...]] = {
+    "tensor": TENSOR,
+    "MUFU": ("MUFU",),
+    "F2I": ("F2I",),
+    "I2F": ("I2F.", "I2FP"),
+    "F2F": ("F2F.", "F2FP"),
+    "half": ("HFMA2", "HADD2", "HMUL2", "HMNMX2", "HSET2", "HSETP2"),
+    "FMA": ("FFMA", "FADD", "FMUL"),
+    "IMAD": ("IMAD",),
+    "ALU": ("LOP3", "SHF.", "PRMT", "SEL", "ISETP", "FSEL", "FSETP", "FMNMX", "IADD3", "IMNMX", "VIADD", "VIMNMX",
+    "LEA",         "PLOP3", "P2R", "R2P", "I2I", "IABS", "VOTE"),
+    "MOV": ("MOV", "CS2R", "S2R"),
+    "SHFL": ("SHFL",),
+    "LDS/STS": ("LDS", "STS", "LDSM", "STSM", "LDTM", "STTM"),
+}
+"""Instruction classes by the beginning of the opcode; I2F and F2F cover the forms of the conversion pipe and of the
+ALU."""
+
+
+def cases() -> dict[str, tuple[Callable[[], object], int]]:
+    """Return, by name, a call of the kernel and the scores that a turn of its main loop covers."""
+    import torch
+
+    from kernels.ops import flash, kivi, turbo
+    from turbosim.numerics.cache import QuantizedKVCache
+
+    def half(*shape: int) -> torch.Tensor:
+        return torch.zeros(*shape, dtype=torch.float16)
+
+    batch, heads, kv_heads, tokens, d = 2, 32, 8, 4096, 128
+    q, k = half(batch, heads, tokens, d), half(batch, kv_heads, tokens, d)
+    one = q[:, :, :1]
+    kv = turbo.Int8KV(tokens, 64, torch.zeros(batch, kv_heads, tokens, d, dtype=torch.int8),
+                      torch.zeros(batch, kv_heads, d, tokens, dtype=torch.int8), half(batch, kv_heads, tokens // 64),
+                      half(batch, kv_heads, tokens // 64))
+    cache = QuantizedKVCache(batch, (4, 2) * 4, d, tokens)
+    cache.blocks, cache.held = tokens // 64 - 1, 64
+    kivis = {bits: kivi.kivi_cache(k[:, :, :256], k[:, :, :256], bits) for bits in (4, 2)}
+    found: dict[str, tuple[Callable[[], object], int]] = {
+        "flash prefill": (lambda: flash.flash_prefill(q, k, k, causal=False), 128 * 64)}
+    for convert in ("magic", "cast"):
+        for sas in turbo.SAS:
+            def act(sas: str = sas, convert: str = convert) -> object:
+                return turbo.turbo_prefill(q, kv, False, {"sas": sas, "convert": convert})
+
+            found[f"turbo prefill, {sas}, {convert}"] = act, 64 * 64
+    found["quantise"] = lambda: turbo.quantise(k, k, QuantizedKVCache(batch, (4, 2) * 4, d, tokens)), 0
+    found["flash decode"] = lambda: flash.flash_decode(one, k, k), 16 * 64
+    found["turbo decode"] = lambda: turbo.turbo_decode(one, cache), 16 * 64
+    for bits, stored in kivis.items():
+        found[f"kivi decode, {bits}-bit"] = (lambda stored=stored: kivi.kivi_decode(one, stored)), 16 * 64
+    return found
+
+
+def compiled(capability: int) -> dict[str, dict[str, Any]]:
+    """Return resources and instruction counts of every case's first kernel on a target."""
+    from kernels.machine_code import captured, compile_launch
+
+    rows = {}
+    for name, (act, scores) in cases().items():
+        launch = captured(act)[0]
+        code = compile_launch(launch, capability)
+        loops = code.loops_with(*TENSOR)
+        # With more than one loop over tiles (masked tiles, 4 and 2 bits), the first is the main one.
+        span = min(loops) if loops else code.hot_loop()
+        counts: collections.Counter[str] = collections.Counter()
+        rest = 0
+        for opcode, n in (code.count(span) if span and scores else {}).items():
+            family = next((c for c, starts in CLASSES.items() if (opcode + ".").startswith(starts)), None)
+            if family is None:
+                rest += n
+            else:
+                counts[family] += n
+        rows[name] = {
+            "registers": code.registers, "stack": code.stack_bytes, "smem": code.smem_bytes, "warps": launch.warps,
+            "spills": sum(n for o, n in code.count().items() if o.startswith(("STL", "LDL"))),
+            "counts": {c: counts[c] for c in CLASSES} | {"other": rest}, "scores": scores,
+            "tensor": sorted({o for o in code.opcodes if o.startswith(TENSOR)})}
+    return rows
+
+
+def tables(capability: int, rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines of the tables of one target."""
+    from turbosim.engine.occupancy import resident_ctas
+    from turbosim.hw import load_gpu
+
+    sm = load_gpu(TARGETS[capability]).sm
+    lines = [f"### sm_{capability}", "", ("| kernel | registers | spills | shared memory | CTAs an SM | limited by | "
+             "warps | tensor core |"), "|---|---|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        limits = resident_ctas(sm, row["warps"], row["registers"], row["smem"])
+        least = min(limits, key=lambda n: limits[n])
+        shapes = sorted({re.sub(r"^(\w+)\.(.*?\d\d+\w*).*$", r"\1.\2", o) for o in row["tensor"]})
+        lines.append(f"| {name} | {row['registers']} | {row['spills']} | {row['smem'] / 1024:.1f} KiB "
+                     f"| {limits[least]} | {least} | {limits[least] * row['warps']} of {sm.max_warps} "
+                     f"| {', '.join(shapes[:2])} |")
+    names = [*CLASSES, "other"]
+    lines += ["", "Thread-level instructions per score in the main loop:", "",
+              "| kernel | " + " | ".join(names[1:]) + " | all |", "|---" * (len(names) + 1) + "|"]
+    for name, row in rows.items():
+        if row["scores"]:
+            share = 32 * row["warps"] / row["scores"]
+            values = [row["counts"][n] * share for n in names[1:]]
+            total = sum(values) + row["counts"]["tensor"] * share
+            lines.append(f"| {name} | " + " | ".join(f"{v:.2f}" if v else "-" for v in values) + f" | {total:.1f} |")
+    return [*lines, ""]
+
+
+def write(capability: int, lines: list[str], text: str) -> str:
+    """Return the README *text* with the tables of one target replaced."""
+    begin, end = f"<!-- sm_{capability} -->", f"<!-- end of sm_{capability} -->"
+    before, rest = text.split(begin)
+    return before + "\n".join([begin, *lines, end]) + rest.split(end)[1]
+
+
+def main(arguments: list[str]) -> None:
+    """Compile, print, and write if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m kernels.report", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("targets", nargs="*", type=int, metavar="TARGET", help="compute capabilities, such as 80 90")
+    parser.add_argument("--write", action="store_true", help="put the tables into kernels/README.md")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON instead")
+    given = parser.parse_args(arguments)
+    for capability in given.targets or TARGETS:
+        if capability not in TARGETS:
+            parser.error(f"targets are {', '.join(map(str, TARGETS))}, got {capability}")
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    for capability in given.targets or TARGETS:
+        rows = compiled(capability)
+        if given.json:
+            print(json.dumps(rows))
+            continue
+        lines = tables(capability, rows)
+        print("\n".join(lines), flush=True)
+        if given.write:
+            README.write_text(write(capability, lines, README.read_text()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
