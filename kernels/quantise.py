@@ -47,9 +47,9 @@ def _pack_block(source, rows, seen, stride, inverse, codes, code_row, code_colum
 
 
 @triton.jit
-def blocks(K, V, K8, V8, K_SCALE, V_SCALE, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, BITS, OFFSETS,
-           stride_kb, stride_kh, stride_kn, stride_vb, stride_vh, stride_vn, kv_heads, tokens, padded, whole_blocks,
-           max_blocks, code_bytes,
+def blocks(K, V, K8, V8, K_SCALE, V_SCALE, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, CACHE_K_SCALE,
+           CACHE_V_SCALE, BITS, OFFSETS, stride_kb, stride_kh, stride_kn, stride_vb, stride_vh, stride_vn, kv_heads,
+           tokens, padded, whole_blocks, max_blocks, code_bytes,
            HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, PACK: tl.constexpr):
     """Quantise one block of one KV head. Grid (blocks, kv_heads, batch).
 
@@ -79,6 +79,8 @@ def blocks(K, V, K8, V8, K_SCALE, V_SCALE, K_CODES, V_CODES, K_STEP, V_STEP, K_Z
             bits = tl.load(BITS + head)
             start = batch * code_bytes + tl.load(OFFSETS + head)
             meta = (place * max_blocks + block) * HEAD_DIM
+            tl.store(CACHE_K_SCALE + place * max_blocks + block, k_scale)
+            tl.store(CACHE_V_SCALE + place * max_blocks + block, v_scale)
             k_block, v_block = k_at + block * BLOCK * stride_kn, v_at + block * BLOCK * stride_vn
             if bits == 4:
                 here = start + block * (BLOCK * HEAD_DIM // 2)
@@ -95,9 +97,24 @@ def blocks(K, V, K8, V8, K_SCALE, V_SCALE, K_CODES, V_CODES, K_STEP, V_STEP, K_Z
 
 
 @triton.jit
-def buffer(K, V, K_BUFFER, V_BUFFER, K_UNIVERSAL, V_UNIVERSAL, stride_kb, stride_kh, stride_kn, stride_vb, stride_vh,
-           stride_vn, kv_heads, tokens, held, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """Put *tokens* FP16 tokens behind the *held* ones of the INT8 buffer, clamped. Grid (kv_heads, batch)."""
+def _largest(scales, count):
+    """Return the largest of *count* FP16 scales."""
+    each = tl.arange(0, 128)
+    largest = tl.zeros([128], tl.float32)
+    for first in range(0, count, 128):
+        largest = tl.maximum(largest, tl.load(scales + first + each, mask=first + each < count,
+                                              other=0.0).to(tl.float32))
+    return tl.max(largest, 0)
+
+
+@triton.jit
+def buffer(K, V, K_BUFFER, V_BUFFER, K_UNIVERSAL, V_UNIVERSAL, K_SCALE, V_SCALE, stride_kb, stride_kh, stride_kn,
+           stride_vb, stride_vh, stride_vn, kv_heads, tokens, held, blocks, whole, HEAD_DIM: tl.constexpr,
+           BLOCK: tl.constexpr, FIRST: tl.constexpr):
+    """Put *tokens* FP16 tokens behind the *held* ones of the INT8 buffer, clamped. Grid (kv_heads, batch).
+
+    With FIRST the universal scale is set, to the largest of the first *whole* of the *blocks* scales of a head.
+    """
     head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     rows, channels = tl.arange(0, BLOCK), tl.arange(0, HEAD_DIM)
     place = batch * kv_heads + head
@@ -106,12 +123,20 @@ def buffer(K, V, K_BUFFER, V_BUFFER, K_UNIVERSAL, V_UNIVERSAL, stride_kb, stride
         if which == 0:
             x = tl.load(K + batch * stride_kb + head * stride_kh + rows[:, None] * stride_kn + channels[None, :],
                         mask=seen, other=0.0)
-            scale = tl.load(K_UNIVERSAL + place).to(tl.float32)
+            if FIRST:
+                scale = _largest(K_SCALE + place * blocks, whole)
+                tl.store(K_UNIVERSAL + place, scale.to(tl.float16))
+            else:
+                scale = tl.load(K_UNIVERSAL + place).to(tl.float32)
             target = K_BUFFER + (place * BLOCK + held + rows[:, None]) * HEAD_DIM + channels[None, :]
         else:
             x = tl.load(V + batch * stride_vb + head * stride_vh + rows[:, None] * stride_vn + channels[None, :],
                         mask=seen, other=0.0)
-            scale = tl.load(V_UNIVERSAL + place).to(tl.float32)
+            if FIRST:
+                scale = _largest(V_SCALE + place * blocks, whole)
+                tl.store(V_UNIVERSAL + place, scale.to(tl.float16))
+            else:
+                scale = tl.load(V_UNIVERSAL + place).to(tl.float32)
             target = V_BUFFER + (place * HEAD_DIM + channels[None, :]) * BLOCK + held + rows[:, None]
         inverse = tl.where(scale > 0.0, tl.math.div_rn(1.0, tl.where(scale > 0.0, scale, 1.0)), 0.0)
         tl.store(target, _stage1(x.to(tl.float32), inverse).to(tl.int32).to(tl.int8), mask=seen)
@@ -138,15 +163,18 @@ def _flush_half(BUFFER, STEP, ZERO, CODES, row, column, code_row, code_column, l
 
 
 @triton.jit
-def flush(K_BUFFER, V_BUFFER, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, BITS, OFFSETS, kv_heads, block,
-          max_blocks, code_bytes, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """Pack the full INT8 buffer as block number *block*. Grid (kv_heads, batch)."""
+def flush(K_BUFFER, V_BUFFER, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE, K_UNIVERSAL,
+          V_UNIVERSAL, BITS, OFFSETS, kv_heads, block, max_blocks, code_bytes, HEAD_DIM: tl.constexpr,
+          BLOCK: tl.constexpr):
+    """Pack the full INT8 buffer as block number *block*, under its universal scale. Grid (kv_heads, batch)."""
     head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
     place = batch * kv_heads + head
     bits = tl.load(BITS + head)
     start = batch * code_bytes + tl.load(OFFSETS + head)
     meta = (place * max_blocks + block) * HEAD_DIM
     k, v = K_BUFFER + place * BLOCK * HEAD_DIM, V_BUFFER + place * BLOCK * HEAD_DIM
+    tl.store(K_SCALE + place * max_blocks + block, tl.load(K_UNIVERSAL + place))
+    tl.store(V_SCALE + place * max_blocks + block, tl.load(V_UNIVERSAL + place))
     if bits == 4:
         here = start + block * (BLOCK * HEAD_DIM // 2)
         _flush_half(k, K_STEP + meta, K_ZERO + meta, K_CODES + here, HEAD_DIM, 1, HEAD_DIM // 2, 1, 4, HEAD_DIM, BLOCK)

@@ -39,8 +39,8 @@ CLASSES: dict[str, tuple[str, ...]] = {
 ALU."""
 
 
-def cases() -> dict[str, tuple[Callable[[], object], int]]:
-    """Return, by name, a call of the kernel and the scores that a turn of its main loop covers."""
+def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
+    """Return, by name, a call, which of its launches is meant, and the scores that a turn of the main loop covers."""
     import torch
 
     from kernels.ops import flash, kivi, turbo
@@ -58,29 +58,34 @@ def cases() -> dict[str, tuple[Callable[[], object], int]]:
     cache = QuantizedKVCache(batch, (4, 2) * 4, d, tokens)
     cache.blocks, cache.held = tokens // 64 - 1, 64
     kivis = {bits: kivi.kivi_cache(k[:, :, :256], k[:, :, :256], bits) for bits in (4, 2)}
-    found: dict[str, tuple[Callable[[], object], int]] = {
-        "flash prefill": (lambda: flash.flash_prefill(q, k, k, causal=False), 128 * 64)}
+    full = QuantizedKVCache(batch, (4, 2) * 4, d, tokens)
+    full.blocks, full.held = tokens // 64 - 2, 64
+    found: dict[str, tuple[Callable[[], object], int, int]] = {
+        "flash prefill": (lambda: flash.flash_prefill(q, k, k, causal=False), 0, 128 * 64)}
     for convert in ("magic", "cast"):
         for sas in turbo.SAS:
             def act(sas: str = sas, convert: str = convert) -> object:
                 return turbo.turbo_prefill(q, kv, False, {"sas": sas, "convert": convert})
 
-            found[f"turbo prefill, {sas}, {convert}"] = act, 64 * 64
-    found["quantise"] = lambda: turbo.quantise(k, k, QuantizedKVCache(batch, (4, 2) * 4, d, tokens)), 0
-    found["flash decode"] = lambda: flash.flash_decode(one, k, k), 16 * 64
-    found["turbo decode"] = lambda: turbo.turbo_decode(one, cache), 16 * 64
+            found[f"turbo prefill, {sas}, {convert}"] = act, 0, 64 * 64
+    for number, name in enumerate(("quantise", "quantise, buffer")):
+        found[name] = lambda: turbo.quantise(k, k, QuantizedKVCache(batch, (4, 2) * 4, d, tokens)), number, 0
+    found["append, flush"] = lambda: turbo.append(full, k[:, :, :1], k[:, :, :1]), 0, 0
+    found["flash decode"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 0, 16 * 64
+    found["combine"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 1, 0
+    found["turbo decode"] = lambda: turbo.turbo_decode(one, cache, {"splits": 8}), 0, 16 * 64
     for bits, stored in kivis.items():
-        found[f"kivi decode, {bits}-bit"] = (lambda stored=stored: kivi.kivi_decode(one, stored)), 16 * 64
+        found[f"kivi decode, {bits}-bit"] = (lambda stored=stored: kivi.kivi_decode(one, stored, {"splits": 4})), 0, 16 * 64
     return found
 
 
 def compiled(capability: int) -> dict[str, dict[str, Any]]:
-    """Return resources and instruction counts of every case's first kernel on a target."""
+    """Return resources and instruction counts of every case on a target."""
     from kernels.machine_code import captured, compile_launch
 
     rows = {}
-    for name, (act, scores) in cases().items():
-        launch = captured(act)[0]
+    for name, (act, number, scores) in cases().items():
+        launch = captured(act)[number]
         code = compile_launch(launch, capability)
         loops = code.loops_with(*TENSOR)
         # With more than one loop over tiles (masked tiles, 4 and 2 bits), the first is the main one.

@@ -68,7 +68,7 @@ def quantise(k: Tensor, v: Tensor, cache: QuantizedKVCache | None = None, block:
     v8 = torch.empty(batch, heads, d, padded, dtype=torch.int8, device=device)
     k_scale, v_scale = (torch.empty(batch, heads, count, dtype=torch.float16, device=device) for _ in "kv")
     none = torch.empty(1, dtype=torch.int8, device=device)
-    packed = (none,) * 6
+    packed: tuple[Tensor, ...] = (none,) * 8
     bits = offsets = none
     whole = max_blocks = code_bytes = 0
     if cache is not None:
@@ -77,41 +77,37 @@ def quantise(k: Tensor, v: Tensor, cache: QuantizedKVCache | None = None, block:
                 f"kernel 'quantise': the cache must be empty, with {heads} heads, blocks of {block} and room for "
                 f"{tokens} tokens, got {cache.tokens} tokens, {len(cache.bits)} heads, blocks of {cache.block} and "
                 f"room for {cache.max_blocks * cache.block}")
-        bits, offsets = head_tables(cache, device)
-        packed = (cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero)
+        bits, offsets = cache.bits_table, cache.offsets_table
+        packed = (cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_scale,
+                  cache.v_scale)
         whole, max_blocks, code_bytes = (tokens - 1) // block, cache.max_blocks, cache.k_codes.shape[1]
     handles = [kernel[(count, heads, batch)](
         k, v, k8, v8, k_scale, v_scale, *packed, bits, offsets, *k.stride()[:3], *v.stride()[:3], heads, tokens, padded,
         whole, max_blocks, code_bytes, HEAD_DIM=d, BLOCK=block, PACK=cache is not None, num_warps=warps)]
     if cache is not None:
-        cache.k_scale[:, :, :whole], cache.v_scale[:, :, :whole] = k_scale[:, :, :whole], v_scale[:, :, :whole]
         cache.blocks = whole
-        largest = (k_scale[:, :, :whole], v_scale[:, :, :whole]) if whole else (k_scale, v_scale)
-        cache.k_universal.copy_(largest[0].amax(dim=-1))
-        cache.v_universal.copy_(largest[1].amax(dim=-1))
         rest = slice(whole * block, tokens)
-        handles += fill_buffer(cache, k[:, :, rest], v[:, :, rest])
+        handles += fill_buffer(cache, k[:, :, rest], v[:, :, rest], (k_scale, v_scale))
     return Int8KV(tokens, block, k8, v8, k_scale, v_scale), handles
 
 
-def head_tables(cache: QuantizedKVCache, device: Any) -> tuple[Tensor, Tensor]:
-    """Return bits (int32) and byte offsets (int64) of the cache's heads on the device."""
-    import torch
+def fill_buffer(cache: QuantizedKVCache, k: Tensor, v: Tensor, scales: tuple[Tensor, Tensor] | None = None
+                ) -> list[Any]:
+    """Put tokens (B, Hkv, n, d) behind those in the INT8 buffer.
 
-    return (torch.tensor(cache.bits, dtype=torch.int32, device=device),
-            torch.tensor(cache.offsets, dtype=torch.int64, device=device))
-
-
-def fill_buffer(cache: QuantizedKVCache, k: Tensor, v: Tensor) -> list[Any]:
-    """Put tokens (B, Hkv, n, d) behind those in the INT8 buffer. Raises UsageError when they do not fit."""
+    After a prompt *scales* are those of its blocks (B, Hkv, blocks), of which the whole ones, or the only one, set the
+    universal scale. Raises UsageError when the tokens do not fit.
+    """
     from kernels.quantise import buffer
 
     batch, heads, tokens, d = k.shape
     if cache.held + tokens > cache.block:
         raise UsageError(f"the buffer holds {cache.held} of {cache.block} tokens and has no room for {tokens}")
-    handle = buffer[(heads, batch)](k, v, cache.k_buffer, cache.v_buffer, cache.k_universal, cache.v_universal,
-                                    *k.stride()[:3], *v.stride()[:3], heads, tokens, cache.held, HEAD_DIM=d,
-                                    BLOCK=cache.block, num_warps=4)
+    k_scale, v_scale = scales or (cache.k_scale, cache.v_scale)
+    handle = buffer[(heads, batch)](k, v, cache.k_buffer, cache.v_buffer, cache.k_universal, cache.v_universal, k_scale,
+                                    v_scale, *k.stride()[:3], *v.stride()[:3], heads, tokens, cache.held,
+                                    k_scale.shape[2], max(1, cache.blocks), HEAD_DIM=d, BLOCK=cache.block,
+                                    FIRST=scales is not None, num_warps=4)
     cache.held += tokens
     return [handle]
 
@@ -129,13 +125,12 @@ def append(cache: QuantizedKVCache, k: Tensor, v: Tensor) -> list[Any]:
     if cache.held == cache.block:
         if cache.blocks + 1 == cache.max_blocks:
             raise UsageError(f"the cache is full: it has room for {cache.max_blocks * cache.block} tokens")
-        bits, offsets = head_tables(cache, k.device)
         batch, heads = k.shape[:2]
         handles.append(flush[(heads, batch)](
             cache.k_buffer, cache.v_buffer, cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero,
-            cache.v_zero, bits, offsets, heads, cache.blocks, cache.max_blocks, cache.k_codes.shape[1],
+            cache.v_zero, cache.k_scale, cache.v_scale, cache.k_universal, cache.v_universal, cache.bits_table,
+            cache.offsets_table, heads, cache.blocks, cache.max_blocks, cache.k_codes.shape[1],
             HEAD_DIM=cache.head_dim, BLOCK=cache.block, num_warps=4))
-        cache.k_scale[:, :, cache.blocks], cache.v_scale[:, :, cache.blocks] = cache.k_universal, cache.v_universal
         cache.blocks += 1
         cache.held = 0
     return handles + fill_buffer(cache, k, v)
@@ -206,11 +201,11 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
     splits, per_split = spread(chosen["splits"], tiles, batch * kv_heads, q.device)
     part, stat = scratch(batch * kv_heads, splits, group, d, q.device)
     out = torch.empty_like(q) if out is None else out
-    bits, offsets = head_tables(cache, q.device)
     factor = unit(chosen["sas"])
     handles = [decode[(splits, kv_heads, batch)](
         q, cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_scale,
-        cache.v_scale, cache.k_buffer, cache.v_buffer, cache.k_universal, cache.v_universal, bits, offsets, part, stat,
+        cache.v_scale, cache.k_buffer, cache.v_buffer, cache.k_universal, cache.v_universal, cache.bits_table,
+        cache.offsets_table, part, stat,
         factor / math.sqrt(d), q.stride(0), q.stride(1), kv_heads, group, cache.blocks, cache.held, per_split,
         cache.max_blocks, cache.k_codes.shape[1], HEAD_DIM=d, BLOCK=cache.block,
         BLOCK_G=max(16, triton.next_power_of_2(group)), VARIANT=VARIANTS[chosen["sas"]], UNIT=LOG2_E / factor,

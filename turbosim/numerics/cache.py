@@ -40,6 +40,7 @@ class QuantizedKVCache:
     ``k_scale``, ``v_scale``  float16 (B, H, N): stage-1 scales
     ``k_buffer``              int8 (B, H, block, d); ``v_buffer`` int8 (B, H, d, block)
     ``k_universal``, ``v_universal``  float16 (B, H)
+    ``bits_table``, ``offsets_table``  int32, int64 (H): bits and offsets of the heads
     """
 
     def __init__(self, batch: int, bits: Sequence[int], head_dim: int, max_tokens: int, *, block: int = BLOCK,
@@ -59,6 +60,9 @@ class QuantizedKVCache:
         sizes = [self.max_blocks * self.block_bytes(b) for b in bits]
         self.offsets = tuple(sum(sizes[:h]) for h in range(len(sizes)))
         heads = len(bits)
+        # For kernels, so that a launch copies nothing to the device.
+        self.bits_table = torch.tensor(self.bits, dtype=torch.int32, device=device)
+        self.offsets_table = torch.tensor(self.offsets, dtype=torch.int64, device=device)
 
         def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
