@@ -75,7 +75,10 @@ def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
     found["combine"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 1, 0
     found["turbo decode"] = lambda: turbo.turbo_decode(one, cache, {"splits": 8}), 0, 16 * 64
     for bits, stored in kivis.items():
-        found[f"kivi decode, {bits}-bit"] = (lambda stored=stored: kivi.kivi_decode(one, stored, {"splits": 4})), 0, 16 * 64
+        def decode(stored: kivi.KiviCache = stored) -> object:
+            return kivi.kivi_decode(one, stored, {"splits": 4})
+
+        found[f"kivi decode, {bits}-bit"] = decode, 0, 16 * 64
     return found
 
 
