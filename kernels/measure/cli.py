@@ -22,7 +22,7 @@ from turbosim.errors import TurbosimError, UsageError, did_you_mean
 SUITES = ("quick", "full", "micro")
 EXAMPLES = """examples:
   python -m kernels.measure --suite quick --out results/h200
-  python -m kernels.measure --suite full --part 1/3 --out results/h200
+  python -m kernels.measure --suite full --part 1/4 --out results/h200
   python -m kernels.measure --suite micro --only copy,l2_read --dry-run
 
 A call adds the rows that --out lacks, so it can be repeated until nothing is left. --device fake tries the harness
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def _part(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None:
-        raise UsageError(f"--part {text}: write I/N, for example 1/3")
+        raise UsageError(f"--part {text}: write I/N, for example 1/4")
     return int(match[1]), int(match[2])
 
 

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kernels.measure.cases import Case, Option
-from kernels.measure.tilings import DECODE_TILINGS, DECODE_VARIANTS, PREFILL_FEW, PREFILL_TILINGS
+from kernels.measure.tilings import (
+    DECODE_FORMS,
+    DECODE_TILINGS,
+    DECODE_VARIANTS,
+    PREFILL_FEW,
+    PREFILL_TILINGS,
+    PREFILL_VARIANTS,
+)
 from turbosim.errors import UsageError
 from turbosim.workload import Attention, Phase
 
@@ -60,6 +67,10 @@ def _quick() -> Iterator[Case]:
         yield make(kernel, decode(64, 8 * K, 4))
         for options in DECODE_TILINGS[:2]:
             yield make(kernel, decode(128, 8 * K, 16), options)
+    for options in PREFILL_VARIANTS:
+        yield make("turbo", prefill(128, True, 4 * K, 1), options)
+    for options in DECODE_FORMS:
+        yield make("turbo", decode(128, 8 * K, 16), options)
     for d, seq, batch in ((128, 1 * K, 4), (128, 8 * K, 1), (64, 2 * K, 4)):
         yield make("quantise", prefill(d, True, seq, batch))
 
@@ -87,6 +98,12 @@ def _full() -> Iterator[Case]:
         for d, seq, batch in ((128, 8 * K, 16), (64, 8 * K, 4), (128, 32 * K, 1), (128, 2 * K, 64)):
             for tiling in DECODE_TILINGS:
                 yield make(kernel, decode(d, seq, batch), tiling)
+    for options in PREFILL_VARIANTS:
+        for d, causal, seq, batch in ((128, True, 1 * K, 16), (128, True, 8 * K, 2), (64, False, 4 * K, 4)):
+            yield make("turbo", prefill(d, causal, seq, batch), options)
+    for options in DECODE_FORMS:
+        for seq, batch in ((2 * K, 16), (32 * K, 4)):
+            yield make("turbo", decode(128, seq, batch), options)
     for d in (64, 128):
         for seq in (512, 2 * K, 8 * K, 32 * K):
             for batch in (1, 4, 16, 64):

@@ -30,6 +30,15 @@ DECODE_TILINGS: list[Tiling] = [
     for w, s, k in ((4, 2, 8), (4, 3, 16), (2, 3, 16), (8, 2, 16), (4, 1, 16), (1, 2, 32), (4, 4, 4), (4, 2, 1))]
 """Decode: warps, stages and KV splits; one split leaves most SMs idle at small batches."""
 
+PREFILL_VARIANTS: list[Tiling] = [
+    *({"sas": sas, "convert": convert} for convert in ("magic", "cast")
+      for sas in ("exponent", "table", "naive", "exp2")),
+    {"p_scale": "fixed"}, {"p_scale": "fixed", "sas": "exp2"}, {"quantise": True}]
+"""Prefill of ``turbo``: every form of SAS with and without conversions, P's scale, and the whole pipeline."""
+
+DECODE_FORMS: list[Tiling] = [{"dequant": "element"}, {"sas": "exp2"}, {"sas": "naive", "convert": "cast"}]
+"""Decode of ``turbo``: dequantisation of V, and SAS."""
+
 DECODE_VARIANTS: dict[str, list[Tiling]] = {
     "flash": [], "turbo": [{"bits": "4"}, {"bits": "2"}], "kivi": [{"bits": "2"}]}
 """Cache codes beside each kernel's default, on every decode shape."""

@@ -47,7 +47,7 @@ def refused(capsys, *arguments):
     (["--suite", "quick", "--out", "x", "--limit-minutes", "soon"],
      "argument --limit-minutes: invalid float value: 'soon'" + SEE),
     (["--suite", "quick", "--out", "x", "--case-timeout", "-1"], "--case-timeout must be a positive number, got -1"),
-    (["--suite", "quick", "--dry-run", "--part", "2"], "--part 2: write I/N, for example 1/3"),
+    (["--suite", "quick", "--dry-run", "--part", "2"], "--part 2: write I/N, for example 1/4"),
     (["--suite", "quick", "--dry-run", "--part", "0/3"], "--part 0/3: there are parts 1/3 to 3/3"),
     (["--suite", "quick", "--dry-run", "--part", "4/3"], "--part 4/3: there are parts 1/3 to 3/3"),
     (["--suite", "quick", "--dry-run", "--part", "1/0"], "--part 1/0: N must be at least 1"),
@@ -211,7 +211,7 @@ def test_dry_run_needs_no_package(tmp_path):
 def test_the_fake_device_needs_no_package(tmp_path):
     done = cuda_call(tmp_path, only_standard=True, arguments=("--device", "fake", "--out", "out"))
     assert done.returncode == 0
-    assert done.stdout == "rows added to out/rows.csv: 69 ok, 0 wrong, 0 failed\n"
+    assert done.stdout == "rows added to out/rows.csv: 97 ok, 0 wrong, 0 failed\n"
 
 
 def test_ncu_is_missing(capsys, tmp_path, monkeypatch):
