@@ -6,7 +6,7 @@ the natural score is below -6.
 
 EXP2      ex2.approx.f32: one MUFU per score.
 NAIVE     as tensor code has it: floor, casts between float and integer, a chain of selects for the table e^-i.
-TABLE     the table's eight entries in four registers, picked by byte permutes; floor by adding and subtracting 1024.
+TABLE     the table's eight entries in four registers, picked by byte permutes; floor by adding a large number.
 EXPONENT  2^round(x) by integer subtraction on the exponent bits, times a cubic for 2^f on [-1/2, 1/2].
 
 TABLE and EXPONENT work on pairs in packed half instructions. Triton emits scalar ones, hence the inline assembly; under
@@ -54,17 +54,17 @@ _EXPONENT = tl.constexpr("""{
     and.b32 $0, p, c;
 }""")
 
-# e^-i for i = 0 .. 5, then 0: low bytes 00 E3 55 5F B0 E6 00 00, high bytes 3C 35 30 2A 24 1E 00 00. Subtracting
-# 129/256 before rounding floors, and leaves 6 itself at 5 + 1, the only place where floor would reach e^-6. The cubic
-# is the printed one: AE8F, 3767, BBF0, 3BFF.
+# e^-i for i = 0 .. 6, then 0: low bytes 00 E3 55 5F B0 E6 14 00, high bytes 3C 35 30 2A 24 1E 19 00. Subtracting 1/2
+# before rounding to integers by 1536 floors, but for ties that stay below, where the fraction is 1. The cubic is the
+# printed one: AE8F, 3767, BBF0, 3BFF. Seventeen instructions a pair: ten on halves, seven on integers.
 _TABLE = tl.constexpr("""{
     .reg .b32 y, t, f, p, c, d, e;
     neg.f16x2 y, $1;
     mov.b32 c, 0x47004700;
     min.f16x2 y, y, c;
-    mov.b32 c, 0x38083808;
+    mov.b32 c, 0x38003800;
     sub.rn.f16x2 t, y, c;
-    mov.b32 c, 0x64006400;
+    mov.b32 c, 0x66006600;
     add.rn.f16x2 t, t, c;
     sub.rn.f16x2 f, t, c;
     sub.rn.f16x2 f, y, f;
@@ -79,13 +79,16 @@ _TABLE = tl.constexpr("""{
     shr.u32 c, t, 12;
     or.b32 t, t, c;
     mov.b32 c, 0x5F55E300;
-    mov.b32 d, 0x0000E6B0;
+    mov.b32 d, 0x0014E6B0;
     prmt.b32 e, c, d, t;
     mov.b32 c, 0x2A30353C;
-    mov.b32 d, 0x00001E24;
+    mov.b32 d, 0x00191E24;
     prmt.b32 t, c, d, t;
     prmt.b32 e, e, t, 0x5140;
-    mul.rn.f16x2 $0, p, e;
+    mul.rn.f16x2 p, p, e;
+    mov.b32 c, 0x46004600;
+    set.le.u32.f16x2 c, y, c;
+    and.b32 $0, p, c;
 }""")
 
 # Four values: scale, round by adding 1024, gather the four low bytes.
@@ -126,11 +129,11 @@ def exponential(x, VARIANT: tl.constexpr, PACKED: tl.constexpr):
             return tl.inline_asm_elementwise(_EXPONENT, "=r,r", [_half(x)], dtype=tl.float16, is_pure=True, pack=2)
     elif VARIANT == 2:
         y = tl.minimum(_half(-x), 7.0)
-        whole = _half(_half(_half(y - 0.50390625) + 1024.0) - 1024.0)
+        whole = _half(_half(_half(y - 0.5) + 1536.0) - 1536.0)
         t = _half(y - whole)
         poly = _half(_half(_half(t * -0.1025 + 0.4626) * t + -0.9922) * t + 0.9996)
-        table = tl.where(whole < 6.0, _half(tl.exp2(whole.to(tl.float32) * -1.4426950408889634)), 0.0)
-        return _half(poly * table.to(tl.float16))
+        value = _half(poly * _half(tl.exp2(whole.to(tl.float32) * -1.4426950408889634)))
+        return tl.where(y <= 6.0, value, 0.0).to(tl.float16)
     else:
         y = tl.minimum(_half(-x), 14.0)
         whole = _half(_half(y + 1024.0) - 1024.0)

@@ -7,9 +7,9 @@ T are done:
 ``exponent``  y is pre-multiplied by log2(e) in the scaling FFMA; adding and subtracting a magic constant splits it
               (3 packed), clamp and compare (2), cubic (3); T is a power of two, put in by shifting the integer part to
               the exponent and subtracting (2 integer per pair), the threshold mask by one AND.
-``table``     the same split and clamp (5 packed, as rounding down takes one more), cubic (3), product with T (1); T's
-              eight FP16 entries live in four registers and are picked by byte permutes (6 integer per pair: two to make
-              the selector, a mask, three permutes). The zero slots do the threshold.
+``table``     the same split, clamp and compare (6 packed, as rounding down takes one more), cubic (3), product with T
+              (1); T's eight FP16 entries live in four registers and are picked by byte permutes (7 integer per pair:
+              three to make the selector, three permutes, the threshold mask).
 ``naive``     as written in tensor code: floor by F2I and back by I2F, T by a chain of seven selects and a compare.
 ``unit``      a hardware unit does one exponential per lane.
 """
@@ -54,7 +54,7 @@ class PerElement:
 
 EXPONENTIAL: dict[str, PerElement] = {
     "exponent": PerElement(fp16x2=8 / 2, integer=3 / 2),
-    "table": PerElement(fp16x2=9 / 2, integer=6 / 2),
+    "table": PerElement(fp16x2=10 / 2, integer=7 / 2),
     "naive": PerElement(fp16x2=5 / 2, integer=8, cvt=2),
     "unit": PerElement(sas=1),
 }

@@ -1,0 +1,134 @@
+"""The inline assembly of kernels/exponential.py, executed instruction by instruction on the CPU.
+
+The interpreter cannot run it, so a few lines here do: pairs of halves in 32-bit registers, IEEE rounding to nearest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from kernels import exponential as module
+from turbosim.numerics.sas import exponential
+
+HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+NON_POSITIVE = HALVES[(HALVES <= 0) & ~np.isnan(HALVES)]
+
+
+def lanes(register):
+    """Return the two halves of 32-bit registers, low first."""
+    return np.stack([register & 0xFFFF, register >> 16]).astype(np.uint16).view(np.float16)
+
+
+def packed(halves):
+    bits = halves.astype(np.float16).view(np.uint16).astype(np.uint32)
+    return bits[0] | bits[1] << np.uint32(16)
+
+
+def half(function, *registers):
+    """Apply a function lane by lane in float64, which holds every product and sum of halves, and round once."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return packed(function(*(lanes(r).astype(np.float64) for r in registers)))
+
+
+def permute(low, high, selector):
+    table = low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
+    out = np.zeros_like(low)
+    for byte in range(4):
+        index = selector >> np.uint32(4 * byte) & np.uint32(7)
+        out |= ((table >> (np.uint64(8) * index.astype(np.uint64))) & np.uint64(255)).astype(np.uint32) << np.uint32(8 * byte)
+    return out
+
+
+OPERATIONS = {
+    "mov.b32": lambda a: a,
+    "neg.f16x2": lambda a: a ^ np.uint32(0x80008000),
+    "min.f16x2": lambda a, b: half(np.minimum, a, b),
+    "add.rn.f16x2": lambda a, b: half(np.add, a, b),
+    "sub.rn.f16x2": lambda a, b: half(np.subtract, a, b),
+    "mul.rn.f16x2": lambda a, b: half(np.multiply, a, b),
+    "fma.rn.f16x2": lambda a, b, c: half(lambda x, y, z: x * y + z, a, b, c),
+    "set.le.u32.f16x2": lambda a, b: np.where(lanes(a) <= lanes(b), 0xFFFF, 0).astype(np.uint32)[0]
+    | np.where(lanes(a) <= lanes(b), 0xFFFF, 0).astype(np.uint32)[1] << np.uint32(16),
+    "and.b32": lambda a, b: a & b,
+    "or.b32": lambda a, b: a | b,
+    "shr.u32": lambda a, b: a >> b,
+    "mad.lo.s32": lambda a, b, c: a * b + c,
+    "prmt.b32": permute,
+}
+
+
+def execute(assembly, *inputs):
+    """Return register $0 after the assembly, given $1 and on."""
+    registers = {f"${number}": value.astype(np.uint32) for number, value in enumerate(inputs, 1)}
+    done = 0
+    for line in assembly.split(";"):
+        words = re.fullmatch(r"\s*\{?\s*([a-z][\w.]*)\s+(.*)", line.strip(), re.DOTALL)
+        if words is None or words[1].startswith(".reg") or ".reg" in line:
+            continue
+        target, *operands = [o.strip() for o in words[2].split(",")]
+        values = [registers[o] if o in registers else np.full_like(inputs[0], int(o, 0) & 0xFFFFFFFF, dtype=np.uint32)
+                  for o in operands]
+        with np.errstate(over="ignore"):
+            registers[target] = OPERATIONS[words[1]](*values).astype(np.uint32)
+        done += 1
+    assert done > 3
+    return registers["$0"]
+
+
+def pairs(values, seed):
+    """Return registers whose low halves are *values* and whose high halves are the same in another order."""
+    other = np.random.default_rng(seed).permutation(values)
+    return packed(np.stack([values, other])), other
+
+
+@pytest.mark.parametrize("form", ["table", "exponent"])
+def test_every_half_in_either_lane(form):
+    assembly = getattr(module, f"_{form.upper()}").value
+    scale = math.log2(math.e) if form == "exponent" else 1.0
+    registers, other = pairs(NON_POSITIVE, 0)
+    low, high = lanes(execute(assembly, registers))
+    for got, x in ((low, NON_POSITIVE), (high, other)):
+        natural = x.astype(np.float64) / scale
+        want = np.where(natural >= -6, np.exp(natural), 0)
+        # At the threshold itself the half nearest to 6 log2(e) decides.
+        sure = np.abs(natural + 6) > 4e-3
+        assert np.abs(got.astype(np.float64) - want)[sure].max() <= 1.1e-3
+        assert (got[natural < -6.004] == 0).all()
+        assert (got[natural > -5.99] > 0).all()
+        assert not np.isnan(got).any()
+
+
+@pytest.mark.parametrize("form", ["table", "exponent"])
+def test_it_is_the_references_arithmetic(form):
+    """Against the float16 reference, which rounds twice in a multiply-add: a unit in the last place apart at most."""
+    x = NON_POSITIVE[(NON_POSITIVE >= -5.9) & (NON_POSITIVE <= -1e-3)]
+    registers, _ = pairs(x, 1)
+    got = lanes(execute(getattr(module, f"_{form.upper()}").value, registers))[0]
+    natural = torch.from_numpy(x.astype(np.float32)) / (math.log2(math.e) if form == "exponent" else 1.0)
+    want = exponential(natural, form, dtype=torch.float16).numpy()
+    assert np.abs(got.astype(np.float64) / want.astype(np.float64) - 1).max() <= 3 * 2.0**-10
+
+
+def test_the_largest_score_keeps_its_weight():
+    zero = np.zeros(1, np.uint32)
+    assert lanes(execute(module._EXPONENT.value, zero)).flatten().tolist() == [1.0, 1.0]
+    assert lanes(execute(module._TABLE.value, zero))[0, 0] == np.float16(0.99951171875)
+
+
+def test_four_weights_become_four_bytes():
+    p = np.linspace(0, 1, 4001).astype(np.float16)
+    generator = np.random.default_rng(2)
+    a, b, c, d = (generator.permutation(p) for _ in range(4))
+    for inverse in (119.0, 200.0 / 2, 119 / 0.7):
+        factor = packed(np.full((2, len(p)), inverse))
+        kept = [np.where(x * np.float16(inverse) <= 119, x, 0).astype(np.float16) for x in (a, b, c, d)]
+        out = execute(module._TO_INT8.value, packed(np.stack(kept[:2])), packed(np.stack(kept[2:])), factor, factor)
+        for byte, x in enumerate(kept):
+            got = (out >> np.uint32(8 * byte) & np.uint32(255)).astype(int)
+            want = np.rint(x.astype(np.float64) * float(np.float16(inverse)))
+            assert np.abs(got - want).max() <= 0
