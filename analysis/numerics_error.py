@@ -108,7 +108,8 @@ and 4 KV heads. Outliers: four channels of K and one of V ten times as large, in
 ## Prefill, causal, 512 tokens
 
 K and V are INT8 (stage 1) in prefill, whatever the cache's bits: the error is that of INT8, about 2 % on Gaussian
-inputs, and SAS adds almost nothing to it.
+inputs at this length, and SAS adds almost nothing to it. It grows slowly with the keys a row sees: 2.2 % at 4096 causal
+tokens, and 2.5 to 3.6 % without a mask at 512 to 4096.
 
 {prefill}
 

@@ -29,14 +29,15 @@ def unit(variant: str) -> float:
     return LOG2_E if variant in ("exp2", "exponent") else 1.0
 
 
-# Halves: 1024 = 6400 (its unit in the last place is 1), 14 = 4B00, 6 log2 e = 4854; the cubic of 2^-f: AB0B, 33C0,
-# B98C, 3C00. Eleven instructions a pair: HMNMX2, 3 HADD2, 3 HFMA2, HSET2, LOP3, IMAD, LOP3.
+# A score may come out above 0 by rounding, so the number that rounds leaves room below: 1536 = 6600, unit in the last
+# place 1. Other halves: 14 = 4B00, 6 log2 e = 4854; the cubic of 2^-f: AB0B, 33C0, B98C, 3C00. Eleven instructions a
+# pair: HMNMX2, 3 HADD2, 3 HFMA2, HSET2, LOP3, IMAD, LOP3.
 _EXPONENT = tl.constexpr("""{
     .reg .b32 y, t, f, p, c;
     neg.f16x2 y, $1;
     mov.b32 c, 0x4B004B00;
     min.f16x2 y, y, c;
-    mov.b32 c, 0x64006400;
+    mov.b32 c, 0x66006600;
     add.rn.f16x2 t, y, c;
     sub.rn.f16x2 f, t, c;
     sub.rn.f16x2 f, y, f;
@@ -55,15 +56,17 @@ _EXPONENT = tl.constexpr("""{
 }""")
 
 # e^-i for i = 0 .. 6, then 0: low bytes 00 E3 55 5F B0 E6 14 00, high bytes 3C 35 30 2A 24 1E 19 00. Subtracting 1/2
-# before rounding to integers by 1536 floors, but for ties that stay below, where the fraction is 1. The cubic is the
-# printed one: AE8F, 3767, BBF0, 3BFF. Seventeen instructions a pair: ten on halves, seven on integers.
+# (not below 0, where scores above 0 would end) before rounding to integers by 1536 floors, but for ties that stay
+# below, where the fraction is 1. The cubic is the printed one: AE8F, 3767, BBF0, 3BFF. Seventeen instructions a pair:
+# ten on halves, seven on integers.
 _TABLE = tl.constexpr("""{
     .reg .b32 y, t, f, p, c, d, e;
     neg.f16x2 y, $1;
     mov.b32 c, 0x47004700;
     min.f16x2 y, y, c;
-    mov.b32 c, 0x38003800;
-    sub.rn.f16x2 t, y, c;
+    mov.b32 c, 0x3C003C00;
+    mov.b32 d, 0xB800B800;
+    fma.rn.relu.f16x2 t, y, c, d;
     mov.b32 c, 0x66006600;
     add.rn.f16x2 t, t, c;
     sub.rn.f16x2 f, t, c;
@@ -112,7 +115,8 @@ def exponential(x, VARIANT: tl.constexpr, PACKED: tl.constexpr):
     if VARIANT == 0:
         return tl.exp2(x)
     elif VARIANT == 1:
-        y = _half(-x)
+        # Rounding may leave a score above 0, which would fall through the selects.
+        y = _half(tl.maximum(-x, 0.0))
         kept = y <= 6.0
         y = _half(tl.where(kept, y, 6.0))
         whole = tl.floor(y.to(tl.float32)).to(tl.int32)
@@ -129,14 +133,14 @@ def exponential(x, VARIANT: tl.constexpr, PACKED: tl.constexpr):
             return tl.inline_asm_elementwise(_EXPONENT, "=r,r", [_half(x)], dtype=tl.float16, is_pure=True, pack=2)
     elif VARIANT == 2:
         y = tl.minimum(_half(-x), 7.0)
-        whole = _half(_half(_half(y - 0.5) + 1536.0) - 1536.0)
+        whole = _half(_half(_half(tl.maximum(y - 0.5, 0.0)) + 1536.0) - 1536.0)
         t = _half(y - whole)
         poly = _half(_half(_half(t * -0.1025 + 0.4626) * t + -0.9922) * t + 0.9996)
         value = _half(poly * _half(tl.exp2(whole.to(tl.float32) * -1.4426950408889634)))
         return tl.where(y <= 6.0, value, 0.0).to(tl.float16)
     else:
         y = tl.minimum(_half(-x), 14.0)
-        whole = _half(_half(y + 1024.0) - 1024.0)
+        whole = _half(_half(y + 1536.0) - 1536.0)
         f = _half(y - whole)
         poly = _half(_half(_half(f * -0.055009 + 0.242211) * f + -0.693283) * f + 1.0)
         value = _half(poly.to(tl.float32) * tl.exp2(-whole.to(tl.float32)))

@@ -108,6 +108,19 @@ def _largest(scales, count):
 
 
 @triton.jit
+def _universal(scales, whole, place, x, FIRST: tl.constexpr):
+    """Return the universal scale; set it after a prompt, and by the tokens *x* where it is 0 as after zeros only."""
+    if FIRST:
+        scale = _largest(scales, whole)
+    else:
+        scale = tl.load(place).to(tl.float32)
+    own, _ = _scale_of(x.to(tl.float32))
+    scale = tl.where(scale > 0.0, scale, own.to(tl.float32))
+    tl.store(place, scale.to(tl.float16))
+    return scale
+
+
+@triton.jit
 def buffer(K, V, K_BUFFER, V_BUFFER, K_UNIVERSAL, V_UNIVERSAL, K_SCALE, V_SCALE, stride_kb, stride_kh, stride_kn,
            stride_vb, stride_vh, stride_vn, kv_heads, tokens, held, blocks, whole, HEAD_DIM: tl.constexpr,
            BLOCK: tl.constexpr, FIRST: tl.constexpr):
@@ -123,20 +136,12 @@ def buffer(K, V, K_BUFFER, V_BUFFER, K_UNIVERSAL, V_UNIVERSAL, K_SCALE, V_SCALE,
         if which == 0:
             x = tl.load(K + batch * stride_kb + head * stride_kh + rows[:, None] * stride_kn + channels[None, :],
                         mask=seen, other=0.0)
-            if FIRST:
-                scale = _largest(K_SCALE + place * blocks, whole)
-                tl.store(K_UNIVERSAL + place, scale.to(tl.float16))
-            else:
-                scale = tl.load(K_UNIVERSAL + place).to(tl.float32)
+            scale = _universal(K_SCALE + place * blocks, whole, K_UNIVERSAL + place, x, FIRST)
             target = K_BUFFER + (place * BLOCK + held + rows[:, None]) * HEAD_DIM + channels[None, :]
         else:
             x = tl.load(V + batch * stride_vb + head * stride_vh + rows[:, None] * stride_vn + channels[None, :],
                         mask=seen, other=0.0)
-            if FIRST:
-                scale = _largest(V_SCALE + place * blocks, whole)
-                tl.store(V_UNIVERSAL + place, scale.to(tl.float16))
-            else:
-                scale = tl.load(V_UNIVERSAL + place).to(tl.float32)
+            scale = _universal(V_SCALE + place * blocks, whole, V_UNIVERSAL + place, x, FIRST)
             target = V_BUFFER + (place * HEAD_DIM + channels[None, :]) * BLOCK + held + rows[:, None]
         inverse = tl.where(scale > 0.0, tl.math.div_rn(1.0, tl.where(scale > 0.0, scale, 1.0)), 0.0)
         tl.store(target, _stage1(x.to(tl.float32), inverse).to(tl.int32).to(tl.int8), mask=seen)

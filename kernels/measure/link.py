@@ -32,9 +32,12 @@ class DeadlineError(Exception):
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of a child that imports from this checkout, whatever the current directory."""
+    """Return the environment of a child that imports from this checkout, whatever the current directory.
+
+    Multiply-adds are fused whatever triton's default is: versions differ in it, and the kernels are meant with fusion.
+    """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
+    return {"TRITON_DEFAULT_FP_FUSION": "1", **os.environ, "PYTHONPATH": path}
 
 
 class Worker:

@@ -74,7 +74,7 @@ def check_attention(kernel: str, q: Any, k: Any, v: Any) -> None:
     if q.shape[1] % k.shape[1]:
         raise UsageError(f"kernel {kernel!r}: query heads must be a multiple of KV heads, got {q.shape[1]} and "
                          f"{k.shape[1]}")
-    check_power_of_two(kernel, 16, 256, head_dim=q.shape[3])
+    check_power_of_two(kernel, 16, 128, head_dim=q.shape[3])
 
 
 def split_count(device: Any, rows: int, tiles: int, per_sm: int = 2) -> int:

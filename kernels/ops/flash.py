@@ -22,6 +22,8 @@ PREFILL_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 8, "stages"
 DECODE_DEFAULTS: Options = {"block_n": 64, "warps": 4, "stages": 2, "splits": 0}
 """``splits`` 0 fills the GPU once."""
 LOG2_E = 1.4426950408889634
+MOST_SPLITS = 128
+"""The kernel that merges splits holds all of them in registers."""
 
 
 def flash_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, options: Options | None = None,
@@ -94,7 +96,7 @@ def spread(wanted: int, tiles: int, rows: int, device: Any) -> tuple[int, int]:
     """Return (splits, tiles per split), no split empty. Raises UsageError for a negative number of splits."""
     if wanted < 0:
         raise UsageError(f"splits must be 0 (fill the GPU) or more, got {wanted}")
-    splits = min(wanted, tiles) if wanted else split_count(device, rows, tiles)
+    splits = min(wanted or split_count(device, rows, tiles), tiles, MOST_SPLITS)
     per_split = -(-tiles // splits)
     return -(-tiles // per_split), per_split
 

@@ -13,7 +13,7 @@ from turbosim.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-DECODE_DEFAULTS: Options = {"warps": 4, "stages": 2, "splits": 0}
+DECODE_DEFAULTS: Options = {"warps": 4, "stages": 3, "splits": 0}
 BLOCK = 64
 """Tokens that are packed at a time, and the most that stay in FP16."""
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from turbosim.numerics.cache import QuantizedKVCache
 
 SAMPLE = 64
-"""Query rows at either end of a prefill that are compared with the reference; all rows must be written."""
+"""Query rows at the beginning, middle and end of a prefill that are compared with the reference, in the first and last
+sequence; all rows must be written."""
 FP16_TOLERANCE, TURBO_TOLERANCE = 2e-3, 2e-2
 """Largest relative L2 from exact attention in FP16, and from the reference numerics of TurboAttention: rounding ties
 and the rounding of packed half instructions differ."""
@@ -28,7 +29,7 @@ FLASH_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 0, "stages": 
 TURBO_DEFAULTS: Options = {"block_m": 64, "block_n": 64, "warps": 0, "stages": 0, "splits": 0, "bits": "mixed",
                            "sas": "exponent", "p_scale": "tile", "convert": "magic", "dequant": "fold",
                            "quantise": False}
-KIVI_DEFAULTS: Options = {"warps": 4, "stages": 2, "splits": 0, "bits": "4"}
+KIVI_DEFAULTS: Options = {"warps": 4, "stages": 3, "splits": 0, "bits": "4"}
 ONLY: Mapping[str, Phase] = {"block_m": Phase.PREFILL, "quantise": Phase.PREFILL, "splits": Phase.DECODE,
                              "dequant": Phase.DECODE}
 """Options of one phase."""
@@ -79,17 +80,25 @@ def _compared(out: Tensor, parts: list[tuple[Tensor, Tensor]], tolerance: float,
 
 def _sampled_rows(shape: Attention) -> list[slice]:
     rows = shape.seq_q
-    return [slice(0, rows)] if rows <= 2 * SAMPLE else [slice(0, SAMPLE), slice(rows - SAMPLE, rows)]
+    middle = rows // 2 // SAMPLE * SAMPLE
+    return [slice(0, rows)] if rows <= 3 * SAMPLE else [slice(first, first + SAMPLE)
+                                                       for first in (0, middle, rows - SAMPLE)]
 
 
-def _exact(shape: Attention, q: Tensor, k: Tensor, v: Tensor, rows: slice) -> Tensor:
-    """Return exact attention of the first sequence's *rows*, all heads."""
+def _ends(count: int) -> list[int]:
+    """Return the first and the last of *count*: where wrong offsets and groups show."""
+    return sorted({0, count - 1})
+
+
+def _exact(shape: Attention, q: Tensor, k: Tensor, v: Tensor, batch: int, rows: slice) -> Tensor:
+    """Return exact attention of one sequence's *rows*, all heads."""
     from turbosim.numerics.attention import attention
 
+    one = slice(batch, batch + 1)
     if not shape.causal:
-        return attention(q[:1, :, rows], k[:1], v[:1])
+        return attention(q[one, :, rows], k[one], v[one])
     seen = shape.seq_k - shape.seq_q + rows.stop
-    return attention(q[:1, :, rows], k[:1, :, :seen], v[:1, :, :seen], causal=True)
+    return attention(q[one, :, rows], k[one, :, :seen], v[one, :, :seen], causal=True)
 
 
 def _io_bytes(shape: Attention) -> int:
@@ -113,7 +122,8 @@ def _prepare_flash(shape: Attention, given: Options, device: str, seed: int) -> 
     def check() -> Check:
         out.fill_(math.nan)
         launch()
-        parts = [(out[:1, :, rows], _exact(shape, q, k, v, rows)) for rows in _sampled_rows(shape)]
+        parts = [(out[b:b + 1, :, rows], _exact(shape, q, k, v, b, rows))
+                 for b in _ends(shape.batch) for rows in _sampled_rows(shape)]
         return _compared(out, parts, FP16_TOLERANCE, "relative L2 of O from exact attention")
 
     return Prepared(launch, check, shape.flops, _io_bytes(shape) + k.nbytes + v.nbytes)
@@ -154,11 +164,21 @@ def _turbo_prefill(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tenso
 
         out.fill_(math.nan)
         launch()
-        # The last query tile of the first head and sequence sees every key.
-        first = (shape.seq_q - 1) // chosen["block_m"] * chosen["block_m"]
-        want = turbo_prefill(q[:1, :1, first:].cpu(), k[:1, :1].cpu(), v[:1, :1].cpu(), shape.causal,
-                             _config(chosen))
-        return _compared(out, [(out[:1, :1, first:], want)], TURBO_TOLERANCE, "relative L2 of O from the reference")
+        # The first and the last query tile of the first and the last head and sequence; the last tile sees every key.
+        rows = chosen["block_m"]
+        last = (shape.seq_q - 1) // rows * rows
+        parts = []
+        for b in _ends(shape.batch):
+            for head in _ends(shape.q_heads):
+                kv_head = head // shape.group
+                one = [x[b:b + 1, h:h + 1].cpu() for x, h in ((q, head), (k, kv_head), (v, kv_head))]
+                for first in sorted({0, last}):
+                    stop = min(first + rows, shape.seq_q)
+                    seen = shape.seq_k - shape.seq_q + stop if shape.causal else shape.seq_k
+                    want = turbo_prefill(one[0][:, :, first:stop], one[1][:, :, :seen], one[2][:, :, :seen],
+                                         shape.causal, _config(chosen))
+                    parts.append((out[b:b + 1, head:head + 1, first:stop], want))
+        return _compared(out, parts, TURBO_TOLERANCE, "relative L2 of O from the reference")
 
     moved = kv.k.nbytes + kv.v.nbytes + kv.k_scale.nbytes + kv.v_scale.nbytes
     if chosen["quantise"]:
@@ -196,7 +216,7 @@ def _turbo_decode(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor
 
         out.fill_(math.nan)
         launch()
-        heads = sorted({cache.bits.index(b) for b in set(cache.bits)})
+        heads = sorted({*(cache.bits.index(b) for b in set(cache.bits)), *_ends(shape.kv_heads)})
         tiles = cache.blocks + (cache.held > 0)
         splits, _ = flash.spread(chosen["splits"], tiles, shape.batch * shape.kv_heads, q.device)
         want = turbo_decode(q[:, :, 0].cpu(), cache.to("cpu"), _config(chosen), splits, heads)
@@ -226,9 +246,12 @@ def _prepare_kivi(shape: Attention, given: Options, device: str, seed: int) -> P
 
         out.fill_(math.nan)
         launch()
-        stored = kivi_cache(k[:1].cpu(), v[:1].cpu(), int(chosen["bits"]), residual=kivi.BLOCK, whole_windows=True)
-        return _compared(out, [(out[:1], attention(q[:1].cpu(), *stored))], 1e-2,
-                         "relative L2 of O from attention over what the cache holds")
+        parts = []
+        for b in _ends(shape.batch):
+            one = [x[b:b + 1].cpu() for x in (q, k, v)]
+            stored = kivi_cache(*one[1:], int(chosen["bits"]), residual=kivi.BLOCK, whole_windows=True)
+            parts.append((out[b:b + 1], attention(one[0], *stored)))
+        return _compared(out, parts, 1e-2, "relative L2 of O from attention over what the cache holds")
 
     return Prepared(launch, check, shape.flops, _io_bytes(shape) + cache.nbytes())
 
@@ -246,20 +269,27 @@ def _prepare_quantise(shape: Attention, given: Options, device: str, seed: int) 
     def check() -> Check:
         from turbosim.numerics.cache import QuantizedKVCache
 
-        for x in (cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_codes, cache.v_codes):
+        for x in (cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_codes, cache.v_codes,
+                  cache.k_buffer, cache.v_buffer, cache.k_universal, cache.v_universal):
             x.fill_(77)
         launch()
-        # The first sequence, up to three blocks and the buffer's first tokens.
-        tokens = min(shape.seq_k, 3 * cache.block + 1)
-        want = QuantizedKVCache(1, cache.bits, shape.head_dim, tokens)
-        want.prefill(k[:1, :, :tokens].cpu(), v[:1, :, :tokens].cpu())
         wrong = total = 0
-        ours = cache.to("cpu")
-        for head in range(shape.kv_heads):
-            for number in range(want.blocks):
-                for a, b in zip(ours.stage1(head, number), want.stage1(head, number), strict=True):
-                    wrong += int((a[:1] != b).sum())
-                    total += b.numel()
+        for batch in _ends(shape.batch):
+            one = slice(batch, batch + 1)
+            want = QuantizedKVCache(1, cache.bits, shape.head_dim, shape.seq_k)
+            want.prefill(k[one].cpu(), v[one].cpu())
+            held = want.held
+            pairs = [(getattr(cache, n)[one, :, :want.blocks], getattr(want, n)[:, :, :want.blocks])
+                     for n in ("k_step", "v_step", "k_zero", "v_zero", "k_scale", "v_scale")]
+            pairs += [(cache.k_universal[one], want.k_universal), (cache.v_universal[one], want.v_universal),
+                      (cache.k_buffer[one, :, :held], want.k_buffer[:, :, :held]),
+                      (cache.v_buffer[one, :, :, :held], want.v_buffer[..., :held])]
+            for head, bits in enumerate(cache.bits):
+                at = slice(cache.offsets[head], cache.offsets[head] + want.blocks * cache.block_bytes(bits))
+                pairs += [(cache.k_codes[one, at], want.k_codes[:, at]), (cache.v_codes[one, at], want.v_codes[:, at])]
+            for a, b in pairs:
+                wrong += int((a.cpu() != b).sum())
+                total += b.numel()
         return Check(wrong / max(1, total), 1e-3, "share of stored values that differ from the reference")
 
     return Prepared(launch, check, 0, k.nbytes + v.nbytes + kv.k.nbytes + kv.v.nbytes + cache.nbytes())

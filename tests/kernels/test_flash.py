@@ -70,7 +70,7 @@ GOOD = qkv(1, 2, 1, 16, 16, 16)
     ({"q": normal(1, 3, 16, 16), "k": normal(1, 2, 16, 16), "v": normal(1, 2, 16, 16)}, {},
      "kernel 'flash': query heads must be a multiple of KV heads, got 3 and 2"),
     ({n: normal(1, 1, 16, 24) for n in "qkv"}, {},
-     "kernel 'flash': head_dim must be a power of two from 16 to 256, got 24"),
+     "kernel 'flash': head_dim must be a power of two from 16 to 128, got 24"),
     ({"q": normal(1, 2, 17, 16)}, {}, "kernel 'flash': causal attention of 17 queries needs as many keys, got 16"),
     ({}, {"block_m": 48}, "kernel 'flash': block_m must be a power of two from 16 to 256, got 48"),
     ({}, {"block_k": 16}, "kernel 'flash' has no option 'block_k': it has block_m, block_n, warps, stages (did you mean "

@@ -117,10 +117,12 @@ class QuantizedKVCache:
     def _grow(self, keys: Tensor, values: Tensor) -> None:
         """Put tokens into the buffer, clamped to the universal scale."""
         for x, scale, blocks in ((keys, self.k_universal, self.k_scale), (values, self.v_universal, self.v_scale)):
-            if self.tokens == 0 or (self.held == 0 and self.blocks and not bool(scale.any())):
-                known = blocks[:, :, :self.blocks]
+            # Not set yet, or of a head that has held zeros only.
+            fresh = scale == 0
+            if bool(fresh.any()):
                 own = (x.float().abs().amax(dim=(-2, -1)) / INT8_RANGE).half()
-                scale.copy_(known.amax(dim=-1) if self.blocks else own)
+                known = blocks[:, :, :self.blocks].amax(dim=-1) if self.blocks else own
+                scale.copy_(torch.where(fresh, torch.where(known > 0, known, own), scale))
         place = slice(self.held, self.held + keys.shape[-2])
         self.k_buffer[:, :, place] = quantise_int8(keys, self.k_universal).codes
         self.v_buffer[..., place] = quantise_int8(values, self.v_universal).codes.transpose(-1, -2)
