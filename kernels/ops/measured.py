@@ -140,6 +140,9 @@ def _prepare_turbo(shape: Attention, given: Options, device: str, seed: int) -> 
     chosen = _options("turbo", TURBO_DEFAULTS, given, shape.phase)
     if chosen["block_n"] != 64 and shape.phase is Phase.DECODE:
         raise UsageError(f"kernel 'turbo': cache blocks have 64 tokens, got block_n {chosen['block_n']}")
+    if chosen["block_n"] != 64 and chosen["quantise"]:
+        raise UsageError(f"kernel 'turbo': quantise=true writes cache blocks of 64 tokens, got block_n "
+                         f"{chosen['block_n']}")
     q, k, v = _inputs(shape, device, seed)
     out = _poisoned(q)
     return (_turbo_prefill if shape.phase is Phase.PREFILL else _turbo_decode)(shape, chosen, q, k, v, out)

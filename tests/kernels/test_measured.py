@@ -73,6 +73,8 @@ def test_a_kernel_that_is_slightly_off_is_wrong(monkeypatch):
     ("flash", PREFILL, {"splits": 2}, "kernel 'flash': option splits is for decode, and this is prefill"),
     ("turbo", DECODE, {"block_m": 64}, "kernel 'turbo': option block_m is for prefill, and this is decode"),
     ("turbo", DECODE, {"block_n": 128}, "kernel 'turbo': cache blocks have 64 tokens, got block_n 128"),
+    ("turbo", PREFILL, {"quantise": True, "block_n": 128},
+     "kernel 'turbo': quantise=true writes cache blocks of 64 tokens, got block_n 128"),
     ("turbo", DECODE, {"bits": "8"}, "kernel 'turbo': bits is one of mixed, 4, 2, got '8'"),
     ("kivi", PREFILL, {}, "kernel 'kivi' is a decode kernel: KIVI's prefill is FlashAttention"),
     ("kivi", DECODE, {"bits": "mixed"}, "kernel 'kivi': bits is one of 4, 2, got 'mixed'"),
