@@ -126,8 +126,9 @@ channel. The numbers then depend on which keys win, and vary much from one input
 ## Decode by length
 
 Error against exact attention over the values that the cache holds, that is of the arithmetic alone. With exact
-exponentials it does not grow: nothing drifts. With SAS it does, by the threshold: the largest score grows with the
-number of keys, and what lies 6 below it has more weight together (1 % at 32k keys on Gaussian scores), which is taken
+exponentials it hardly grows on these inputs, but by a third (1.9 to 2.5 %) on others tried, which is not explained
+yet. With SAS it grows by the threshold as well: the largest score grows with the number of keys, and what lies 6
+below it has more weight together (1 % at 32k keys on Gaussian scores), which is taken
 from the row sum and not from an output that averages to nothing.
 
 {length}

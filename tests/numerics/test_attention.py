@@ -47,7 +47,7 @@ def test_sas_alone_costs_a_tenth_of_a_percent():
 
 @pytest.mark.parametrize("sas", ["table", "exponent"])
 @pytest.mark.parametrize("rescale", ["exact", "table", "exponent"])
-def test_no_drift_with_length(sas, rescale):
+def test_the_rescale_factor_does_not_drift(sas, rescale):
     """Ever larger maxima early on must not lose weight to the tiles after them."""
     errors = []
     for keys in (1024, 32768):

@@ -3,7 +3,7 @@
 Every server is first come first served and non-preemptive, so a request's end is known when it is made
 (``max(now, free) + ticks``). One pending turn per role is therefore enough. Turns are kept in a tournament tree keyed
 by (tick, actor number), the order that the SimPy engine defines: unlike a binary heap it moves no entries and its
-comparisons do not branch. The loop is one long function because calls in it cost more than the simulation itself.
+comparisons do not branch.
 """
 
 from __future__ import annotations
@@ -129,6 +129,24 @@ def start_cta(m: Machine, slot: int, cta: int) -> None:
 
 
 @jit
+def _complete(signals: Array, rings: Array, slot: int, counter: int, end: int, code: int) -> tuple[int, int, int]:
+    """Enter a signal that is done at *end*, but not before its predecessor: signals complete in the order of issue.
+
+    Returns when it completes, the reason a wait for it has, and how many were issued before it.
+    """
+    if end < signals[slot, counter, LAST_DONE]:
+        end = signals[slot, counter, LAST_DONE]
+        code = signals[slot, counter, LAST_CODE]
+    signals[slot, counter, LAST_DONE] = end
+    signals[slot, counter, LAST_CODE] = code
+    count = signals[slot, counter, ISSUED]
+    rings[slot, counter, count & (WINDOW - 1), RING_DONE] = end
+    rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
+    signals[slot, counter, ISSUED] = count + 1
+    return end, code, count
+
+
+@jit
 def _log_op(log: Array, state: Array, sm: int, slot: int, role: int, cta: int, op: int, start: int, end: int) -> None:
     row = log[state[N_OPS]]
     state[N_OPS] += 1
@@ -215,15 +233,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     end = (arrival >> 1) + table[inst + EXTRA]
                     slot = accesses[sm, x, ACCESS_SLOT]
                     counter = table[inst + COUNTER]
-                    if end < signals[slot, counter, LAST_DONE]:
-                        end = signals[slot, counter, LAST_DONE]
-                        code = signals[slot, counter, LAST_CODE]
-                    signals[slot, counter, LAST_DONE] = end
-                    signals[slot, counter, LAST_CODE] = code
-                    count = signals[slot, counter, ISSUED]
-                    rings[slot, counter, count & (WINDOW - 1), RING_DONE] = end
-                    rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
-                    signals[slot, counter, ISSUED] = count + 1
+                    end, code, count = _complete(signals, rings, slot, counter, end, code)
                     if end - now > accesses[sm, x, ACCESS_LIMIT]:
                         late = True
                 last_turn = turn + 1 == scalars[sm, TURNS]
@@ -415,16 +425,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     state[DRAINED] = max(state[DRAINED], end)
 
             if kind != STORE:
-                # Signals complete in the order of their issue.
-                if end < signals[slot, counter, LAST_DONE]:
-                    end = signals[slot, counter, LAST_DONE]
-                    code = signals[slot, counter, LAST_CODE]
-                signals[slot, counter, LAST_DONE] = end
-                signals[slot, counter, LAST_CODE] = code
-                count = signals[slot, counter, ISSUED]
-                rings[slot, counter, count & (WINDOW - 1), RING_DONE] = end
-                rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
-                signals[slot, counter, ISSUED] = count + 1
+                end, code, count = _complete(signals, rings, slot, counter, end, code)
                 first = slot * roles
                 for other in range(first, first + roles):
                     if blocked_on[other] == counter and blocked_until[other] == count + 1:
