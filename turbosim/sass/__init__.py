@@ -1,0 +1,1 @@
+"""Compiled kernels: machine code, read and replayed instruction by instruction."""
