@@ -11,6 +11,7 @@ turn and detailed simulation goes on. Nothing is approximated: totals equal thos
 
 from __future__ import annotations
 
+from turbosim.compiled import jit
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
     ACCESS_INDEX,
@@ -75,7 +76,6 @@ from turbosim.engine.numba_layout import (
     WINDOW,
     Forward,
     Machine,
-    jit,
 )
 from turbosim.engine.numba_memory import set_leaf
 

@@ -8,6 +8,7 @@ comparisons do not branch.
 
 from __future__ import annotations
 
+from turbosim.compiled import jit, jit_cached
 from turbosim.engine import numba_forward as forward
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
@@ -96,8 +97,6 @@ from turbosim.engine.numba_layout import (
     Array,
     Forward,
     Machine,
-    jit,
-    jit_cached,
 )
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
 

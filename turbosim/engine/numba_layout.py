@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.int64]
-
-
-# Arrays come from outside and none is allocated, so the counting of references, which would take most of the time of
-# every call, is left out.
-_OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "_nrt": False}
-
-
-def jit(function: Any) -> Any:
-    """Compile into the functions that call it."""
-    return numba.njit(**_OPTIONS)(function)
-
-
-def jit_cached(function: Any) -> Any:
-    """Compile once and keep the machine code on disk.
-
-    Numba's cache only knows the file of *function*; its stamp is replaced by a digest of all the compiled engine's
-    files, since constants and helpers of the others are compiled in.
-    """
-    dispatcher: Any = numba.njit(cache=True, **_OPTIONS)(function)
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("numba_*.py")):
-        digest.update(source.read_bytes())
-    dispatcher._cache._cache_file._source_stamp = digest.hexdigest()  # noqa: SLF001 - there is no public way
-    return dispatcher
 
 
 # Columns of the instruction table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from turbosim.compiled import jit, jit_cached
 from turbosim.engine.numba_layout import (
     DRAM_LATENCY,
     DRAM_READ,
@@ -24,8 +25,6 @@ from turbosim.engine.numba_layout import (
     USES_END,
     WRITE,
     Array,
-    jit,
-    jit_cached,
 )
 
 RATE_ROUND = (1 << 20) - 1

@@ -1,0 +1,192 @@
+"""The compiled SM model against the plain one, on generated programs; and single rules on programs of a few lines."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from turbosim.errors import SimulationError
+from turbosim.sass import oracle, replay
+from turbosim.sass.machine import Code, Column, CtaClass, Kind, Pipe, Replay, SmModel, Wait
+
+MODEL = SmModel(schedulers=1, port_window=2, queue_depth=4, l2_rate=64 * 64, l2_latency=200, barrier_latency=20,
+                cta_latency=0)
+ENDS = Kind.EXIT, Kind.ARRIVE
+"""Kinds that generated programs draw only where they cannot leave a barrier waiting for ever."""
+
+
+def line(**fields: int) -> list[int]:
+    """Return a row of the table, of a plain instruction of interval 1 where nothing else is said."""
+    row = dict.fromkeys((c.name for c in Column), 0) | {
+        "PIPE": Pipe.ALU, "INTERVAL": 1, "STALL": 1, "WRITE_BARRIER": -1, "READ_BARRIER": -1}
+    return [row[c.name] if c.name not in fields else int(fields[c.name]) for c in Column]
+
+
+EXIT = line(PIPE=Pipe.NONE, KIND=Kind.EXIT)
+
+
+def straight(*lines: list[int]) -> Code:
+    """Return a program of one block that ends with EXIT."""
+    return Code(np.array([*lines, EXIT], np.int64), np.array([0]), np.array([len(lines)]))
+
+
+def warps(count: int) -> list[CtaClass]:
+    """Return one class of CTAs whose *count* warps run block 0."""
+    walk = np.array([0], np.int32)
+    return [CtaClass((walk,) * count)]
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[int]:
+    kind = draw(st.sampled_from([k for k in Kind if k not in ENDS]))
+    pipe = {Kind.LOAD: Pipe.QUEUE, Kind.COPY: Pipe.QUEUE, Kind.STORE: Pipe.QUEUE, Kind.ASYNC_MMA: Pipe.TENSOR}.get(
+        kind, draw(st.sampled_from(list(Pipe))))
+    small = st.integers(0, 9)
+    return line(
+        PIPE=pipe, INTERVAL=draw(small), LATENCY=draw(st.integers(0, 40)), READ=draw(small), KIND=kind,
+        SHARED=draw(small) if pipe == Pipe.QUEUE else 0,
+        GLOBAL=draw(st.sampled_from([0, 32, 100, 512])) if kind in (Kind.LOAD, Kind.COPY, Kind.STORE) else 0,
+        ARGUMENT=draw(st.integers(0, 2)) if kind != Kind.ASYNC_MMA else draw(st.integers(0, 1)),
+        STALL=draw(st.integers(0, 15)), WRITE_BARRIER=draw(st.integers(-1, 5)), READ_BARRIER=draw(st.integers(-1, 5)),
+        WAIT=draw(st.integers(0, 63)), PORTS=draw(st.integers(0, 5)))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Code, list[CtaClass], list[int], int, SmModel]:
+    lines = draw(st.lists(rows(), min_size=1, max_size=30))
+    cuts = sorted(draw(st.sets(st.integers(1, len(lines)), max_size=5)) | {len(lines)})
+    first, last = [0, *cuts], [*(c - 1 for c in cuts), len(lines)]
+    code = Code(np.array([*lines, EXIT], np.int64), np.array(first), np.array(last))
+    count = draw(st.integers(1, 6))
+    classes = []
+    for _ in range(draw(st.integers(1, 3))):
+        body = draw(st.lists(st.integers(0, len(first) - 2), max_size=6))
+        classes.append(CtaClass((np.array([*body, len(first) - 1], np.int32),) * count))
+    order = draw(st.lists(st.integers(0, len(classes) - 1), min_size=1, max_size=8))
+    model = SmModel(draw(st.integers(1, 4)), draw(st.integers(0, 4)), draw(st.integers(1, 8)),
+                    draw(st.integers(1024, 8192)), draw(st.integers(0, 300)), draw(st.integers(0, 30)),
+                    draw(st.integers(0, 50)))
+    return code, classes, order, draw(st.integers(1, 4)), model
+
+
+def assert_same(a: Replay, b: Replay) -> None:
+    for name in ("cycles", "instructions", "data_path_busy", "l2_busy"):
+        assert getattr(a, name) == getattr(b, name), name
+    for name in ("issues", "waits", "first_issue", "pipe_busy", "cta_starts", "cta_ends"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_both_models_agree_cycle_for_cycle(case):
+    assert_same(oracle.replay(*case), replay.replay(*case))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_every_cycle_of_every_warp_has_a_reason(case):
+    """Issues and waits of all warps add up to the time that CTAs were resident, less idle ends of warps."""
+    code, classes, order, _, _ = case
+    found = oracle.replay(*case)
+    per_cta = len(classes[0].walks)
+    issued = sum(len(c) for c in (range(first, last + 1) for cta in order for b in classes[cta].walks[0]
+                                  for first, last in [(code.first[b], code.last[b])])) * per_cta
+    assert found.instructions == issued == found.issues.sum()
+    resident = int((found.cta_ends - found.cta_starts).sum()) * per_cta
+    assert found.waits.sum() + found.instructions <= resident
+    if per_cta == 1:
+        assert found.waits.sum() + found.instructions == resident
+
+
+@pytest.fixture(params=[oracle.replay, replay.replay], ids=["oracle", "compiled"])
+def run(request):
+    return request.param
+
+
+def test_stall_counts_separate_instructions_of_one_warp(run):
+    found = run(straight(line(STALL=6), line(STALL=4)), warps(1), [0], 1, MODEL)
+    assert found.first_issue.tolist() == [0, 6, 10]
+    assert found.waits[:, Wait.STALL].tolist() == [0, 5, 3]
+
+
+def test_a_pipe_takes_an_instruction_every_interval_of_any_warp(run):
+    found = run(straight(line(INTERVAL=8, PIPE=Pipe.XU)), warps(4), [0], 1, MODEL)
+    assert found.cycles == 3 * 8 + 1 + 1
+    assert found.pipe_busy[0, Pipe.XU] == 32
+
+
+def test_a_scheduler_issues_one_instruction_a_cycle(run):
+    found = run(straight(line(), line(PIPE=Pipe.FMA)), warps(4), [0], 1, MODEL)
+    assert found.cycles == 4 * 3
+
+
+def test_scoreboards_hold_back_what_waits_for_them(run):
+    code = straight(line(PIPE=Pipe.QUEUE, LATENCY=23, SHARED=2, WRITE_BARRIER=3), line(), line(WAIT=1 << 3))
+    found = run(code, warps(1), [0], 1, MODEL)
+    assert found.first_issue.tolist() == [0, 1, 25, 26]
+    assert found.waits[2, Wait.SCOREBOARD] == 23
+
+
+def test_the_queue_holds_so_many_that_wait_for_the_data_path(run):
+    code = straight(*[line(PIPE=Pipe.QUEUE, SHARED=10)] * 6)
+    found = run(code, warps(1), [0], 1, MODEL)
+    # The fifth finds four in the queue, of which the first is served at once.
+    assert found.first_issue.tolist() == [0, 1, 2, 3, 4, 10, 11]
+    assert found.waits[5, Wait.QUEUE] == 5
+
+
+def test_groups_of_copies_end_in_order(run):
+    copy = {"PIPE": Pipe.QUEUE, "KIND": Kind.COPY, "SHARED": 4}
+    code = straight(line(**copy, GLOBAL=6400), line(KIND=Kind.GROUP), line(**copy, GLOBAL=64), line(KIND=Kind.GROUP),
+                    line(KIND=Kind.WAIT_GROUP, ARGUMENT=1), line(KIND=Kind.WAIT_GROUP))
+    found = run(code, warps(1), [0], 1, MODEL)
+    assert found.first_issue[4] == 4 + 100 + 200
+    assert found.first_issue[5] == 4 + 101 + 200
+    assert found.waits[4, Wait.GROUP] == 304 - 4
+
+
+def test_barriers_release_all_warps_together(run):
+    code = Code(np.array([line(STALL=15), line(KIND=Kind.BARRIER), EXIT], np.int64), np.array([0, 1]), np.array([0, 2]))
+    slow, fast = np.array([0, 0, 1], np.int32), np.array([1], np.int32)
+    found = run(code, [CtaClass((slow, fast))], [0], 1, MODEL)
+    assert found.cycles == 30 + 20 + 1 + 1
+    assert found.waits[2, Wait.BARRIER] > 2 * 19
+
+
+def test_tensor_work_of_warp_groups_does_not_hold_up_issue(run):
+    mma = line(PIPE=Pipe.TENSOR, KIND=Kind.ASYNC_MMA, INTERVAL=64, LATENCY=10)
+    last = line(PIPE=Pipe.TENSOR, KIND=Kind.ASYNC_MMA, INTERVAL=64, LATENCY=10, ARGUMENT=1)
+    found = run(straight(mma, last, line(), line(KIND=Kind.WAIT_MMA)), warps(1), [0], 1, MODEL)
+    assert found.first_issue.tolist() == [0, 1, 2, 138, 139]
+
+
+def test_wide_operands_take_the_read_ports(run):
+    found = run(straight(line(PORTS=5), line(PORTS=5, PIPE=Pipe.FMA), line(PORTS=1)), warps(1), [0], 1, MODEL)
+    assert found.first_issue.tolist() == [0, 3, 8, 9]
+    assert found.waits[:, Wait.PORTS].tolist() == [0, 2, 4, 0]
+
+
+def test_a_free_slot_takes_the_next_cta(run):
+    code = straight(line(STALL=9))
+    found = run(code, warps(1), [0, 0, 0], 2, MODEL)
+    assert found.cta_starts.tolist() == [0, 0, 10]
+    # At cycle 10 it is the turn of the other slot.
+    assert found.cta_ends.tolist() == [10, 11, 21]
+
+
+def test_a_barrier_that_too_few_reach_is_a_deadlock(run):
+    code = straight(line(KIND=Kind.BARRIER, ARGUMENT=3 << 8))
+    with pytest.raises(SimulationError, match=re.escape(
+            "deadlock: every warp waits at a barrier that too few reach (warp 0 before instruction 1, "
+            "warp 1 before instruction 1)")):
+        run(code, warps(2), [0], 1, MODEL)
+
+
+def test_a_walk_must_end_with_exit(run):
+    code = Code(np.array([line()], np.int64), np.array([0]), np.array([0]))
+    with pytest.raises(SimulationError, match="its walk does not end with EXIT"):
+        run(code, warps(1), [0], 1, MODEL)

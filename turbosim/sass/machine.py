@@ -1,0 +1,188 @@
+"""What the issue-level model of one SM runs: instructions with their costs, the walks of warps, and the SM itself.
+
+Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay`, follow these rules.
+
+- Warp *n* of the SM belongs to scheduler *n* mod the number of schedulers. A scheduler issues at most one instruction
+  a cycle, of the first eligible warp after the one that it issued from last; schedulers act in order of their number.
+- A warp is eligible when the stall count of its last instruction has passed, the scoreboards that its next one waits
+  for are free, and the pipe of that one is free. The compiler has written dependences on fixed latencies into stall
+  counts, those on variable latencies into scoreboards, so registers are not tracked.
+- An instruction takes its pipe for its interval. Tensor work of warp groups is queued instead and never blocks issue.
+- Operands pass the read ports of the scheduler's register file, one register a cycle of each of its two banks. An
+  instruction is not issued unless the ports are free within a few cycles.
+- Shared memory, shuffles and global accesses go through a queue of each scheduler, of limited depth, into one data path
+  of the SM, first come first served in the order of issue. Global data then passes a second server, the SM's share of
+  L2.
+- Results are there a latency after the start of service. Scoreboards are released then.
+
+Times are cycles of the SM clock; the L2 server counts in 1/64 cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+TICKS = 64
+SCOREBOARDS = 6
+GROUPS = 32
+"""Asynchronous groups of a warp that can be outstanding."""
+BARRIERS = 16
+NEVER = 1 << 60
+
+Integers = NDArray[np.int64]
+
+
+class Kind(IntEnum):
+    """How an instruction acts on the machine beside taking time."""
+
+    PLAIN = 0
+    BARRIER = 1
+    """Waits until all warps of the CTA, or *argument* >> 8 of them, have arrived at barrier *argument* & 255."""
+    ARRIVE = 2
+    """Arrives there without waiting."""
+    LOAD = 3
+    """Reads global memory into registers."""
+    COPY = 4
+    """Copies global to shared memory asynchronously, as part of the open group."""
+    GROUP = 5
+    """Closes the group of copies."""
+    WAIT_GROUP = 6
+    """Waits until at most *argument* groups are outstanding."""
+    STORE = 7
+    ASYNC_MMA = 8
+    """Tensor work of a warp group; with *argument* 1 it closes the group."""
+    WAIT_MMA = 9
+    """Waits until at most *argument* groups of tensor work are outstanding."""
+    EXIT = 10
+
+
+class Column(IntEnum):
+    """Columns of :attr:`Code.table`."""
+
+    PIPE = 0
+    INTERVAL = 1
+    LATENCY = 2
+    READ = 3
+    SHARED = 4
+    GLOBAL = 5
+    """Bytes of global memory that a warp moves, in whole sectors."""
+    KIND = 6
+    ARGUMENT = 7
+    STALL = 8
+    WRITE_BARRIER = 9
+    """-1 for none; so the next."""
+    READ_BARRIER = 10
+    WAIT = 11
+    """Bit mask of scoreboards."""
+    PORTS = 12
+    """Cycles of the scheduler's register read ports."""
+
+
+class Pipe(IntEnum):
+    """Pipes of a scheduler. Of NONE and QUEUE there is no shortage within a scheduler."""
+
+    FMA = 0
+    ALU = 1
+    FP16 = 2
+    XU = 3
+    TENSOR = 4
+    UNIFORM = 5
+    QUEUE = 6
+    """The way into the data path of the SM."""
+    NONE = 7
+
+
+class Wait(IntEnum):
+    """Why a warp did not issue, cycle by cycle."""
+
+    STALL = 0
+    """The compiler's stall count: fixed latencies."""
+    SCOREBOARD = 1
+    """A variable latency: memory, shuffles, MUFU."""
+    GROUP = 2
+    """Asynchronous copies or tensor work."""
+    BARRIER = 3
+    PIPE = 4
+    """The pipe was taken by another instruction."""
+    QUEUE = 5
+    """The queue to shared memory was full."""
+    PORTS = 6
+    """The register read ports were taken by the operands of other instructions."""
+    NOT_SELECTED = 7
+    """The scheduler issued from another warp."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Instructions and basic blocks of a kernel."""
+
+    table: Integers
+    """(instructions, len(Column))."""
+    first: Integers
+    """Index of the first instruction of each block."""
+    last: Integers
+
+
+@dataclass(frozen=True)
+class CtaClass:
+    """CTAs that run alike: the blocks that each of their warps executes."""
+
+    walks: tuple[NDArray[np.int32], ...]
+
+
+@dataclass(frozen=True)
+class SmModel:
+    """The SM, as far as issue is concerned."""
+
+    schedulers: int
+    port_window: int
+    """Cycles after issue within which an instruction must be able to begin to read its operands."""
+    queue_depth: int
+    """Instructions of one scheduler that may wait for the data path."""
+    l2_rate: int
+    """Bytes a cycle between this SM and L2, in 1/64 bytes."""
+    l2_latency: int
+    barrier_latency: int
+    cta_latency: int
+
+
+@dataclass
+class Replay:
+    """What happened."""
+
+    cycles: int
+    """Until the last warp ended."""
+    instructions: int
+    """Warp instructions issued."""
+    issues: Integers
+    """Of every instruction: how often it was issued."""
+    waits: Integers
+    """(instructions, len(Wait)): cycles that warps waited before issuing it, by reason."""
+    first_issue: Integers
+    """Of every instruction: the cycle of its first issue, or -1."""
+    pipe_busy: Integers
+    """(schedulers, len(Pipe)): cycles taken."""
+    data_path_busy: int
+    l2_busy: int
+    """In 1/64 cycles."""
+    cta_ends: Integers
+    cta_starts: Integers
+    issue_log: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of the oracle only: cycle, warp and instruction of every issue."""
+
+    @classmethod
+    def empty(cls, instructions: int, schedulers: int, ctas: int) -> Replay:
+        """Return the result before the first cycle."""
+        return cls(0, 0, np.zeros(instructions, np.int64), np.zeros((instructions, len(Wait)), np.int64),
+                   np.full(instructions, -1, np.int64), np.zeros((schedulers, len(Pipe)), np.int64), 0, 0,
+                   np.zeros(ctas, np.int64), np.zeros(ctas, np.int64))
+
+
+def deadlock(waiting: list[tuple[int, int]]) -> str:
+    """Return the message for warps (number, next instruction) of which none can go on."""
+    where = ", ".join(f"warp {warp} before instruction {pc}" for warp, pc in waiting[:4])
+    return f"deadlock: every warp waits at a barrier that too few reach ({where}{', ...' if len(waiting) > 4 else ''})"

@@ -1,0 +1,256 @@
+"""The issue-level model of one SM in plain Python, a cycle at a time: slow, and the definition of right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from turbosim.errors import SimulationError
+from turbosim.sass.machine import (
+    BARRIERS,
+    SCOREBOARDS,
+    TICKS,
+    Code,
+    Column,
+    CtaClass,
+    Kind,
+    Pipe,
+    Replay,
+    SmModel,
+    Wait,
+    deadlock,
+)
+
+
+@dataclass
+class _Warp:
+    """One resident warp."""
+
+    number: int
+    slot: int
+    walk: list[int]
+    at: int = 0
+    """Position in the walk."""
+    pc: int = 0
+    issued: int = 0
+    """First cycle after the last issue."""
+    ready: int = 0
+    """When the stall count has passed."""
+    barred: bool = False
+    released: int = 0
+    """When the last barrier let it go."""
+    boards: list[int] = field(default_factory=lambda: [0] * SCOREBOARDS)
+    open_copies: int = 0
+    """When the copies of the open group have all arrived."""
+    copies: list[int] = field(default_factory=list)
+    """Ends of the closed groups of copies."""
+    open_mma: int = 0
+    mma: list[int] = field(default_factory=list)
+
+
+def replay(code: Code, ctas: list[CtaClass], order: list[int], slots: int, model: SmModel,
+           limit: int = 10**7) -> Replay:
+    """Run CTAs of the classes in *order*, *slots* at a time, on one SM. Raises SimulationError after *limit* cycles."""
+    return _Machine(code, ctas, order, slots, model).run(limit)
+
+
+class _Machine:
+    def __init__(self, code: Code, ctas: list[CtaClass], order: list[int], slots: int, model: SmModel) -> None:
+        self.code, self.ctas, self.order, self.slots, self.model = code, ctas, order, slots, model
+        self.result = Replay.empty(len(code.table), model.schedulers, len(order))
+        self.warps_per_cta = len(ctas[0].walks)
+        self.warps: list[_Warp | None] = [None] * (slots * self.warps_per_cta)
+        self.cta_of = [-1] * slots
+        self.next_cta = 0
+        self.last = [-model.schedulers] * model.schedulers
+        self.pipe_free = [[0] * len(Pipe) for _ in range(model.schedulers)]
+        self.ports_free = [0] * model.schedulers
+        self.queue: list[list[int]] = [[] for _ in range(model.schedulers)]
+        self.path_free = 0
+        self.l2_free = 0
+        self.arrived = [[0] * BARRIERS for _ in range(slots)]
+
+    def run(self, limit: int) -> Replay:
+        for slot in range(self.slots):
+            self._start(slot, 0)
+        now = 0
+        while any(w is not None for w in self.warps):
+            if now > limit:
+                raise SimulationError(f"the SM did not come to an end in {limit} cycles")
+            if all(w is None or w.barred for w in self.warps):
+                raise SimulationError(deadlock([(w.number, w.pc) for w in self.warps if w is not None]))
+            for scheduler in range(self.model.schedulers):
+                self._schedule(scheduler, now)
+            now += 1
+        return self.result
+
+    def _start(self, slot: int, now: int) -> None:
+        if self.next_cta == len(self.order):
+            return
+        cta = self.next_cta
+        self.next_cta += 1
+        self.cta_of[slot] = cta
+        start = now + self.model.cta_latency
+        self.result.cta_starts[cta] = start
+        self.arrived[slot] = [0] * BARRIERS
+        for n, walk in enumerate(self.ctas[self.order[cta]].walks):
+            number = slot * self.warps_per_cta + n
+            warp = _Warp(number, slot, [int(b) for b in walk], issued=start, ready=start, released=start)
+            warp.pc = int(self.code.first[warp.walk[0]])
+            self.warps[number] = warp
+
+    def _schedule(self, scheduler: int, now: int) -> None:
+        count = self.model.schedulers
+        mine = len(range(scheduler, len(self.warps), count))
+        for turn in range(1, mine + 1):
+            number = (self.last[scheduler] // count + turn) % mine * count + scheduler
+            warp = self.warps[number]
+            if warp is not None and self._eligible(warp, scheduler, now):
+                self.last[scheduler] = number
+                self._issue(warp, scheduler, now)
+                return
+
+    def _field(self, warp: _Warp, column: Column) -> int:
+        return int(self.code.table[warp.pc, column])
+
+    def _boards(self, warp: _Warp) -> int:
+        """Return when the scoreboards that the next instruction waits for are free."""
+        mask = self._field(warp, Column.WAIT)
+        return max((warp.boards[b] for b in range(SCOREBOARDS) if mask >> b & 1), default=0)
+
+    def _groups(self, warp: _Warp) -> int:
+        """Return when as many groups have ended as the next instruction demands."""
+        kind, allowed = self._field(warp, Column.KIND), self._field(warp, Column.ARGUMENT)
+        if kind not in (Kind.WAIT_GROUP, Kind.WAIT_MMA):
+            return 0
+        ends = warp.copies if kind == Kind.WAIT_GROUP else warp.mma
+        return max(ends[:len(ends) - allowed], default=0)
+
+    def _queue_free(self, warp: _Warp, scheduler: int) -> int:
+        """Return when the queue has room for the next instruction."""
+        if self._field(warp, Column.PIPE) != Pipe.QUEUE or len(self.queue[scheduler]) < self.model.queue_depth:
+            return 0
+        return self.queue[scheduler][-self.model.queue_depth]
+
+    def _pipe(self, warp: _Warp, scheduler: int) -> int:
+        """Return when the pipe of the next instruction is free; work of warp groups is queued and never waits."""
+        if self._field(warp, Column.KIND) == Kind.ASYNC_MMA:
+            return 0
+        return self.pipe_free[scheduler][self._field(warp, Column.PIPE)]
+
+    def _ports(self, warp: _Warp, scheduler: int) -> int:
+        """Return when the operands of the next instruction can be read soon enough."""
+        needed = self._field(warp, Column.PORTS)
+        return self.ports_free[scheduler] - self.model.port_window if needed else 0
+
+    def _eligible(self, warp: _Warp, scheduler: int, now: int) -> bool:
+        return not warp.barred and now >= max(
+            warp.ready, warp.released, self._boards(warp), self._groups(warp), self._queue_free(warp, scheduler),
+            self._pipe(warp, scheduler), self._ports(warp, scheduler))
+
+    def _issue(self, warp: _Warp, scheduler: int, now: int) -> None:
+        pc = warp.pc
+        self._account(warp, scheduler, now)
+        self.result.instructions += 1
+        self.result.issues[pc] += 1
+        if self.result.first_issue[pc] < 0:
+            self.result.first_issue[pc] = now
+        self.result.issue_log.append((now, warp.number, pc))
+        kind, argument = self._field(warp, Column.KIND), self._field(warp, Column.ARGUMENT)
+        start, done = self._serve(warp, scheduler, now, kind)
+        board = self._field(warp, Column.WRITE_BARRIER)
+        if board >= 0:
+            warp.boards[board] = max(warp.boards[board], done)
+        board = self._field(warp, Column.READ_BARRIER)
+        if board >= 0:
+            warp.boards[board] = max(warp.boards[board], start + self._field(warp, Column.READ))
+        if kind == Kind.COPY:
+            warp.open_copies = max(warp.open_copies, done)
+        elif kind == Kind.GROUP:
+            warp.copies.append(max(warp.open_copies, warp.copies[-1] if warp.copies else 0))
+            warp.open_copies = 0
+        elif kind == Kind.ASYNC_MMA:
+            warp.open_mma = max(warp.open_mma, done)
+            if argument:
+                warp.mma.append(max(warp.open_mma, warp.mma[-1] if warp.mma else 0))
+                warp.open_mma = 0
+        warp.issued = now + 1
+        warp.ready = now + max(1, self._field(warp, Column.STALL))
+        if kind in (Kind.BARRIER, Kind.ARRIVE):
+            self._arrive(warp, now, kind, argument)
+        if kind == Kind.EXIT:
+            self._exit(warp, now)
+        else:
+            self._advance(warp)
+
+    def _serve(self, warp: _Warp, scheduler: int, now: int, kind: int) -> tuple[int, int]:
+        """Return when service starts and when the result is there."""
+        pipe, interval = self._field(warp, Column.PIPE), self._field(warp, Column.INTERVAL)
+        self.result.pipe_busy[scheduler, pipe] += interval
+        if needed := self._field(warp, Column.PORTS):
+            self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
+        if kind == Kind.ASYNC_MMA:
+            start = max(now, self.pipe_free[scheduler][Pipe.TENSOR])
+            self.pipe_free[scheduler][Pipe.TENSOR] = start + interval
+            return start, start + interval + self._field(warp, Column.LATENCY)
+        self.pipe_free[scheduler][pipe] = now + interval
+        start = now
+        shared = self._field(warp, Column.SHARED)
+        if pipe == Pipe.QUEUE:
+            start = max(now, self.path_free)
+            self.path_free = start + shared
+            self.queue[scheduler].append(start)
+            self.result.data_path_busy += shared
+        done = start + shared + self._field(warp, Column.LATENCY)
+        moved = self._field(warp, Column.GLOBAL)
+        if moved:
+            ticks = -(-moved * TICKS * TICKS // self.model.l2_rate)
+            self.l2_free = max(self.l2_free, (start + shared) * TICKS) + ticks
+            self.result.l2_busy += ticks
+            done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
+        return start, done
+
+    def _arrive(self, warp: _Warp, now: int, kind: int, argument: int) -> None:
+        barrier, expected = argument & 255, (argument >> 8) or self.warps_per_cta
+        warp.barred = kind == Kind.BARRIER
+        if warp.barred:
+            warp.released = -1 - barrier
+        self.arrived[warp.slot][barrier] += 1
+        if self.arrived[warp.slot][barrier] == expected:
+            self.arrived[warp.slot][barrier] = 0
+            for other in self.warps:
+                if other is not None and other.slot == warp.slot and other.barred and other.released == -1 - barrier:
+                    other.barred = False
+                    other.released = now + self.model.barrier_latency
+
+    def _advance(self, warp: _Warp) -> None:
+        if warp.pc < self.code.last[warp.walk[warp.at]]:
+            warp.pc += 1
+            return
+        warp.at += 1
+        if warp.at == len(warp.walk):
+            raise SimulationError("a warp ran past its last instruction: its walk does not end with EXIT")
+        warp.pc = int(self.code.first[warp.walk[warp.at]])
+
+    def _exit(self, warp: _Warp, now: int) -> None:
+        if warp.at + 1 < len(warp.walk) or warp.pc < self.code.last[warp.walk[warp.at]]:
+            # A guarded EXIT that this warp does not take.
+            self._advance(warp)
+            return
+        self.warps[warp.number] = None
+        self.result.cycles = now + 1
+        if not any(w is not None and w.slot == warp.slot for w in self.warps):
+            self.result.cta_ends[self.cta_of[warp.slot]] = now + 1
+            self._start(warp.slot, now + 1)
+
+    def _account(self, warp: _Warp, scheduler: int, now: int) -> None:
+        """Divide the cycles since the last issue among the reasons, in the order in which they bind."""
+        bounds = ((Wait.STALL, warp.ready), (Wait.BARRIER, warp.released), (Wait.SCOREBOARD, self._boards(warp)),
+                  (Wait.GROUP, self._groups(warp)), (Wait.QUEUE, self._queue_free(warp, scheduler)),
+                  (Wait.PIPE, self._pipe(warp, scheduler)),
+                  (Wait.PORTS, self._ports(warp, scheduler)))
+        at = warp.issued
+        for reason, until in bounds:
+            if until > at:
+                self.result.waits[warp.pc, reason] += until - at
+                at = until
+        self.result.waits[warp.pc, Wait.NOT_SELECTED] += now - at
