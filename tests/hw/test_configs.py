@@ -9,8 +9,8 @@ from turbosim.hw import config_directory, json_schema, list_gpus, load_gpu, load
 from turbosim.hw.fields import ROOT, node_at
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
 
-NAMES = ["a100_2x_hbm", "a100_sxm_40gb", "a100_sxm_80gb", "b200", "h100_pcie", "h100_sxm", "h200_2x_sfu", "h200_int4",
-         "h200_sas", "h200_sxm", "l4", "l40s", "rtx_3090", "rtx_4090"]
+NAMES = ["a100_2x_hbm", "a100_pcie_80gb", "a100_sxm_40gb", "a100_sxm_80gb", "b200", "h100_pcie", "h100_sxm", "h200_2x_sfu",
+         "h200_int4", "h200_sas", "h200_sxm", "l4", "l40s", "rtx_3090", "rtx_4090"]
 FILES = sorted(config_directory().glob("*.yaml"))
 
 
