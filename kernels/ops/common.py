@@ -17,12 +17,14 @@ GRID = 65535
 
 
 class MissingPackageError(TurbosimError):
-    """A package the kernels need is not installed (exit code 1)."""
+    """A package the kernels need is not installed (exit code 2)."""
+
+    exit_code = 2
 
 
 def need_triton() -> None:
-    """Raise MissingPackageError unless torch and triton can be imported."""
-    for name in ("torch", "triton"):
+    """Raise MissingPackageError unless torch and triton can be imported, and numpy, which interprets kernels."""
+    for name in (*(("numpy",) if interpreted() else ()), "torch", "triton"):
         try:
             __import__(name)
         except ImportError as error:
