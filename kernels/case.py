@@ -35,7 +35,8 @@ class Prepared:
 
     launch: Callable[[], Sequence[Any]]
     """Enqueue all kernels of one run on the current stream; returns triton's compiled kernels in launch order (None or
-    nothing in interpreter mode)."""
+    nothing in interpreter mode). It may take memory from torch's allocator, which costs the host some time and the GPU
+    none: timings keep the host ahead, and a CUDA graph allocates when it is captured."""
     check: Callable[[], Check]
     """Poison the outputs, run once, and compare each with its reference: the first that is wrong, else the main one."""
     flops: int

@@ -7,6 +7,8 @@ import re
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.interpreter import InterpretedFunction
 
 from kernels.measure.cases import Case
 from kernels.measure.fake import FakeDevice
@@ -133,3 +135,34 @@ def test_seeds_give_the_same_inputs():
     a, b = (get("flash").prepare(PREFILL, {}, "cpu", 7).check().error for _ in range(2))
     assert a == b
     assert torch.initial_seed() is not None
+
+
+class Enqueued(TorchDispatchMode):
+    """Notes the operations that would enqueue work on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and not func.name().startswith("aten::empty"):
+            self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), [
+    ("flash", PREFILL, {}), ("flash", DECODE, {}), ("turbo", PREFILL, {}), ("turbo", PREFILL, {"quantise": True}),
+    ("turbo", DECODE, {}), ("kivi", DECODE, {}), ("quantise", PREFILL, {}), *(
+        (name, sizes, {}) for name, sizes in (
+            ("copy", {"nbytes": 4096}), ("l2_read", {"nbytes": 16384, "passes": 1, "ctas": 1}),
+            ("exp2", {"ctas": 1, "iterations": 4, "elements": 8}), ("smem", {"ctas": 1, "iterations": 1}),
+            ("mma_int8", {"ctas": 1, "iterations": 4, "m": 16, "n": 16, "k": 32}), ("empty", {"ctas": 1})))])
+def test_a_launch_enqueues_its_kernels_alone(monkeypatch, name, shape, options):
+    """Memory comes from torch's allocator, which enqueues nothing: no copy and no fill lies between the events."""
+    prepared = get(name).prepare(shape, options, "cpu", 0)
+    launched = []
+    monkeypatch.setattr(InterpretedFunction, "run", lambda self, *_, **__: launched.append(self.fn.__name__))
+    with Enqueued() as enqueued:
+        prepared.launch()
+    assert launched
+    assert enqueued.names == set()
