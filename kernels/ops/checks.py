@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from turbosim.workload import Attention
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from turbosim.numerics.cache import QuantizedKVCache
 
 SAMPLE = 64
 """Query rows at the beginning, middle and end of a prefill that are compared with the reference, in the first and last
@@ -73,6 +76,16 @@ def sampled_rows(shape: Attention) -> list[slice]:
 def ends(count: int) -> list[int]:
     """Return the first and the last of *count*: where wrong offsets and groups show."""
     return sorted({0, count - 1})
+
+
+def sequences(cache: QuantizedKVCache, which: list[int]) -> QuantizedKVCache:
+    """Return a copy of the sequences *which* of *cache*, on the CPU."""
+    other = copy.copy(cache)
+    for name, value in vars(cache).items():
+        if hasattr(value, "cpu"):
+            # Tables have a value a head, the rest starts with the sequences.
+            setattr(other, name, (value if name.endswith("_table") else value[which]).cpu())
+    return other
 
 
 def exact(shape: Attention, q: Tensor, k: Tensor, v: Tensor, batch: int, rows: slice) -> tuple[Tensor, Tensor]:

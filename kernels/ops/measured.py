@@ -21,6 +21,7 @@ from kernels.ops.checks import (
     poisoned,
     poisoned_lse,
     sampled_rows,
+    sequences,
     turbo_tiles,
 )
 from kernels.ops.common import Options, check_choice, merged
@@ -189,9 +190,10 @@ def _turbo_decode(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor
         heads = sorted({*(cache.bits.index(b) for b in set(cache.bits)), *ends(shape.kv_heads)})
         tiles = cache.blocks + (cache.held > 0)
         splits, _ = flash.spread(chosen["splits"], tiles, shape.batch * shape.kv_heads, q.device)
-        want = turbo_decode(q[:, :, 0].cpu(), cache.to("cpu"), _config(chosen), splits, heads)
+        which = ends(shape.batch)
+        want = turbo_decode(q[which, :, 0].cpu(), sequences(cache, which), _config(chosen), splits, heads)
         group = shape.group
-        parts = [(out[:, h * group:(h + 1) * group, 0], want[:, h * group:(h + 1) * group]) for h in heads]
+        parts = [(out[which, h * group:(h + 1) * group, 0], want[:, h * group:(h + 1) * group]) for h in heads]
         return compared(out, parts, TURBO_TOLERANCE, "relative L2 of O from the reference")
 
     return Prepared(launch, check, shape.flops, _io_bytes(shape) + cache.nbytes())
@@ -218,7 +220,7 @@ def _prepare_kivi(shape: Attention, given: Options, device: str, seed: int) -> P
         launch()
         parts = []
         for b in ends(shape.batch):
-            one = [x[b:b + 1].cpu() for x in (q, k, v)]
+            one = [x[b:b + 1] for x in (q, k, v)]
             stored = kivi_cache(*one[1:], int(chosen["bits"]), residual=kivi.BLOCK, whole_windows=True)
             parts.append((out[b:b + 1], attention(one[0], *stored)))
         return compared(out, parts, 1e-2, "relative L2 of O from attention over what the cache holds")

@@ -16,6 +16,7 @@ from kernels.measure.measuring import measure
 from kernels.ops import checks, flash, turbo
 from kernels.registry import NAMES, get
 from turbosim.errors import UsageError
+from turbosim.numerics.cache import QuantizedKVCache
 from turbosim.workload import Attention, Phase
 
 PREFILL = Attention(1, 4, 2, 200, 200, 64, True, Phase.PREFILL)
@@ -166,3 +167,11 @@ def test_a_launch_enqueues_its_kernels_alone(monkeypatch, name, shape, options):
         prepared.launch()
     assert launched
     assert enqueued.names == set()
+
+
+def test_sequences_of_a_cache_are_those_of_the_whole():
+    cache = QuantizedKVCache(3, (4, 2), 32, 200)
+    k, v = torch.randn(2, 3, 2, 200, 32, generator=torch.Generator().manual_seed(0)).half()
+    cache.prefill(k, v)
+    some, whole = checks.sequences(cache, [0, 2]).dequantised(), cache.dequantised()
+    assert all(torch.equal(a, b[[0, 2]]) for a, b in zip(some, whole, strict=True))
