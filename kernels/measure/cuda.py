@@ -130,9 +130,13 @@ class CudaDevice:
         cuda.current_stream().wait_stream(side)
         cuda.synchronize()
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            for _ in range(GRAPH_LAUNCHES):
-                prepared.launch()
+        try:
+            with cuda.graph(graph):
+                for _ in range(GRAPH_LAUNCHES):
+                    prepared.launch()
+        except RuntimeError as error:
+            # Ending a broken capture fails as well, and says less than what broke it.
+            raise error.__context__ or error from None
         self._warm_up(graph.replay)
         repeats = repeats_for(_median(self._timed(graph.replay, 3)))
         began = time.monotonic()

@@ -163,3 +163,28 @@ def test_a_host_that_allocates_is_in_no_timing(gpu):
     run = Prepared(launch, lambda: Check(0.0, 0.0, ""), 0, 0)
     for timing in (*(CudaDevice().time_events(run, cold) for cold in (True, False)), CudaDevice().time_graph(run)):
         assert timing.samples == pytest.approx([4e-6] * 200, rel=1e-3)
+
+
+def test_a_broken_capture_is_reported_by_what_broke_it(gpu, monkeypatch):
+    class Capture:
+        def __init__(self, graph):
+            pass
+
+        def __enter__(self):
+            gpu.captured = []
+
+        def __exit__(self, *_):
+            gpu.captured = None
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    def launch():
+        if gpu.captured is not None:
+            raise ValueError("a kernel that reads back while it is captured")
+        return []
+
+    monkeypatch.setattr(sys.modules["torch"].cuda, "graph", Capture)
+    device = CudaDevice()
+    with pytest.raises(ValueError, match=r"^a kernel that reads back while it is captured$"):
+        device.time_graph(Prepared(launch, lambda: Check(0.0, 0.0, ""), 0, 0))
+    with pytest.raises(RuntimeError, match=r"^CUDA error: operation failed due to a previous error during capture$"):
+        device.time_graph(Prepared(list, lambda: Check(0.0, 0.0, ""), 0, 0))
