@@ -24,15 +24,21 @@ class Check:
         return self.error <= self.tolerance
 
 
+def first_wrong(*checks: Check) -> Check:
+    """Return the first of *checks* that is not right, else the first."""
+    return next((check for check in checks if not check.ok), checks[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Inputs on the device, and what to do with them."""
 
     launch: Callable[[], Sequence[Any]]
-    """Enqueue all kernels of one run on the current stream; returns triton's compiled kernels in launch order (empty in
-    interpreter mode)."""
+    """Enqueue all kernels of one run on the current stream; returns triton's compiled kernels in launch order (None or
+    nothing in interpreter mode). It may take memory from torch's allocator, which costs the host some time and the GPU
+    none: timings keep the host ahead, and a CUDA graph allocates when it is captured."""
     check: Callable[[], Check]
-    """Poison the outputs, run once, and compare with the reference."""
+    """Poison the outputs, run once, and compare each with its reference: the first that is wrong, else the main one."""
     flops: int
     """Useful operations of a run: what the mathematics needs, causal masking and padding taken off."""
     nbytes: int

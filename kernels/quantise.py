@@ -57,7 +57,7 @@ def blocks(K, V, K8, V8, K_SCALE, V_SCALE, K_CODES, V_CODES, K_STEP, V_STEP, K_Z
     transposed, (batch, kv_heads, HEAD_DIM, padded); scales FP16 (batch, kv_heads, blocks). With PACK the first
     *whole_blocks* blocks also go, packed, to the cache laid out as in ``turbosim.numerics.cache``.
     """
-    block, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    block, head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows, channels = tl.arange(0, BLOCK), tl.arange(0, HEAD_DIM)
     tokens_here = block * BLOCK + rows
     seen = tokens_here < tokens
@@ -128,7 +128,7 @@ def buffer(K, V, K_BUFFER, V_BUFFER, K_UNIVERSAL, V_UNIVERSAL, K_SCALE, V_SCALE,
 
     With FIRST the universal scale is set, to the largest of the first *whole* of the *blocks* scales of a head.
     """
-    head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    head, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     rows, channels = tl.arange(0, BLOCK), tl.arange(0, HEAD_DIM)
     place = batch * kv_heads + head
     seen = rows[:, None] < tokens

@@ -1,7 +1,8 @@
-"""What the attention kernels compile to: ``python -m kernels.report [--write] [TARGET ...]``.
+"""What the kernels compile to: ``python -m kernels.report [--write] [TARGET ...]``.
 
-Prints resources, occupancy and the instruction mix per score of the main loop for sm_80, sm_89, sm_90 and sm_100,
-with no GPU present; ``--write`` puts the tables into ``kernels/README.md``. Compiling takes about 20 s a target.
+Prints resources, occupancy, the instruction mix per score of the attention kernels' main loops and the instructions of
+the micro-benchmarks' loops for sm_80, sm_89, sm_90 and sm_100, with no GPU present; ``--write`` puts the tables into
+``kernels/README.md``. Compiling takes about 30 s a target.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kernels.report_micro import RESOURCES, compiled_micro, loop_cell, resource_cells, resources
+
 TARGETS = {80: "a100_sxm_80gb", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
 """Compute capabilities, and the GPU whose SM limits the occupancy."""
 README = Path(__file__).parent / "README.md"
@@ -24,8 +27,10 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "tensor": TENSOR,
     "MUFU": ("MUFU",),
     "F2I": ("F2I",),
-    "I2F": ("I2F.", "I2FP"),
-    "F2F": ("F2F.", "F2FP"),
+    "I2F": ("I2F.",),
+    "I2FP": ("I2FP",),
+    "F2F": ("F2F.",),
+    "F2FP": ("F2FP",),
     "half": ("HFMA2", "HADD2", "HMUL2", "HMNMX2", "HSET2", "HSETP2"),
     "FMA": ("FFMA", "FADD", "FMUL"),
     "IMAD": ("IMAD",),
@@ -35,8 +40,8 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "SHFL": ("SHFL",),
     "LDS/STS": ("LDS", "STS", "LDSM", "STSM", "LDTM", "STTM"),
 }
-"""Instruction classes by the beginning of the opcode; I2F and F2F cover the forms of the conversion pipe and of the
-ALU."""
+"""Instruction classes by the beginning of the opcode. I2F and I2FP, F2F and F2FP are different instructions with
+different rates: one value on the conversion pipe, and packed or FP32 forms on the arithmetic pipes."""
 
 
 def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
@@ -64,10 +69,14 @@ def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
         "flash prefill": (lambda: flash.flash_prefill(q, k, k, causal=False), 0, 128 * 64)}
     for convert in ("magic", "cast"):
         for sas in turbo.SAS:
-            def act(sas: str = sas, convert: str = convert) -> object:
-                return turbo.turbo_prefill(q, kv, False, {"sas": sas, "convert": convert})
+            # With the default tile the chain of selects of naive SAS spills registers on sm_80 and sm_89.
+            tile: dict[str, Any] = {"block_m": 128, "warps": 8} if sas == "naive" else {}
 
-            found[f"turbo prefill, {sas}, {convert}"] = act, 0, 64 * 64
+            def act(sas: str = sas, convert: str = convert, tile: dict[str, Any] = tile) -> object:
+                return turbo.turbo_prefill(q, kv, False, {"sas": sas, "convert": convert, **tile})
+
+            name = f"turbo prefill, {sas}, {convert}"
+            found[f"{name}, 128 rows" if tile else name] = act, 0, tile.get("block_m", 64) * 64
     for number, name in enumerate(("quantise", "quantise, buffer")):
         found[name] = lambda: turbo.quantise(k, k, QuantizedKVCache(batch, (4, 2) * 4, d, tokens)), number, 0
     found["append, flush"] = lambda: turbo.append(full, k[:, :, :1], k[:, :, :1]), 0, 0
@@ -102,37 +111,35 @@ def compiled(capability: int) -> dict[str, dict[str, Any]]:
             else:
                 counts[family] += n
         rows[name] = {
-            "registers": code.registers, "stack": code.stack_bytes, "smem": code.smem_bytes, "warps": launch.warps,
-            "spills": sum(n for o, n in code.count().items() if o.startswith(("STL", "LDL"))),
+            **resources(code, launch.warps),
             "counts": {c: counts[c] for c in CLASSES} | {"other": rest}, "scores": scores,
             "tensor": sorted({o for o in code.opcodes if o.startswith(TENSOR)})}
     return rows
 
 
-def tables(capability: int, rows: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the lines of the tables of one target."""
-    from turbosim.engine.occupancy import resident_ctas
+def tables(capability: int, rows: dict[str, dict[str, Any]], micro: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines of the tables of one target: attention kernels, their main loops, micro-benchmarks."""
     from turbosim.hw import load_gpu
 
     sm = load_gpu(TARGETS[capability]).sm
-    lines = [f"### sm_{capability}", "", ("| kernel | registers | spills | shared memory | CTAs an SM | limited by | "
-             "warps | tensor core |"), "|---|---|---|---|---|---|---|---|"]
+    lines = [f"### sm_{capability}", "", f"| kernel | {RESOURCES} | tensor core |", "|---" * 8 + "|"]
     for name, row in rows.items():
-        limits = resident_ctas(sm, row["warps"], row["registers"], row["smem"])
-        least = min(limits, key=lambda n: limits[n])
         shapes = sorted({re.sub(r"^(\w+)\.(.*?\d\d+\w*).*$", r"\1.\2", o) for o in row["tensor"]})
-        lines.append(f"| {name} | {row['registers']} | {row['spills']} | {row['smem'] / 1024:.1f} KiB "
-                     f"| {limits[least]} | {least} | {limits[least] * row['warps']} of {sm.max_warps} "
-                     f"| {', '.join(shapes[:2])} |")
-    names = [*CLASSES, "other"]
+        lines.append(f"| {name} | {resource_cells(sm, row)} | {', '.join(shapes[:2])} |")
+    scored = {name: row for name, row in rows.items() if row["scores"]}
+    # Classes that no kernel of this target uses are left out.
+    names = [c for c in (*CLASSES, "other") if c != "tensor" and any(row["counts"][c] for row in scored.values())]
     lines += ["", "Thread-level instructions per score in the main loop:", "",
-              "| kernel | " + " | ".join(names[1:]) + " | all |", "|---" * (len(names) + 1) + "|"]
-    for name, row in rows.items():
-        if row["scores"]:
-            share = 32 * row["warps"] / row["scores"]
-            values = [row["counts"][n] * share for n in names[1:]]
-            total = sum(values) + row["counts"]["tensor"] * share
-            lines.append(f"| {name} | " + " | ".join(f"{v:.2f}" if v else "-" for v in values) + f" | {total:.1f} |")
+              "| kernel | " + " | ".join(names) + " | all |", "|---" * (len(names) + 2) + "|"]
+    for name, row in scored.items():
+        share = 32 * row["warps"] / row["scores"]
+        values = [row["counts"][n] * share for n in names]
+        total = sum(row["counts"].values()) * share
+        lines.append(f"| {name} | " + " | ".join(f"{v:.2f}" if v else "-" for v in values) + f" | {total:.1f} |")
+    lines += ["", "Micro-benchmarks, with the instructions of a warp in one turn of the loop:", "",
+              f"| kernel | {RESOURCES} | loop |", "|---" * 8 + "|"]
+    lines += [f"| {name} | {resource_cells(sm, row)} | {loop_cell(row)} |"
+              for name, row in micro.items()]
     return [*lines, ""]
 
 
@@ -155,11 +162,11 @@ def main(arguments: list[str]) -> None:
             parser.error(f"targets are {', '.join(map(str, TARGETS))}, got {capability}")
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     for capability in given.targets or TARGETS:
-        rows = compiled(capability)
+        rows, micro = compiled(capability), compiled_micro(capability)
         if given.json:
-            print(json.dumps(rows))
+            print(json.dumps([rows, micro]))
             continue
-        lines = tables(capability, rows)
+        lines = tables(capability, rows, micro)
         print("\n".join(lines), flush=True)
         if given.write:
             README.write_text(write(capability, lines, README.read_text()))

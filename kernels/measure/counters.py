@@ -6,10 +6,13 @@ run in batches, because starting it takes long; a marker kernel separates them i
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,10 +132,8 @@ def profile(cases: Sequence[Case], names: Mapping[str, str], deadline: float) ->
         limit = START_S + CASE_TIMEOUT_S * len(cases)
         left = deadline - time.monotonic()
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=child_environment(),
-                                  timeout=min(limit, max(left, 1)))
-            ended = f"exit code {done.returncode}"
-            output = done.stdout + done.stderr
+            code, output = _run(command, min(limit, max(left, 1)))
+            ended = f"exit code {code}"
         except subprocess.TimeoutExpired:
             if left <= limit:
                 raise DeadlineError from None
@@ -144,6 +145,23 @@ def profile(cases: Sequence[Case], names: Mapping[str, str], deadline: float) ->
     if not groups and problem:
         raise TurbosimError(shorten(f"--counters: ncu cannot profile here: {problem.replace('==ERROR==', '').strip()}"))
     return _results(cases, finished, groups, metrics, f"ncu: {ended}{problem and ': ' + problem}")
+
+
+def _run(command: Sequence[str], timeout_s: float) -> tuple[int, str]:
+    """Return exit code and output. Raises subprocess.TimeoutExpired.
+
+    When the wait is cut short, the process that ncu profiles ends too: left alone it would keep the GPU busy.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                               env=child_environment(), start_new_session=True)
+    with process:
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, output
 
 
 def _results(cases: Sequence[Case], finished: Sequence[Mapping[str, Any]], groups: list[list[Counts]],

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kernels.case import Prepared
 from kernels.measure.device import Timing
+from kernels.measure.failures import reason_of
 from kernels.measure.predict import repeats_for
-from turbosim.errors import TurbosimError
+from kernels.ops.common import MissingPackageError
+from turbosim.errors import TurbosimError, UsageError
 
+HARMFUL = {"TRITON_INTERPRET": "kernels would be interpreted on the CPU",
+           "CUDA_LAUNCH_BLOCKING": "every launch would wait for its end, and events would time the host"}
+"""Environment variables under which nothing can be measured."""
 WARM_UP_S = 0.1
 GRAPH_LAUNCHES = 100
 CHUNK = 25
@@ -24,7 +30,10 @@ LEAST_FLUSH = 256 * 1024**2
 
 
 class CudaDevice:
-    """The current CUDA device. Raises TurbosimError when torch, triton or an NVIDIA GPU is missing."""
+    """The current CUDA device.
+
+    Raises MissingPackageError without torch or triton, TurbosimError without an NVIDIA GPU or when its memory is full.
+    """
 
     source = "measured"
     target = "cuda"
@@ -33,12 +42,12 @@ class CudaDevice:
         try:
             import torch
         except ImportError as error:
-            raise TurbosimError(f"torch cannot be imported: {error}; install torch 2.11 or newer, built with CUDA"
-                                ) from None
+            raise MissingPackageError(f"torch cannot be imported: {error}; install torch 2.11 or newer, built with CUDA"
+                                      ) from None
         try:
             import triton  # type: ignore[import-untyped]
         except ImportError as error:
-            raise TurbosimError(f"triton cannot be imported: {error}; install triton 3.6 or newer") from None
+            raise MissingPackageError(f"triton cannot be imported: {error}; install triton 3.6 or newer") from None
         if torch.version.cuda is None:
             raise TurbosimError(f"torch {torch.__version__} is built without CUDA; install a build for an NVIDIA GPU")
         if not torch.cuda.is_available():
@@ -48,11 +57,31 @@ class CudaDevice:
         self._properties: Any = torch.cuda.get_device_properties(torch.cuda.current_device())
         self._l2_bytes = int(getattr(self._properties, "L2_cache_size", 0)) or L2_UNKNOWN
         self._flush_bytes = max(2 * self._l2_bytes, LEAST_FLUSH)
-        self._buffer = torch.empty(self._flush_bytes // 4, dtype=torch.float32, device="cuda")
+        try:
+            self._buffer = torch.empty(self._flush_bytes // 4, dtype=torch.float32, device="cuda")
+        except RuntimeError as error:
+            raise TurbosimError(f"no {self._flush_bytes >> 20} MiB of GPU memory to flush L2 with: {reason_of(error)}; "
+                                "end the other processes on the GPU, or choose one with CUDA_VISIBLE_DEVICES") from None
         self._sink = torch.empty((), dtype=torch.float32, device="cuda")
         self._flush()
         self._write_s = _median(self._timed(self._buffer.zero_, 10))
         self._write_host_s = self._host_time(self._buffer.zero_)
+
+    def probe(self) -> None:
+        """Launch an empty kernel. Raises TurbosimError when that fails: every case would fail for the same reason, and
+        a failed row is not tried again."""
+        for name, effect in HARMFUL.items():
+            if os.environ.get(name, "0") not in ("", "0"):
+                raise UsageError(f"{name}={os.environ[name]} is set: {effect}; unset it")
+        from kernels.micro import empty_kernel
+
+        try:
+            empty_kernel[(1,)](self._sink, num_warps=1)
+            self._torch.cuda.synchronize()
+        except Exception as error:
+            what = f"triton {self._triton.__version__} cannot run an empty kernel on {self._properties.name}"
+            raise TurbosimError(f"{what}: {reason_of(error)}; it needs a C compiler, Python's headers, a writable "
+                                "cache (TRITON_CACHE_DIR) and a driver as new as torch's CUDA") from None
 
     def facts(self) -> dict[str, Any]:
         """Return GPU name, sizes and versions."""
@@ -101,9 +130,13 @@ class CudaDevice:
         cuda.current_stream().wait_stream(side)
         cuda.synchronize()
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            for _ in range(GRAPH_LAUNCHES):
-                prepared.launch()
+        try:
+            with cuda.graph(graph):
+                for _ in range(GRAPH_LAUNCHES):
+                    prepared.launch()
+        except RuntimeError as error:
+            # Ending a broken capture fails as well, and says less than what broke it.
+            raise error.__context__ or error from None
         self._warm_up(graph.replay)
         repeats = repeats_for(_median(self._timed(graph.replay, 3)))
         began = time.monotonic()

@@ -96,8 +96,8 @@ def _times(timing: Timing, prepared: Prepared) -> dict[str, Value]:
 
 
 def _resources(compiled: Sequence[Any]) -> dict[str, Value]:
-    """Return registers, spills and shared memory of triton's compiled kernels."""
-    if not compiled:
+    """Return registers, spills and shared memory of triton's compiled kernels; nothing of interpreted ones, None."""
+    if not compiled or None in compiled:
         return {}
     columns = {"registers": [k.n_regs for k in compiled], "spills": [k.n_spills for k in compiled],
                "smem_bytes": [k.metadata.shared for k in compiled]}

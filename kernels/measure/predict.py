@@ -12,6 +12,8 @@ PEAK = 2e14
 """Operations per second of a kernel."""
 REFERENCE_PEAK = 2e13
 """Operations per second of the reference that a kernel is checked against."""
+REFERENCE_BLOCK_S = 3e-3
+"""A block of 64 keys in the reference of ``turbo`` and ``quantise``, which runs on the CPU block by block."""
 LAUNCH_S = 10e-6
 COMPILE_S = 3.0
 """First case of a kernel, phase, head dimension, mask and options."""
@@ -29,8 +31,9 @@ FEWEST, MOST = 20, 200
 """Repeats of a row."""
 
 MODEL = (f"a run = bytes / {BANDWIDTH / 1e12:g} TB/s + operations / {PEAK / 1e12:g} TFLOP/s + {LAUNCH_S * 1e6:g} us; "
-         f"a case = {CASE_S:g} s + operations / {REFERENCE_PEAK / 1e12:g} TFLOP/s for its check + {COMPILE_S:g} s if "
-         f"newly compiled + two rows of {ROW_S:g} s and {FEWEST} to {MOST} runs; a call = {START_S:g} s + its cases")
+         f"a case = {CASE_S:g} s + operations / {REFERENCE_PEAK / 1e12:g} TFLOP/s for its check (turbo, quantise: and "
+         f"{REFERENCE_BLOCK_S * 1e3:g} ms a block of 64 keys) + {COMPILE_S:g} s if newly compiled + two rows of "
+         f"{ROW_S:g} s and {FEWEST} to {MOST} runs; a call = {START_S:g} s + its cases")
 
 
 def repeats_for(time_s: float) -> int:
@@ -64,6 +67,8 @@ def predict(cases: Iterable[Case], ncu: bool = False) -> list[float]:
         total = CASE_S + 2 * (ROW_S + repeats_for(time) * (time + LAUNCH_S))
         if case.shape is not None:
             total += case.shape.flops / REFERENCE_PEAK
+            if case.kernel in ("turbo", "quantise"):
+                total += case.shape.seq_k / 64 * REFERENCE_BLOCK_S
         if _compiled_as(case) not in compiled:
             compiled.add(_compiled_as(case))
             total += COMPILE_S

@@ -59,7 +59,10 @@ class Nvml:
     def clock_policy(self) -> str:
         """Return in words whether the clocks are locked."""
         reasons = ctypes.c_ulonglong()
-        if self._library.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle, ctypes.byref(reasons)):
+        # Newer drivers may drop the older name.
+        ask = (getattr(self._library, "nvmlDeviceGetCurrentClocksThrottleReasons", None)
+               or getattr(self._library, "nvmlDeviceGetCurrentClocksEventReasons", None))
+        if ask is None or ask(self._handle, ctypes.byref(reasons)):
             return "unknown: the driver does not tell"
         if reasons.value & CLOCK_REASON_APPLICATIONS_SETTING:
             return "locked or limited by a setting of the GPU, made before this run"
@@ -163,7 +166,7 @@ class Sampler:
         while not self._stop.wait(self._period_s):
             try:
                 sample = self._read()
-            except (OSError, ValueError):
+            except (OSError, ValueError, AttributeError):
                 continue
             # Samples last, so that a reader never sees a time without its sample.
             self._times.append(time.monotonic())

@@ -50,7 +50,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("registers", "text", "registers per thread; one number per kernel of a run, joined by `+`"),
     Column("spills", "text", "spilled registers as the compiler counts them, likewise"),
     Column("smem_bytes", "text", "shared memory per CTA [B], likewise"),
-    Column("error", "float", "deviation of the checked run from the reference"),
+    Column("error", "float", "deviation of the checked run from the reference: of the output, or of LSE where that "
+                             "alone is wrong"),
     Column("tolerance", "float", "largest deviation that is right"),
     Column("status", "text", "`ok`; `wrong` (deviates, not timed); `failed` (see reason)"),
     Column("reason", "text", "why a row is not `ok`, one line"),

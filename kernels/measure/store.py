@@ -30,10 +30,18 @@ def source_hashes() -> dict[str, str]:
     return {str(p.relative_to(ROOT)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def check_out(path: Path) -> None:
-    """Raise UsageError if *path* cannot be an output directory."""
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"--out {path}: is a file; give a directory, new or of an earlier call")
+def check_out(path: Path, write: bool = True) -> None:
+    """Raise UsageError if *path* is a file or below one, or, where rows are to be written, may not be written to."""
+    nearest = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        what = "it" if nearest == path else str(nearest)
+        raise UsageError(f"--out {path}: {what} is a file; give a directory, new or of an earlier call")
+    if write and not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"no permission to write to {nearest}")
+
+
+def _unwritable(path: Path, why: str) -> UsageError:
+    return UsageError(f"--out {path}: cannot be written to: {why}; give a directory of your own")
 
 
 def read_rows(path: Path) -> list[dict[str, Value]]:
@@ -83,10 +91,16 @@ class Store:
         self._rows = -1
 
     def __enter__(self) -> Self:
-        """Make the directory and lock it. Raises TurbosimError when another process holds it."""
+        """Make the directory and lock it.
+
+        Raises UsageError when it cannot be written to, and TurbosimError when another process holds it.
+        """
         check_out(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
+        except OSError as error:
+            raise _unwritable(self.path, str(error.strerror)) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

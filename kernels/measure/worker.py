@@ -34,7 +34,9 @@ def open_device(name: str) -> Device:
         return FakeDevice()
     from kernels.measure.cuda import CudaDevice
 
-    return CudaDevice()
+    device = CudaDevice()
+    device.probe()
+    return device
 
 
 def load(names: dict[str, str]) -> tuple[dict[str, Kernel], dict[str, str]]:

@@ -10,14 +10,21 @@ from turbosim.errors import TurbosimError, UsageError, did_you_mean
 
 Options = Mapping[str, int | str | bool]
 
+OFFSETS = 2**31
+"""Offsets along the tokens of a head are 32-bit in the kernels; those of heads and sequences are 64-bit."""
+GRID = 65535
+"""CTAs in the second and third dimension of a grid: CUDA C++ Programming Guide, table of compute capabilities."""
+
 
 class MissingPackageError(TurbosimError):
-    """A package the kernels need is not installed (exit code 1)."""
+    """A package the kernels need is not installed (exit code 2)."""
+
+    exit_code = 2
 
 
 def need_triton() -> None:
-    """Raise MissingPackageError unless torch and triton can be imported."""
-    for name in ("torch", "triton"):
+    """Raise MissingPackageError unless torch and triton can be imported, and numpy, which interprets kernels."""
+    for name in (*(("numpy",) if interpreted() else ()), "torch", "triton"):
         try:
             __import__(name)
         except ImportError as error:
@@ -57,10 +64,14 @@ def check_choice(kernel: str, name: str, value: Any, known: Any) -> None:
 
 
 def check_attention(kernel: str, q: Any, k: Any, v: Any) -> None:
-    """Raise UsageError unless q (B, Hq, M, d), k and v (B, Hkv, N, d) are FP16 tensors that fit together."""
+    """Raise UsageError unless q (B, Hq, M, d), k and v (B, Hkv, N, d) are FP16 tensors that fit together.
+
+    Without queries k stands for q as well, without keys q for k and v.
+    """
     import torch
 
-    for name, x in (("q", q), ("k", k), ("v", v)):
+    named = [("q", q)] if k is q and v is q else [("k", k), ("v", v)] if k is q else [("q", q), ("k", k), ("v", v)]
+    for name, x in named:
         if x.dtype != torch.float16:
             raise UsageError(f"kernel {kernel!r}: {name} must be float16, got {x.dtype}")
         if x.dim() != 4 or x.stride(-1) != 1:
@@ -75,6 +86,45 @@ def check_attention(kernel: str, q: Any, k: Any, v: Any) -> None:
         raise UsageError(f"kernel {kernel!r}: query heads must be a multiple of KV heads, got {q.shape[1]} and "
                          f"{k.shape[1]}")
     check_power_of_two(kernel, 16, 128, head_dim=q.shape[3])
+    for name, x in named:
+        check_grid(kernel, **{f"batch of {name}": x.shape[0], f"heads of {name}": x.shape[1]})
+        check_offsets(kernel, name, x)
+
+
+def check_offsets(kernel: str, name: str, x: Any) -> None:
+    """Raise UsageError where a 32-bit offset into x (batch, heads, tokens, channels) could overflow.
+
+    Of one query per sequence the heads are what other tensors' tokens are: rows of a tile.
+    """
+    what, dim = ("heads", 1) if x.shape[2] == 1 else ("tokens", 2)
+    # Outputs and INT8 copies are contiguous whatever the stride here.
+    step = max(x.stride(dim), x.shape[3])
+    if x.shape[dim] * step >= OFFSETS:
+        raise UsageError(f"kernel {kernel!r}: {name} of shape {tuple(x.shape)} needs offsets of {x.shape[dim] * step} "
+                         f"elements ({x.shape[dim]} {what} {step} apart), and they are 32-bit, below {OFFSETS}; use "
+                         f"{'a contiguous tensor' if step > x.shape[3] else f'at most {(OFFSETS - 1) // step} {what}'}")
+
+
+def check_grid(kernel: str, **counts: int) -> None:
+    """Raise UsageError for more CTAs than a grid can have in its second or third dimension."""
+    for name, count in counts.items():
+        if count > GRID:
+            raise UsageError(f"kernel {kernel!r}: {name} is {count}, and a grid has at most {GRID}; split the batch")
+
+
+def decode_output(kernel: str, q: Any, out: Any) -> Any:
+    """Return *out*, or a new tensor of the shape of *q* (B, Hq, 1, d), as rows that follow each other.
+
+    The kernel that merges splits takes no strides. Raises UsageError when *out* has others.
+    """
+    import torch
+
+    if out is None:
+        return torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    if not out.is_contiguous():
+        raise UsageError(f"kernel {kernel!r}: out must be contiguous, got shape {tuple(out.shape)} and strides "
+                         f"{out.stride()}")
+    return out
 
 
 def split_count(device: Any, rows: int, tiles: int, per_sm: int = 2) -> int:

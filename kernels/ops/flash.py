@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from kernels.ops.common import (
     Options,
     check_attention,
+    check_grid,
     check_power_of_two,
+    decode_output,
     merged,
     need_triton,
     split_count,
@@ -64,7 +66,6 @@ def flash_decode(q: Tensor, k: Tensor, v: Tensor, options: Options | None = None
     Shapes as :func:`flash_prefill`. Raises UsageError for arguments that do not fit.
     """
     need_triton()
-    import torch
     import triton
 
     from kernels.flash import combine, decode
@@ -81,7 +82,7 @@ def flash_decode(q: Tensor, k: Tensor, v: Tensor, options: Options | None = None
     tiles = triton.cdiv(keys, chosen["block_n"])
     splits, per_split = spread(chosen["splits"], tiles, batch * kv_heads, q.device)
     part, stat = scratch(batch * kv_heads, splits, group, d, q.device)
-    out = torch.empty_like(q) if out is None else out
+    out = decode_output("flash", q, out)
     handles = [decode[(splits, kv_heads, batch)](
         q, k, v, part, stat, LOG2_E / math.sqrt(d), q.stride(0), q.stride(1), *k.stride()[:3], *v.stride()[:3],
         kv_heads, group, keys, per_split * chosen["block_n"], HEAD_DIM=d,
@@ -102,8 +103,12 @@ def spread(wanted: int, tiles: int, rows: int, device: Any) -> tuple[int, int]:
 
 
 def scratch(rows: int, splits: int, group: int, d: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Return the partial outputs (rows, splits, group, d) and statistics (rows, splits, 2, group) of a split decode."""
+    """Return the partial outputs (rows, splits, group, d) and statistics (rows, splits, 2, group) of a split decode.
+
+    Raises UsageError for more rows than a grid can have.
+    """
     import torch
 
+    check_grid("combine", **{"batch times KV heads": rows})
     return (torch.empty(rows, splits, group, d, dtype=torch.float32, device=device),
             torch.empty(rows, splits, 2, group, dtype=torch.float32, device=device))

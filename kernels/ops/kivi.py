@@ -6,7 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kernels.ops.common import Options, check_attention, check_choice, check_power_of_two, merged, need_triton
+from kernels.ops.common import (
+    Options,
+    check_attention,
+    check_choice,
+    check_power_of_two,
+    decode_output,
+    merged,
+    need_triton,
+)
 from kernels.ops.flash import LOG2_E, scratch, spread
 from turbosim.errors import UsageError
 
@@ -85,7 +93,6 @@ def kivi_decode(q: Tensor, cache: KiviCache, options: Options | None = None, out
     Raises UsageError for arguments that do not fit.
     """
     need_triton()
-    import torch
     import triton
 
     from kernels.flash import combine
@@ -102,7 +109,7 @@ def kivi_decode(q: Tensor, cache: KiviCache, options: Options | None = None, out
     group = heads // kv_heads
     splits, per_split = spread(chosen["splits"], blocks + 1, batch * kv_heads, q.device)
     part, stat = scratch(batch * kv_heads, splits, group, d, q.device)
-    out = torch.empty_like(q) if out is None else out
+    out = decode_output("kivi", q, out)
     handles = [decode[(splits, kv_heads, batch)](
         q, cache.k_codes, cache.v_codes, cache.k_scale, cache.k_low, cache.v_scale, cache.v_low, cache.k_recent,
         cache.v_recent, part, stat, LOG2_E / math.sqrt(d), q.stride(0), q.stride(1), kv_heads, group, blocks,

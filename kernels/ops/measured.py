@@ -6,8 +6,24 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kernels.case import Check, Kernel, Prepared
+from kernels.case import Check, Kernel, Prepared, first_wrong
 from kernels.ops import flash, kivi, turbo
+from kernels.ops.checks import (
+    FP16_LSE_TOLERANCE,
+    FP16_TOLERANCE,
+    TURBO_LSE_TOLERANCE,
+    TURBO_TOLERANCE,
+    Pairs,
+    compared,
+    compared_lse,
+    ends,
+    exact,
+    poisoned,
+    poisoned_lse,
+    sampled_rows,
+    sequences,
+    turbo_tiles,
+)
 from kernels.ops.common import Options, check_choice, merged
 from turbosim.errors import UsageError
 from turbosim.workload import Attention, Phase
@@ -16,13 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from turbosim.numerics.cache import QuantizedKVCache
-
-SAMPLE = 64
-"""Query rows at the beginning, middle and end of a prefill that are compared with the reference, in the first and last
-sequence; all rows must be written."""
-FP16_TOLERANCE, TURBO_TOLERANCE = 2e-3, 2e-2
-"""Largest relative L2 from exact attention in FP16, and from the reference numerics of TurboAttention: rounding ties
-and the rounding of packed half instructions differ."""
 
 FLASH_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 0, "stages": 0, "splits": 0}
 """0 leaves warps and stages to the default of the phase, and splits to the number of SMs."""
@@ -61,46 +70,6 @@ def _inputs(shape: Attention, device: str, seed: int) -> tuple[Tensor, Tensor, T
             normal(shape.kv_heads, shape.seq_k))
 
 
-def _poisoned(like: Tensor) -> Tensor:
-    import torch
-
-    return torch.full_like(like, float("nan"))
-
-
-def _compared(out: Tensor, parts: list[tuple[Tensor, Tensor]], tolerance: float, what: str) -> Check:
-    """Return the check of *parts*, pairs of (got, reference), and of every element of *out* being written."""
-    import torch
-
-    if bool(out.isnan().any()):
-        return Check(math.nan, tolerance, what)
-    got = torch.cat([a.double().flatten().cpu() for a, _ in parts])
-    want = torch.cat([b.double().flatten().cpu() for _, b in parts])
-    return Check(float((got - want).norm() / want.norm()), tolerance, what)
-
-
-def _sampled_rows(shape: Attention) -> list[slice]:
-    rows = shape.seq_q
-    middle = rows // 2 // SAMPLE * SAMPLE
-    return [slice(0, rows)] if rows <= 3 * SAMPLE else [slice(first, first + SAMPLE)
-                                                       for first in (0, middle, rows - SAMPLE)]
-
-
-def _ends(count: int) -> list[int]:
-    """Return the first and the last of *count*: where wrong offsets and groups show."""
-    return sorted({0, count - 1})
-
-
-def _exact(shape: Attention, q: Tensor, k: Tensor, v: Tensor, batch: int, rows: slice) -> Tensor:
-    """Return exact attention of one sequence's *rows*, all heads."""
-    from turbosim.numerics.attention import attention
-
-    one = slice(batch, batch + 1)
-    if not shape.causal:
-        return attention(q[one, :, rows], k[one], v[one])
-    seen = shape.seq_k - shape.seq_q + rows.stop
-    return attention(q[one, :, rows], k[one, :, :seen], v[one, :, :seen], causal=True)
-
-
 def _io_bytes(shape: Attention) -> int:
     """Return the bytes of q and o in FP16."""
     return 4 * shape.batch * shape.q_heads * shape.seq_q * shape.head_dim
@@ -109,22 +78,32 @@ def _io_bytes(shape: Attention) -> int:
 def _prepare_flash(shape: Attention, given: Options, device: str, seed: int) -> Prepared:
     chosen = _options("flash", FLASH_DEFAULTS, given, shape.phase)
     q, k, v = _inputs(shape, device, seed)
-    out = _poisoned(q)
+    out, lse = poisoned(q), poisoned_lse(q)
     prefill = shape.phase is Phase.PREFILL
     defaults = flash.PREFILL_DEFAULTS if prefill else flash.DECODE_DEFAULTS
     options = _of_phase(chosen, defaults)
 
     def launch() -> list[Any]:
         if prefill:
-            return flash.flash_prefill(q, k, v, shape.causal, options, out)[2]
+            return flash.flash_prefill(q, k, v, shape.causal, options, out, lse)[2]
         return flash.flash_decode(q, k, v, options, out)[1]
 
     def check() -> Check:
         out.fill_(math.nan)
+        lse.fill_(math.nan)
         launch()
-        parts = [(out[b:b + 1, :, rows], _exact(shape, q, k, v, b, rows))
-                 for b in _ends(shape.batch) for rows in _sampled_rows(shape)]
-        return _compared(out, parts, FP16_TOLERANCE, "relative L2 of O from exact attention")
+        outputs: Pairs = []
+        sums: Pairs = []
+        for b in ends(shape.batch):
+            for rows in sampled_rows(shape):
+                want, want_lse = exact(shape, q, k, v, b, rows)
+                outputs.append((out[b:b + 1, :, rows], want))
+                sums.append((lse[b:b + 1, :, rows], want_lse))
+        right = compared(out, outputs, FP16_TOLERANCE, "relative L2 of O from exact attention")
+        if not prefill:
+            return right
+        return first_wrong(right, compared_lse(lse, sums, FP16_LSE_TOLERANCE,
+                                               "largest deviation of LSE from exact attention"))
 
     return Prepared(launch, check, shape.flops, _io_bytes(shape) + k.nbytes + v.nbytes)
 
@@ -144,7 +123,7 @@ def _prepare_turbo(shape: Attention, given: Options, device: str, seed: int) -> 
         raise UsageError(f"kernel 'turbo': quantise=true writes cache blocks of 64 tokens, got block_n "
                          f"{chosen['block_n']}")
     q, k, v = _inputs(shape, device, seed)
-    out = _poisoned(q)
+    out = poisoned(q)
     return (_turbo_prefill if shape.phase is Phase.PREFILL else _turbo_decode)(shape, chosen, q, k, v, out)
 
 
@@ -153,35 +132,24 @@ def _turbo_prefill(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tenso
     block = chosen["block_n"]
     cache = _empty_cache(shape, _bits(chosen["bits"], k, v), k) if chosen["quantise"] and block == 64 else None
     kv, _ = turbo.quantise(k, v, block=block)
+    lse = poisoned_lse(q)
 
     def launch() -> list[Any]:
         if not chosen["quantise"]:
-            return turbo.turbo_prefill(q, kv, shape.causal, options, out)[2]
+            return turbo.turbo_prefill(q, kv, shape.causal, options, out, lse)[2]
         if cache is not None:
             cache.blocks = cache.held = 0
         fresh, handles = turbo.quantise(k, v, cache, block)
-        return [*handles, *turbo.turbo_prefill(q, fresh, shape.causal, options, out)[2]]
+        return [*handles, *turbo.turbo_prefill(q, fresh, shape.causal, options, out, lse)[2]]
 
     def check() -> Check:
-        from turbosim.numerics.attention import turbo_prefill
-
         out.fill_(math.nan)
+        lse.fill_(math.nan)
         launch()
-        # The first and the last query tile of the first and the last head and sequence; the last tile sees every key.
-        rows = chosen["block_m"]
-        last = (shape.seq_q - 1) // rows * rows
-        parts = []
-        for b in _ends(shape.batch):
-            for head in _ends(shape.q_heads):
-                kv_head = head // shape.group
-                one = [x[b:b + 1, h:h + 1].cpu() for x, h in ((q, head), (k, kv_head), (v, kv_head))]
-                for first in sorted({0, last}):
-                    stop = min(first + rows, shape.seq_q)
-                    seen = shape.seq_k - shape.seq_q + stop if shape.causal else shape.seq_k
-                    want = turbo_prefill(one[0][:, :, first:stop], one[1][:, :, :seen], one[2][:, :, :seen],
-                                         shape.causal, _config(chosen))
-                    parts.append((out[b:b + 1, head:head + 1, first:stop], want))
-        return _compared(out, parts, TURBO_TOLERANCE, "relative L2 of O from the reference")
+        outputs, sums = turbo_tiles(shape, _config(chosen), q, k, v, out, lse)
+        return first_wrong(
+            compared(out, outputs, TURBO_TOLERANCE, "relative L2 of O from the reference"),
+            compared_lse(lse, sums, TURBO_LSE_TOLERANCE, "largest deviation of LSE from that of the INT8 scores"))
 
     moved = kv.k.nbytes + kv.v.nbytes + kv.k_scale.nbytes + kv.v_scale.nbytes
     if chosen["quantise"]:
@@ -219,13 +187,14 @@ def _turbo_decode(shape: Attention, chosen: dict[str, Any], q: Tensor, k: Tensor
 
         out.fill_(math.nan)
         launch()
-        heads = sorted({*(cache.bits.index(b) for b in set(cache.bits)), *_ends(shape.kv_heads)})
+        heads = sorted({*(cache.bits.index(b) for b in set(cache.bits)), *ends(shape.kv_heads)})
         tiles = cache.blocks + (cache.held > 0)
         splits, _ = flash.spread(chosen["splits"], tiles, shape.batch * shape.kv_heads, q.device)
-        want = turbo_decode(q[:, :, 0].cpu(), cache.to("cpu"), _config(chosen), splits, heads)
+        which = ends(shape.batch)
+        want = turbo_decode(q[which, :, 0].cpu(), sequences(cache, which), _config(chosen), splits, heads)
         group = shape.group
-        parts = [(out[:, h * group:(h + 1) * group, 0], want[:, h * group:(h + 1) * group]) for h in heads]
-        return _compared(out, parts, TURBO_TOLERANCE, "relative L2 of O from the reference")
+        parts = [(out[which, h * group:(h + 1) * group, 0], want[:, h * group:(h + 1) * group]) for h in heads]
+        return compared(out, parts, TURBO_TOLERANCE, "relative L2 of O from the reference")
 
     return Prepared(launch, check, shape.flops, _io_bytes(shape) + cache.nbytes())
 
@@ -236,7 +205,7 @@ def _prepare_kivi(shape: Attention, given: Options, device: str, seed: int) -> P
     chosen = _options("kivi", KIVI_DEFAULTS, given, shape.phase)
     check_choice("kivi", "bits", chosen["bits"], ("4", "2"))
     q, k, v = _inputs(shape, device, seed)
-    out = _poisoned(q)
+    out = poisoned(q)
     cache = kivi.kivi_cache(k, v, int(chosen["bits"]))
     options = {n: chosen[n] for n in kivi.DECODE_DEFAULTS}
 
@@ -250,11 +219,11 @@ def _prepare_kivi(shape: Attention, given: Options, device: str, seed: int) -> P
         out.fill_(math.nan)
         launch()
         parts = []
-        for b in _ends(shape.batch):
-            one = [x[b:b + 1].cpu() for x in (q, k, v)]
+        for b in ends(shape.batch):
+            one = [x[b:b + 1] for x in (q, k, v)]
             stored = kivi_cache(*one[1:], int(chosen["bits"]), residual=kivi.BLOCK, whole_windows=True)
             parts.append((out[b:b + 1], attention(one[0], *stored)))
-        return _compared(out, parts, 1e-2, "relative L2 of O from attention over what the cache holds")
+        return compared(out, parts, 1e-2, "relative L2 of O from attention over what the cache holds")
 
     return Prepared(launch, check, shape.flops, _io_bytes(shape) + cache.nbytes())
 
@@ -277,7 +246,7 @@ def _prepare_quantise(shape: Attention, given: Options, device: str, seed: int) 
             x.fill_(77)
         launch()
         wrong = total = 0
-        for batch in _ends(shape.batch):
+        for batch in ends(shape.batch):
             one = slice(batch, batch + 1)
             want = QuantizedKVCache(1, cache.bits, shape.head_dim, shape.seq_k)
             want.prefill(k[one].cpu(), v[one].cpu())

@@ -88,3 +88,14 @@ def test_decode_refusals():
         flash_decode(*GOOD)
     with pytest.raises(UsageError, match=r"^splits must be 0 \(fill the GPU\) or more, got -1$"):
         flash_decode(GOOD[0][:, :, :1], *GOOD[1:], {"splits": -1})
+
+
+def test_decode_of_a_query_whose_sequences_are_not_outermost():
+    """The output's rows follow each other whatever the strides of the query are."""
+    q, k, v = qkv(3, 4, 2, 1, 70, 32)
+    turned = q.transpose(0, 1).contiguous().transpose(0, 1)
+    out, _ = flash_decode(turned, k, v, {"block_n": 32})
+    assert deviation(out, attention(q, k, v)).relative_l2 < 1e-3
+    message = "kernel 'flash': out must be contiguous, got shape (3, 4, 1, 32) and strides (32, 96, 32, 1)"
+    with pytest.raises(UsageError, match="^" + re.escape(message) + "$"):
+        flash_decode(turned, k, v, {"block_n": 32}, torch.empty_like(turned))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kernels.measure.suites import MICRO, get_suite
 from kernels.report import README, TARGETS, main, tables
+from kernels.report_micro import CASES, loop_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 FP16 = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
@@ -21,11 +24,13 @@ INT8 = {80: "IMMA", 89: "IMMA", 90: "IGMMA", 100: "UTCIMMA"}
 def target(request, tmp_path_factory):
     """Compile in a process of its own: this one has the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    # Test processes that run side by side share what they compile.
+    shared = tmp_path_factory.getbasetemp()
+    environment["TRITON_CACHE_DIR"] = str((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "triton")
     done = subprocess.run([sys.executable, "-m", "kernels.report", "--json", str(request.param)], cwd=ROOT, text=True,
                           env=environment, capture_output=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
-    return request.param, json.loads(done.stdout)
+    return request.param, *json.loads(done.stdout)
 
 
 def per_score(row, name):
@@ -33,10 +38,9 @@ def per_score(row, name):
 
 
 def test_code_is_as_it_should_be(target):
-    capability, rows = target
-    for name, row in rows.items():
-        if "naive" not in name:
-            assert (row["stack"], row["spills"]) == (0, 0), name
+    capability, rows, micro = target
+    for name, row in [*rows.items(), *micro.items()]:
+        assert (row["stack"], row["spills"]) == (0, 0), name
         assert row["smem"] <= (99 if capability == 89 else 163) * 1024
     # Products run on the tensor cores, in the type and by the instructions they should.
     assert any(o.startswith(FP16[capability]) for o in rows["flash prefill"]["tensor"])
@@ -48,30 +52,55 @@ def test_code_is_as_it_should_be(target):
 
 
 def test_sas_avoids_slow_pipes(target):
-    _, rows = target
+    capability, rows, _ = target
     for name in ("exponent", "table"):
         row = rows[f"turbo prefill, {name}, magic"]
-        assert (row["counts"]["F2I"], row["counts"]["I2F"]) == (0, 0)
+        assert {row["counts"][c] for c in ("F2I", "I2F", "I2FP", "F2F")} == {0}
         # What is left are the rescale factors of rows.
         assert per_score(row, "MUFU") < 0.4
     exp2 = rows["turbo prefill, exp2, magic"]
     assert 1 <= per_score(exp2, "MUFU") < 1.4
     # Eight packed instructions for two scores; the row sum and P's quantisation are the rest.
     assert 4 <= per_score(rows["turbo prefill, exponent, magic"], "half") <= 7
-    naive = rows["turbo prefill, naive, magic"]
-    assert per_score(naive, "F2I") == per_score(naive, "I2F") == 1
+    naive = rows["turbo prefill, naive, magic, 128 rows"]
+    # The whole part becomes FP16, which is I2F everywhere.
+    assert (per_score(naive, "F2I"), per_score(naive, "I2F"), per_score(naive, "I2FP")) == (1, 1, 0)
     for name in ("exponent", "table", "naive", "exp2"):
-        cast, magic = rows[f"turbo prefill, {name}, cast"], rows[f"turbo prefill, {name}, magic"]
-        # One I2F for a score, and d / 64 = 2 for the output; one F2I for P.
-        assert per_score(cast, "I2F") - per_score(magic, "I2F") == 3
+        tile = ", 128 rows" if name == "naive" else ""
+        cast, magic = rows[f"turbo prefill, {name}, cast{tile}"], rows[f"turbo prefill, {name}, magic{tile}"]
+        # One conversion for a score, and d / 64 = 2 for the output; one F2I for P.
+        to_float = ("I2F", "I2FP") if capability == 80 else ("I2FP", "I2F")
+        assert [per_score(cast, c) - per_score(magic, c) for c in to_float] == [3, 0]
         assert per_score(cast, "F2I") - per_score(magic, "F2I") == 1
 
 
+def test_micro_benchmarks_are_what_they_say(target):
+    """The opcodes that the table names are there, and in chains little else; tests/kernels/test_micro_sass.py has more."""
+    capability, _, micro = target
+    cells = {name: loop_cell(row) for name, row in micro.items()}
+    for name, what in {"exp2": "64 MUFU.EX2", "fma_fp16": "32 HFMA2", "f2i": "64 F2I.TRUNC.NTZ, 64 LOP3.LUT",
+                       "i2f": "64 I2F" if capability == 80 else "64 I2FP.F32.S32",
+                       "f2h": "64 F2FP.PACK_AB" if capability == 80 else "64 F2FP.F16.F32.PACK_AB"}.items():
+        assert re.fullmatch(rf"{re.escape(what)}, \d others", cells[name].replace("HFMA2.MMA", "HFMA2")), cells[name]
+    assert cells["copy"].startswith("no loop: 8 LDG.E.128, 8 STG.E.128, ")
+    assert cells["empty"] == "no loop: 3 others"
+    for row in (micro["mma_int8, 128 x 128 x 64"], micro["mma_fp16, 16 x 64 x 64"]):
+        assert any("MMA" in opcode for opcode in row["counts"])
+
+
+def test_the_table_has_every_tile_that_is_measured():
+    measured = {(c.kernel, *(dict(c.sizes)[n] for n in "mnk"), dict(c.options)["warps"])
+                for c in get_suite("micro").cases if c.kernel.startswith("mma")}
+    assert measured == {(kernel, *(sizes[n] for n in "mnk"), options["warps"])
+                        for kernel, sizes, options, _ in CASES.values() if kernel.startswith("mma")}
+    assert {kernel for kernel, *_ in CASES.values()} == set(MICRO)
+
+
 def test_the_readme_has_these_tables(target):
-    capability, rows = target
+    capability, rows, micro = target
     text = README.read_text()
     begin, end = f"<!-- sm_{capability} -->", f"<!-- end of sm_{capability} -->"
-    assert text.split(begin)[1].split(end)[0].strip() == "\n".join(tables(capability, rows)).strip()
+    assert text.split(begin)[1].split(end)[0].strip() == "\n".join(tables(capability, rows, micro)).strip()
 
 
 def test_an_unknown_target_is_refused(capsys):

@@ -7,12 +7,20 @@ import re
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime.interpreter import InterpretedFunction
 
+from kernels.measure.cases import Case
+from kernels.measure.fake import FakeDevice
+from kernels.measure.measuring import measure
+from kernels.ops import checks, flash, turbo
 from kernels.registry import NAMES, get
 from turbosim.errors import UsageError
+from turbosim.numerics.cache import QuantizedKVCache
 from turbosim.workload import Attention, Phase
 
 PREFILL = Attention(1, 4, 2, 200, 200, 64, True, Phase.PREFILL)
+NOT_CAUSAL = Attention(2, 4, 2, 70, 130, 32, False, Phase.PREFILL)
 DECODE = Attention(2, 4, 2, 1, 300, 128, False, Phase.DECODE)
 
 
@@ -23,6 +31,9 @@ def test_every_name_is_a_kernel(name):
 
 @pytest.mark.parametrize(("name", "shape", "options"), [
     ("flash", PREFILL, {"block_m": 64}), ("flash", DECODE, {}), ("turbo", PREFILL, {}),
+    ("turbo", PREFILL, {"block_m": 32}), ("turbo", PREFILL, {"block_m": 32, "block_n": 128}),
+    ("turbo", PREFILL, {"sas": "naive", "convert": "cast"}), ("turbo", PREFILL, {"sas": "table"}),
+    ("turbo", PREFILL, {"sas": "exp2"}), ("turbo", NOT_CAUSAL, {}), ("flash", NOT_CAUSAL, {"block_m": 32}),
     ("turbo", PREFILL, {"quantise": True, "block_m": 128}), ("turbo", DECODE, {}), ("turbo", DECODE, {"bits": "2"}),
     ("kivi", DECODE, {"bits": "2"}), ("quantise", PREFILL, {}),
 ])
@@ -54,19 +65,56 @@ def test_a_kernel_that_writes_nothing_is_wrong(name, shape, monkeypatch):
     assert not check.ok
 
 
-def test_a_kernel_that_is_slightly_off_is_wrong(monkeypatch):
-    from kernels.ops import flash
+def changing(which, factor):
+    """Return flash or turbo prefill whose O (-2) or LSE (-1) is multiplied by *factor*."""
+    def wrap(real):
+        def run(*arguments):
+            result = real(*arguments)
+            arguments[which].mul_(factor)
+            return result
+        return run
+    return wrap
 
-    real = flash.flash_prefill
 
-    def off(*arguments):
-        result = real(*arguments)
-        arguments[-1].mul_(1.01)
-        return result
+@pytest.mark.parametrize(("name", "module"), [("flash", flash), ("turbo", turbo)])
+@pytest.mark.parametrize(("which", "factor", "measure_of"), [
+    (-2, 1.05, "relative L2 of O from "), (-1, 0.95, "largest deviation of LSE from "),
+    (-1, math.nan, "largest deviation of LSE from ")])
+def test_a_kernel_that_is_slightly_off_is_wrong(monkeypatch, name, module, which, factor, measure_of):
+    prepared = get(name).prepare(PREFILL, {}, "cpu", 0)
+    interface = f"{name}_prefill"
+    monkeypatch.setattr(module, interface, changing(which, factor)(getattr(module, interface)))
+    check = prepared.check()
+    assert not check.ok
+    assert check.measure.startswith(measure_of)
 
-    prepared = get("flash").prepare(PREFILL, {}, "cpu", 0)
-    monkeypatch.setattr(flash, "flash_prefill", off)
-    assert not prepared.check().ok
+
+@pytest.mark.parametrize(("name", "tolerance", "reference"), [
+    ("flash", checks.FP16_LSE_TOLERANCE, "exact attention"),
+    ("turbo", checks.TURBO_LSE_TOLERANCE, "that of the INT8 scores")])
+def test_a_wrong_lse_is_reported_and_not_timed(monkeypatch, name, tolerance, reference):
+    module, interface = {"flash": flash, "turbo": turbo}[name], f"{name}_prefill"
+    # Base two instead of natural.
+    monkeypatch.setattr(module, interface, changing(-1, math.log2(math.e))(getattr(module, interface)))
+    monkeypatch.setattr(FakeDevice, "target", "cpu")
+    monkeypatch.setattr(FakeDevice, "time_events", lambda *_: pytest.fail("timed"))
+    [row] = measure(FakeDevice(), get(name), Case(name, PREFILL), {})
+    assert row.interval is None
+    values = row.values
+    assert (values["status"], values["tolerance"]) == ("wrong", tolerance)
+    assert values["error"] > 1
+    assert values["reason"] == (f"largest deviation of LSE from {reference} is {values['error']:.3g}, more than "
+                                f"{tolerance:g}")
+
+
+def test_lse_of_three_scores_by_hand():
+    """Scores 0, log 2 and log 3 of one query, and one more key that the first query does not see."""
+    shape = Attention(1, 1, 1, 2, 4, 16, True, Phase.PREFILL)
+    q, k = torch.zeros(1, 1, 2, 16).half(), torch.zeros(1, 1, 4, 16).half()
+    q[..., 0] = 4.0
+    k[0, 0, :, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0]).log().half()
+    _, lse = checks.exact(shape, q, k, k, 0, slice(0, 2))
+    assert lse.flatten().tolist() == pytest.approx([math.log(6), math.log(10)], abs=1e-3)
 
 
 @pytest.mark.parametrize(("name", "shape", "options", "message"), [
@@ -88,3 +136,42 @@ def test_seeds_give_the_same_inputs():
     a, b = (get("flash").prepare(PREFILL, {}, "cpu", 7).check().error for _ in range(2))
     assert a == b
     assert torch.initial_seed() is not None
+
+
+class Enqueued(TorchDispatchMode):
+    """Notes the operations that would enqueue work on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view and not func.name().startswith("aten::empty"):
+            self.names.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), [
+    ("flash", PREFILL, {}), ("flash", DECODE, {}), ("turbo", PREFILL, {}), ("turbo", PREFILL, {"quantise": True}),
+    ("turbo", DECODE, {}), ("kivi", DECODE, {}), ("quantise", PREFILL, {}), *(
+        (name, sizes, {}) for name, sizes in (
+            ("copy", {"nbytes": 4096}), ("l2_read", {"nbytes": 16384, "passes": 1, "ctas": 1}),
+            ("exp2", {"ctas": 1, "iterations": 4, "elements": 8}), ("smem", {"ctas": 1, "iterations": 1}),
+            ("mma_int8", {"ctas": 1, "iterations": 4, "m": 16, "n": 16, "k": 32}), ("empty", {"ctas": 1})))])
+def test_a_launch_enqueues_its_kernels_alone(monkeypatch, name, shape, options):
+    """Memory comes from torch's allocator, which enqueues nothing: no copy and no fill lies between the events."""
+    prepared = get(name).prepare(shape, options, "cpu", 0)
+    launched = []
+    monkeypatch.setattr(InterpretedFunction, "run", lambda self, *_, **__: launched.append(self.fn.__name__))
+    with Enqueued() as enqueued:
+        prepared.launch()
+    assert launched
+    assert enqueued.names == set()
+
+
+def test_sequences_of_a_cache_are_those_of_the_whole():
+    cache = QuantizedKVCache(3, (4, 2), 32, 200)
+    k, v = torch.randn(2, 3, 2, 200, 32, generator=torch.Generator().manual_seed(0)).half()
+    cache.prefill(k, v)
+    some, whole = checks.sequences(cache, [0, 2]).dequantised(), cache.dequantised()
+    assert all(torch.equal(a, b[[0, 2]]) for a, b in zip(some, whole, strict=True))

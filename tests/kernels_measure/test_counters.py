@@ -6,6 +6,7 @@ import re
 import stat
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -66,11 +67,14 @@ def ncu(tmp_path, monkeypatch):
     def install(log="", outcomes="", output="", code=0, seconds=0.0):
         script = tmp_path / "ncu"
         script.write_text(f"#!{sys.executable}\n" + f"""
-import pathlib, sys, time
+import pathlib, subprocess, sys, time
 if "--query-metrics" in sys.argv:
     print({KNOWN.replace(' ', chr(10))!r})
     sys.exit()
 assert sys.argv[sys.argv.index("--clock-control") + 1] == "none"
+if {seconds}:
+    profiled = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    pathlib.Path({str(tmp_path / "profiled")!r}).write_text(str(profiled.pid))
 time.sleep({seconds})
 pathlib.Path(sys.argv[sys.argv.index("--log-file") + 1]).write_text({log!r})
 pathlib.Path(sys.argv[-1]).write_text({outcomes!r})
@@ -122,9 +126,15 @@ def test_no_permission_to_read_counters(ncu):
         run()
 
 
-def test_the_time_limit_ends_a_batch(ncu):
+def test_the_time_limit_ends_a_batch_and_what_it_profiles(ncu, tmp_path):
     ncu(seconds=30)
     began = time.monotonic()
     with pytest.raises(DeadlineError):
-        run(seconds=0.2)
-    assert time.monotonic() - began < 10
+        run(seconds=3)
+    assert time.monotonic() - began < 20
+    stat_of = Path(f"/proc/{(tmp_path / 'profiled').read_text()}/stat")
+    # It may be a zombie, if nothing adopts it.
+    until = time.monotonic() + 10
+    while stat_of.exists() and stat_of.read_text().split()[2] != "Z" and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not stat_of.exists() or stat_of.read_text().split()[2] == "Z"

@@ -38,34 +38,40 @@ def refused(capsys, *arguments):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "the following arguments are required: --suite" + SEE),
-    (["--suite", "fast"], "argument --suite: invalid choice: 'fast' (choose from 'quick', 'full', 'micro')" + SEE),
-    (["--suite", "quick"], "--out is missing: name a directory for the rows, or use --dry-run"),
-    (["--suite", "quick", "--outt", "x"], "unrecognized arguments: --outt x" + SEE),
-    (["--suite", "quick", "--out", "x", "--limit-minutes", "0"], "--limit-minutes must be a positive number, got 0"),
-    (["--suite", "quick", "--out", "x", "--limit-minutes", "nan"], "--limit-minutes must be a positive number, got nan"),
-    (["--suite", "quick", "--out", "x", "--limit-minutes", "soon"],
-     "argument --limit-minutes: invalid float value: 'soon'" + SEE),
-    (["--suite", "quick", "--out", "x", "--case-timeout", "-1"], "--case-timeout must be a positive number, got -1"),
-    (["--suite", "quick", "--dry-run", "--part", "2"], "--part 2: write I/N, for example 1/4"),
+    ([], "--suite is missing: give --suite quick, full or micro" + SEE),
+    (["--suite", "fast"], "--suite fast: not among quick, full, micro" + SEE),
+    (["--suite", "Quik"], "--suite Quik: not among quick, full, micro (did you mean 'quick'?)" + SEE),
+    (["--suite"], "--suite: its value is missing" + SEE),
+    (["--sute", "quick"], "--sute: no such flag (did you mean '--suite'?)" + SEE),
+    (["--suite", "quick", "--outt=x"], "--outt=x: no such flag (did you mean '--out'?)" + SEE),
+    (["--suite", "quick", "--verbose"], "--verbose: no such flag" + SEE),
+    (["--suite", "quick", "--only", "flash", "turbo", "--dry-run"],
+     "turbo: a word that belongs to no flag; quote values that contain spaces" + SEE),
+    (["--suite", "quick"], "--out is missing: give --out DIR, a directory for the rows, or --dry-run"),
+    (["--suite", "quick", "--out", "x", "--limit-minutes", "0"], "--limit-minutes 0: must be a positive number"),
+    (["--suite", "quick", "--out", "x", "--limit-minutes", "nan"], "--limit-minutes nan: must be a positive number"),
+    (["--suite", "quick", "--out", "x", "--limit-minutes", "soon"], "--limit-minutes soon: not a number" + SEE),
+    (["--suite", "quick", "--out", "x", "--case-timeout", "-1"], "--case-timeout -1: must be a positive number"),
+    (["--suite", "quick", "--dry-run", "--part", "2"],
+     "--part 2: must be I/N, two whole numbers, for example 1/4"),
+    (["--suite", "quick", "--dry-run", "--part", "x"],
+     "--part x: must be I/N, two whole numbers, for example 1/4"),
     (["--suite", "quick", "--dry-run", "--part", "0/3"], "--part 0/3: there are parts 1/3 to 3/3"),
-    (["--suite", "quick", "--dry-run", "--part", "4/3"], "--part 4/3: there are parts 1/3 to 3/3"),
+    (["--suite", "quick", "--dry-run", "--part", "5/4"], "--part 5/4: there are parts 1/4 to 4/4"),
     (["--suite", "quick", "--dry-run", "--part", "1/0"], "--part 1/0: N must be at least 1"),
     (["--suite", "quick", "--dry-run", "--only", "flsh"],
      "--only: suite 'quick' has no kernel 'flsh': not among flash, turbo, kivi, quantise (did you mean 'flash'?)"),
+    (["--suite", "quick", "--dry-run", "--only", "flash,"],
+     "--only flash,: a kernel is empty; write KERNEL,KERNEL without spaces"),
     (["--suite", "quick", "--out", "x", "--counters"],
      "--counters: the fake device has none; leave out --counters or --device fake"),
-    (["--suite", "quick", "--out", "x", "--device", "tpu"],
-     "argument --device: invalid choice: 'tpu' (choose from 'cuda', 'fake')" + SEE),
+    (["--suite", "quick", "--out", "x", "--device", "tpu"], "--device tpu: not among cuda, fake" + SEE),
 ])
 def test_bad_flags(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    if "--device" not in arguments:
-        arguments = [*arguments, "--device", "fake"] if arguments else arguments
-    code, err = refused(capsys, *arguments)
-    # Newer versions of argparse leave the quotes out.
-    plain = re.sub(r"\(choose from .*?\)", lambda m: m[0].replace("'", ""), err)
-    assert (code, plain) == (2, "error: " + re.sub(r"\(choose from .*?\)", lambda m: m[0].replace("'", ""), message) + "\n")
+    if "--device" not in arguments and arguments[-1:] != ["--suite"]:
+        arguments = [*arguments, "--device", "fake"]
+    assert refused(capsys, *arguments) == (2, f"error: {message}\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,15 +89,28 @@ def test_kernels_that_are_not_registered(capsys, monkeypatch):
 def test_out_is_a_file(capsys, tmp_path):
     path = tmp_path / "out"
     path.write_text("")
-    assert refused(capsys, "--suite", "quick", "--out", path) == (
-        2, f"error: --out {path}: is a file; give a directory, new or of an earlier call\n")
+    for mode in (("--device", "fake"), ("--dry-run",)):
+        assert refused(capsys, "--suite", "quick", *mode, "--out", path) == (
+            2, f"error: --out {path}: it is a file; give a directory, new or of an earlier call\n")
+        assert refused(capsys, "--suite", "quick", *mode, "--out", path / "a" / "b") == (
+            2, f"error: --out {path / 'a' / 'b'}: {path} is a file; give a directory, new or of an earlier call\n")
 
 
-def test_out_cannot_be_made(capsys, tmp_path):
-    (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "out"
-    code, err = refused(capsys, "--suite", "quick", "--device", "fake", "--out", path)
-    assert (code, err) == (1, f"error: {path}: Not a directory\n")
+def test_out_may_not_be_written_to(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(store.os, "access", lambda place, mode: mode != os.W_OK | os.X_OK)
+    assert refused(capsys, "--suite", "quick", "--device", "fake", "--out", tmp_path / "a" / "b") == (
+        2, f"error: --out {tmp_path / 'a' / 'b'}: cannot be written to: no permission to write to {tmp_path}; give a "
+           "directory of your own\n")
+    # A dry run only reads.
+    assert main(["--suite", "quick", "--dry-run", "--device", "fake", "--out", str(tmp_path)]) == 0
+
+
+def test_out_cannot_be_made(capsys):
+    """What permissions do not tell, such as a file system that takes no directories."""
+    code, err = refused(capsys, "--suite", "quick", "--device", "fake", "--out", "/proc/out")
+    assert code == 2
+    assert re.fullmatch(r"error: --out /proc/out: cannot be written to: (No such file or directory|no permission to write "
+                        r"to /proc); give a directory of your own\n", err)
 
 
 @pytest.fixture
@@ -186,25 +205,42 @@ CPU_TORCH = '__version__ = "2.11.0+cpu"\nclass version:\n    cuda = None\n'
 NO_GPU = '__version__ = "2.11.0"\nclass version:\n    cuda = "13.0"\nclass cuda:\n    is_available = lambda: False\n'
 
 
-@pytest.mark.parametrize(("refuse", "torch", "message"), [
-    (["torch"], None, "torch cannot be imported: No module named 'torch'; install torch 2.11 or newer, built with CUDA"),
-    (["triton"], CPU_TORCH, "triton cannot be imported: No module named 'triton'; install triton 3.6 or newer"),
-    ([], CPU_TORCH, "torch 2.11.0+cpu is built without CUDA; install a build for an NVIDIA GPU"),
-    ([], NO_GPU, "no NVIDIA GPU: torch sees no CUDA device; check nvidia-smi and CUDA_VISIBLE_DEVICES"),
+@pytest.mark.parametrize(("refuse", "torch", "code", "message"), [
+    (["torch"], None, 2, "torch cannot be imported: No module named 'torch'; install torch 2.11 or newer, built with CUDA"),
+    (["triton"], CPU_TORCH, 2, "triton cannot be imported: No module named 'triton'; install triton 3.6 or newer"),
+    # numpy is for the interpreter: without it a GPU run is what it is with it.
+    (["numpy"], CPU_TORCH, 1, "torch 2.11.0+cpu is built without CUDA; install a build for an NVIDIA GPU"),
+    ([], CPU_TORCH, 1, "torch 2.11.0+cpu is built without CUDA; install a build for an NVIDIA GPU"),
+    ([], NO_GPU, 1, "no NVIDIA GPU: torch sees no CUDA device; check nvidia-smi and CUDA_VISIBLE_DEVICES"),
 ])
-def test_what_a_gpu_run_needs(tmp_path, refuse, torch, message):
+def test_what_a_gpu_run_needs(tmp_path, refuse, torch, code, message):
     done = cuda_call(tmp_path, refuse, torch=torch)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{ABSENT}error: {message}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"{ABSENT}error: {message}\n")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["torch", "triton", "numpy"])
+def test_what_the_interpreter_needs(tmp_path, monkeypatch, name):
+    """The kernels' own interfaces, on a CPU."""
+    (tmp_path / "sitecustomize.py").write_text(
+        REFUSING.replace("{REFUSED!r}", repr({name})).replace("{ONLY_STANDARD}", "False"))
+    code = ("import sys\nfrom kernels.ops.common import need_triton\nfrom turbosim.errors import TurbosimError\n"
+            "try:\n    need_triton()\nexcept TurbosimError as e:\n    print(e)\n    sys.exit(e.exit_code)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    assert (done.returncode, done.stdout) == (
+        2, f"the kernels need {name}, which cannot be imported (No module named '{name}'); install it, for example with "
+           f"pip install {name}\n")
 
 
 def test_dry_run_needs_no_package(tmp_path):
     done = cuda_call(tmp_path, only_standard=True, arguments=("--dry-run", "--limit-minutes", "2.5"))
     assert (done.returncode, done.stderr) == (0, ABSENT)
     lines = done.stdout.splitlines()
-    assert len(lines) == 12 + 2
-    assert lines[0].endswith("block_m=128:block_n=64:stages=2:warps=4")
-    assert re.fullmatch(r"12 cases, \d+\.\d minutes predicted; a call stops after 2\.5 minutes", lines[-2])
+    assert len(lines) == 1 + 12 + 2
+    assert lines[0] == "predicted  kernel, phase: shape: options other than defaults"
+    assert lines[1].endswith("block_m=128:block_n=64:stages=2:warps=4")
+    assert re.fullmatch(r"12 cases: about \d+\.\d minutes, 1 call of at most 2\.5 minutes", lines[-2])
     assert lines[-1].startswith("prediction: a run = bytes / 2 TB/s + operations / 200 TFLOP/s + 10 us; a case = ")
 
 
@@ -212,6 +248,14 @@ def test_the_fake_device_needs_no_package(tmp_path):
     done = cuda_call(tmp_path, only_standard=True, arguments=("--device", "fake", "--out", "out"))
     assert done.returncode == 0
     assert done.stdout == "rows added to out/rows.csv: 97 ok, 0 wrong, 0 failed\n"
+
+
+def test_a_dry_run_says_what_a_directory_lacks(measured, capsys):
+    for only, line in (("quantise", "0 cases of 3, the others are done: about 0.0 minutes, 0 calls of at most 5 minutes"),
+                       ("quantise,kivi", r"6 cases of 9, the others are done: about \d\.\d minutes, 1 call of at most 5 "
+                                         "minutes")):
+        assert main(["--suite", "quick", "--only", only, "--device", "fake", "--dry-run", "--out", str(measured)]) == 0
+        assert re.fullmatch(line, capsys.readouterr().out.splitlines()[-2])
 
 
 def test_ncu_is_missing(capsys, tmp_path, monkeypatch):

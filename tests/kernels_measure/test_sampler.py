@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import stat
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from kernels.measure import sampler
-from kernels.measure.sampler import COLUMNS, NvidiaSmi, Sampler, open_sensors
+from kernels.measure.sampler import COLUMNS, NvidiaSmi, Nvml, Sampler, open_sensors
 
 
 def filled(samples):
@@ -84,3 +85,17 @@ def test_without_library_and_tool_there_are_no_sensors(tmp_path, monkeypatch):
     monkeypatch.setattr(sampler.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert open_sensors(None) is None
+
+
+@pytest.mark.parametrize(("name", "reasons", "policy"), [
+    ("nvmlDeviceGetCurrentClocksThrottleReasons", 2, "locked or limited by a setting of the GPU, made before this run"),
+    ("nvmlDeviceGetCurrentClocksEventReasons", 1, "not locked"),
+    ("nvmlSomethingElse", 0, "unknown: the driver does not tell")])
+def test_the_clock_policy_of_old_new_and_other_drivers(monkeypatch, name, reasons, policy):
+    def tell(_handle, place):
+        place._obj.value = reasons
+        return 0
+
+    library = SimpleNamespace(nvmlInit_v2=lambda: 0, nvmlDeviceGetHandleByUUID=lambda uuid, handle: 0, **{name: tell})
+    monkeypatch.setattr(sampler.ctypes, "CDLL", lambda _: library)
+    assert Nvml("GPU-0").clock_policy() == policy

@@ -9,7 +9,7 @@ import pytest
 
 from kernels.measure import predict
 from kernels.measure.cases import columns_of, from_json, text_of
-from kernels.measure.suites import get_suite, interleave, make, part_of, prefill
+from kernels.measure.suites import decode, get_suite, interleave, make, part_of, prefill
 
 SUITES = ("quick", "full", "micro")
 
@@ -89,3 +89,9 @@ def test_keys_do_not_depend_on_the_order_of_options():
     assert make("flash", shape, {"warps": 4}).key != make("flash", shape, {"warps": 8}).key
     assert columns_of(make("flash", shape, {"warps": 8}), {"warps": 4, "fused": True})["options"] == "fused=true:warps=8"
     assert text_of({}) == ""
+
+
+def test_the_check_of_a_long_cache_is_predicted():
+    """Its reference runs block by block on the CPU: 2048 blocks here, that of FlashAttention on the GPU."""
+    turbo, flash = (predict.predict([make(kernel, decode(128, 128 * 1024, 1))])[0] for kernel in ("turbo", "flash"))
+    assert turbo - flash == pytest.approx(2048 * predict.REFERENCE_BLOCK_S)

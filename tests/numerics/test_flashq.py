@@ -71,11 +71,70 @@ def test_no_pair_of_extremes_overflows_int8(bits):
         assert -128 <= int(wide.min()) <= int(wide.max()) <= 127
 
 
-@settings(max_examples=100, deadline=None)
+# More bits are not better for every block: the values may lie on the coarser grid. What holds for every block is that the
+# bounds are ordered, and that errors are where the finer grid holds the coarser one. Of blocks that are not made for it,
+# such as Gaussian ones, the errors themselves are ordered.
+
+
+def stage_2_error(x, bits):
+    """Reconstruction error in stage-1 steps; with 8 bits nothing is lost."""
+    return torch.zeros(x.shape) if bits == 8 else decompress(compress(x, bits)).float() - x.float()
+
+
+@settings(max_examples=200, deadline=None)
 @given(codes)
-def test_more_bits_are_never_worse_in_the_worst_case(x):
-    four, two = compress(x, 4), compress(x, 2)
-    assert bool((four.scale <= two.scale).all())
+def test_the_bound_of_the_error_norm_falls_with_the_bits(x):
+    """No value is off by more than half a step, so no channel of n tokens by more than sqrt(n) / 2 steps in L2."""
+    steps = {bits: compress(x, bits).scale.float() for bits in (4, 2)}
+    assert bool((steps[4] <= steps[2]).all())
+    for bits, step in steps.items():
+        assert bool((stage_2_error(x, bits).norm(dim=0) <= step * x.shape[0]**0.5 / 2 + 1e-4).all())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 15), st.integers(2, 80), st.integers(0, 2**31))
+def test_more_bits_are_never_worse_where_the_grids_nest(step, tokens, seed):
+    """A range of 15 steps is 3 of five times the step: each value is at least as near to a point of the finer grid."""
+    generator = torch.Generator().manual_seed(seed)
+    low = int(torch.randint(-119, 120 - 15 * step, (1,), generator=generator))
+    x = torch.randint(low, low + 15 * step + 1, (tokens, 8), generator=generator).to(torch.int8)
+    x[0], x[-1] = low, low + 15 * step
+    assert [compress(x, bits).scale.unique().tolist() for bits in (4, 2)] == [[step], [5 * step]]
+    eight, four, two = (stage_2_error(x, bits).abs() for bits in (8, 4, 2))
+    assert bool((eight <= four).all())
+    assert bool((four <= two).all())
+
+
+def test_more_bits_can_be_worse_where_the_values_lie_on_the_coarser_grid():
+    """Steps are whole: 21 in 3 steps of 7, or in 15 of 2, none of which is at 7."""
+    x = torch.tensor([[0], [7], [14], [21]], dtype=torch.int8)
+    assert stage_2_error(x, 2).abs().max() == 0
+    assert stage_2_error(x, 4).abs().max() == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(16, 96), st.integers(8, 64), st.sampled_from([0.0, 0.1, 0.5]), st.floats(1e-2, 50),
+       st.integers(0, 2**31))
+def test_more_bits_reconstruct_generated_blocks_better(tokens, channels, spread, size, seed):
+    """Relative L2 of Gaussian blocks whose channels differ in size: 8, 4 and 2 bits, both stages.
+
+    The steps of such channels are about 1, 10 and 50 steps of stage 1, so that the norms differ by about five times: far
+    more than chance moves a norm over 128 values or more. It is no theorem.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.exp(spread * torch.randn(channels, generator=generator))
+    x = (torch.randn(tokens, channels, generator=generator) * sizes * size).half()
+    block = quantise_int8(x)
+    scale = block.scale.float()
+    errors = {8: (dequantise_int8(block) - x.float())}
+    for bits in (4, 2):
+        packed = compress(block.codes, bits)
+        errors[bits] = decompress(packed).float() * scale - x.float()
+        # Half a step of stage 2 on top of stage 1's own error.
+        bound = scale * (0.5 + INT8_RANGE * 2**-11 + packed.scale.float() / 2) + 1e-6
+        assert bool((errors[bits].abs() <= bound).all())
+    eight, four, two = (float(errors[bits].norm() / x.float().norm()) for bits in (8, 4, 2))
+    assert eight < four < two
 
 
 def test_ties_do_not_shift_a_channel():
