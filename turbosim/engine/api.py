@@ -103,10 +103,11 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
 
 
 def _launch_result(launch: LoweredLaunch, total: LaunchTotals) -> LaunchResult:
+    busy = {u: queued + fixed for u, queued, fixed in zip(UNITS, total.busy, launch.fixed_busy, strict=True)}
     return LaunchResult(
         name=launch.name, ctas=launch.ctas, ctas_per_sm=launch.occupancy, occupancy_limit=launch.occupancy_limit,
         warps_per_cta=launch.warps, ticks=total.ticks, overhead_ticks=launch.overhead, ops=total.ops,
-        busy_ticks=dict(zip(UNITS, total.busy, strict=True)), l2_busy_ticks=total.l2_busy,
+        busy_ticks=busy, l2_busy_ticks=total.l2_busy,
         hbm_busy_ticks=total.hbm_busy, l2_read_bytes=total.l2_read_bytes, l2_hit_bytes=total.l2_hit_bytes,
         l2_write_bytes=total.l2_write_bytes, dram_read_bytes=total.dram_read_bytes,
         dram_write_bytes=total.dram_write_bytes, reason_ticks=total.reasons, sm_last_end=total.sm_last_end)

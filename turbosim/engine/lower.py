@@ -29,7 +29,7 @@ from turbosim.errors import ProgramError
 from turbosim.hw.spec import Dtype, Gpu, Unit
 from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait
 from turbosim.program.program import Counter, CounterKind, Launch, Program, Role
-from turbosim.program.work import sectors
+from turbosim.program.work import class_counts, sectors, trip_counts
 from turbosim.result import TICKS_PER_CYCLE, UNITS, Reason
 from turbosim.units import show
 
@@ -146,7 +146,19 @@ class _LaunchLowering:
             occupancy_limit=limit,
             cta_launch=ticks(self.gpu.launch.cta),
             overhead=overhead,
+            fixed_busy=self._fixed_busy(),
         )
+
+    def _fixed_busy(self) -> tuple[int, ...]:
+        """Return the ticks per unit of the blocks whose duration is given."""
+        busy = [0] * len(UNITS)
+        for cta_class, ctas in class_counts(self.launch):
+            for role in self.launch.roles:
+                for op, times in trip_counts(role.body, dict(cta_class.params)):
+                    if isinstance(op, Compute) and op.cycles is not None:
+                        for unit, taken in _claims(self._demand(op)[0]):
+                            busy[unit] += taken * times * ctas
+        return tuple(busy)
 
     def _params(self, values: dict[str, int]) -> tuple[int, ...]:
         row = [values[name] for name in self.params]
@@ -188,7 +200,8 @@ class _LaunchLowering:
         cycles = barrier.sync if counter.kind is CounterKind.BARRIER else barrier.mbarrier
         return Instruction(Kind.SIGNAL, op.label, latency=max(1, ticks(cycles)), counter=index, code=Reason.BARRIER)
 
-    def _compute(self, role: Role, op: Compute) -> Instruction:
+    def _demand(self, op: Compute) -> tuple[dict[Unit, float], float]:
+        """Return the cycles of each unit at the SM's rate, and the latency after them [cycles]."""
         demand: dict[Unit, float] = {}
         warp_instructions = 0.0
         latency = 0.0
@@ -214,13 +227,20 @@ class _LaunchLowering:
             latency = max(latency, path_latency)
         if warp_instructions:
             demand[Unit.ISSUE] = demand.get(Unit.ISSUE, 0.0) + warp_instructions / self.gpu.sm.schedulers
-        latency += sum(self.gpu.pipes[c].latency * n for c, n in op.chain)
+        return demand, latency + sum(self.gpu.pipes[c].latency * n for c, n in op.chain)
+
+    def _compute(self, role: Role, op: Compute) -> Instruction:
+        demand, latency = self._demand(op)
+        if op.cycles is not None:
+            longest = max(demand, key=lambda unit: demand[unit], default=Unit.ISSUE)
+            return Instruction(Kind.COMPUTE, op.label, own_ticks=ticks(op.cycles), code=_UNIT_INDEX[longest])
         claims = _claims(demand)
         share = max(1.0, self.gpu.sm.schedulers / role.warps)
         own = max((cycles * share for unit, cycles in demand.items() if unit in _SUBCORE_UNITS), default=0.0)
         own_ticks = ticks(own) if share > 1 else 0
         if op.signal is None:
-            return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, ticks(latency), op.pieces)
+            return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, ticks(latency), op.pieces,
+                               code=_UNIT_INDEX[Unit.ISSUE])
         index, _ = self.counters[op.signal]
         return Instruction(Kind.ASYNC, op.label, claims, own_ticks, max(1, ticks(latency)), counter=index,
                            code=Reason.MMA)

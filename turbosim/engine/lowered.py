@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from turbosim.result import UNITS
+
 GRID_SLOTS = 5
 LOOP_SLOTS = 3
 PARAM_SLOTS = 6
@@ -57,13 +59,13 @@ class Instruction:
     claims: tuple[tuple[int, int], ...] = ()
     """(unit index, ticks) in unit order, for COMPUTE, ASYNC, LOAD and STORE."""
     own_ticks: int = 0
-    """COMPUTE: least duration, from the role's share of the sub-cores."""
+    """COMPUTE: least duration, from the role's share of the sub-cores or as the program gives it."""
     latency: int = 0
     """COMPUTE, ASYNC, SIGNAL: ticks after the last unit has ended."""
     pieces: int = 1
     counter: int = -1
     code: int = 0
-    """SIGNAL and ASYNC: the reason a role gives while waiting for it."""
+    """SIGNAL and ASYNC: the reason a role gives while waiting for it. COMPUTE: the unit it names without claims."""
     tensor: int = -1
     nbytes: int = 0
     """LOAD, STORE: bytes, in whole sectors."""
@@ -133,6 +135,8 @@ class LoweredLaunch:
     """Ticks from a free slot to the first instruction."""
     overhead: int
     """Ticks before the launch."""
+    fixed_busy: tuple[int, ...] = (0,) * len(UNITS)
+    """Per unit, ticks of all CTAs' blocks that do not queue."""
 
     @property
     def ctas(self) -> int:

@@ -44,7 +44,6 @@ from turbosim.engine.numba_layout import (
     FIRST_ACCESS,
     FORWARD,
     GRID_SLOTS,
-    ISSUE,
     ISSUED,
     JUMP,
     KIND,
@@ -266,7 +265,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     op_start[actor] = now
                 end = now
                 served = now
-                unit = ISSUE
+                unit = table[inst + CODE]
                 first_claim = table[inst + CLAIM] + part_number * table[inst + CLAIMS]
                 for c in range(first_claim, first_claim + table[inst + CLAIMS]):
                     ticks = claims[c, 1]

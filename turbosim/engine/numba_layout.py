@@ -32,7 +32,6 @@ OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
 
 # Units and reasons, as in result.UNITS and result.Reason.
 UNITS = 10
-ISSUE = 7
 LATENCY_REASON, DATA_L2, DATA_DRAM, MMA_REASON, BARRIER, LAUNCH_REASON, DONE, NO_CTA = range(20, 28)
 REASONS = 28
 

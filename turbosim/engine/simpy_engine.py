@@ -26,10 +26,7 @@ from turbosim.engine.lowered import (
 from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn, when
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
-from turbosim.hw.spec import Unit
 from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
-
-_ISSUE = UNITS.index(Unit.ISSUE)
 
 
 class SimpyEngine:
@@ -240,7 +237,7 @@ class _LaunchRun:
             start = int(self.env.now)
             claims = tuple((u, part) for u, t in inst.claims if (part := part_of(t, piece, inst.pieces)))
             services = self._claim(slot, role, op, claims)
-            served, unit = start, _ISSUE
+            served, unit = start, inst.code
             if services:
                 yield self.env.all_of(services)
                 end = int(self.env.now)

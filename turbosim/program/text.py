@@ -71,6 +71,8 @@ def _op(op: Op) -> str:
             parts.append("chain " + " + ".join(f"{n} {c.value}" for c, n in op.chain))
         if op.pieces > 1:
             parts.append(f"{op.pieces} pieces")
+        if op.cycles is not None:
+            parts.append(f"takes {op.cycles:,.1f} cycles")
         if op.signal is not None:
             parts.append(f"-> {op.signal}")
         return f"compute {op.label}: {'; '.join(parts) or 'nothing'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Count
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -163,6 +164,8 @@ class _Checker:
     def _compute(self, scope: _Scope, op: Compute) -> None:
         if op.pieces < 1:
             self._add(scope.where, f"pieces must be at least 1, got {op.pieces}")
+        if op.cycles is not None:
+            self._fixed(scope, op, op.cycles)
         if op.smem_bytes < 0 or any(n < 0 for _, n in (*op.lanes, *op.chain)):
             self._add(scope.where, "counts must not be negative")
         if op.mma is not None and min(op.mma.m, op.mma.n, op.mma.k, op.mma.count) < 1:
@@ -177,6 +180,12 @@ class _Checker:
                                    f"{kinds[op.signal].value}")
         if op.pieces != 1:
             self._add(scope.where, f"an asynchronous block is served in one piece, got {op.pieces}")
+
+    def _fixed(self, scope: _Scope, op: Compute, cycles: float) -> None:
+        if not 0 <= cycles < math.inf:
+            self._add(scope.where, f"a block's cycles are a number from 0 on, got {cycles}")
+        if op.signal is not None or op.pieces != 1 or op.chain:
+            self._add(scope.where, "a block of given cycles has no signal, pieces or chain: they are in its cycles")
 
     def _access(self, scope: _Scope, op: Load | Store) -> None:
         tensors = {t.name: t for t in self.program.tensors}
