@@ -67,6 +67,15 @@ def test_sas_avoids_slow_pipes(target):
         assert per_score(cast, "F2I") - per_score(magic, "F2I") == 1
 
 
+@pytest.mark.parametrize("name", ["turbo prefill, exponent, magic", "turbo decode"])
+def test_p_relative_to_the_tile_spares_the_maximum_of_the_tile(target, name):
+    _, rows = target
+    row, tile = rows[f"{name}, row"], rows[name]
+    for family in ("SHFL", "LDS/STS", "MUFU"):
+        assert row["counts"][family] < tile["counts"][family]
+    assert sum(row["counts"].values()) < sum(tile["counts"].values())
+
+
 def test_the_readme_has_these_tables(target):
     capability, rows = target
     text = README.read_text()

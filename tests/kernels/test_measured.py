@@ -24,6 +24,7 @@ def test_every_name_is_a_kernel(name):
 @pytest.mark.parametrize(("name", "shape", "options"), [
     ("flash", PREFILL, {"block_m": 64}), ("flash", DECODE, {}), ("turbo", PREFILL, {}),
     ("turbo", PREFILL, {"quantise": True, "block_m": 128}), ("turbo", DECODE, {}), ("turbo", DECODE, {"bits": "2"}),
+    ("turbo", PREFILL, {"p_scale": "row"}), ("turbo", DECODE, {"p_scale": "row", "splits": 3}),
     ("kivi", DECODE, {"bits": "2"}), ("quantise", PREFILL, {}),
 ])
 def test_checks_pass(name, shape, options):
