@@ -52,6 +52,14 @@ class PerElement:
         return tuple((c, -int(-n * elements // 1)) for c, n in counts if n)
 
 
+def joined(*parts: Lanes) -> Lanes:
+    """Return the sum of instruction counts, each class once."""
+    counts: dict[OpClass, int] = {}
+    for op_class, n in (pair for part in parts for pair in part):
+        counts[op_class] = counts.get(op_class, 0) + n
+    return tuple(counts.items())
+
+
 EXPONENTIAL: dict[str, PerElement] = {
     "exponent": PerElement(fp16x2=8 / 2, integer=3 / 2),
     "table": PerElement(fp16x2=10 / 2, integer=7 / 2),

@@ -153,11 +153,12 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
             steps.append(Compute("max P", lanes=(*largest.lanes(scores), (OpClass.SHUFFLE, 5 * THREADS)),
                                  smem_bytes=8 * THREADS, chain=((OpClass.SHUFFLE, 5),)))
             steps.append("barrier")
-        elif options.p_scale == "row":
-            steps.append(Compute("weigh rows", lanes=sas.WEIGH_ROWS[options.convert].lanes(row_work)))
         quantise = sas.QUANTISE_P_FP16 if options.sas else sas.QUANTISE_P_FP32
         steps.append(Compute("quantise P", lanes=quantise.lanes(scores)))
-        update = Compute("accumulate O", lanes=accumulate.lanes(rows * head_dim), pieces=fewer)
+        outputs = accumulate.lanes(rows * head_dim)
+        if options.p_scale == "row":
+            outputs = sas.joined(outputs, sas.WEIGH_ROWS[options.convert].lanes(row_work))
+        update = Compute("accumulate O", lanes=outputs, pieces=fewer)
         return TileWork((qk,), tuple(steps), (pv, update))
     steps.append(softmax.rescale(rows, head_dim))
     return TileWork((qk,), tuple(steps), (pv,))
