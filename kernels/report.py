@@ -77,12 +77,16 @@ def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
 
             name = f"turbo prefill, {sas}, {convert}"
             found[f"{name}, 128 rows" if tile else name] = act, 0, tile.get("block_m", 64) * 64
+    found["turbo prefill, exponent, magic, row"] = (
+        lambda: turbo.turbo_prefill(q, kv, False, {"p_scale": "row"}), 0, 64 * 64)
     for number, name in enumerate(("quantise", "quantise, buffer")):
         found[name] = lambda: turbo.quantise(k, k, QuantizedKVCache(batch, (4, 2) * 4, d, tokens)), number, 0
     found["append, flush"] = lambda: turbo.append(full, k[:, :, :1], k[:, :, :1]), 0, 0
     found["flash decode"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 0, 16 * 64
     found["combine"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 1, 0
     found["turbo decode"] = lambda: turbo.turbo_decode(one, cache, {"splits": 8}), 0, 16 * 64
+    found["turbo decode, row"] = (
+        lambda: turbo.turbo_decode(one, cache, {"splits": 8, "p_scale": "row"}), 0, 16 * 64)
     for bits, stored in kivis.items():
         def decode(stored: kivi.KiviCache = stored) -> object:
             return kivi.kivi_decode(one, stored, {"splits": 4})

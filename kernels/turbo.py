@@ -4,6 +4,10 @@ INT32 products become FP32 without conversion instructions: the accumulator star
 its bits, read as FP32, are that number plus the sum, exact below 2^22 (119 * 119 * 128 = 1.8e6). The constant goes
 away in the multiply-add that scales, whose rounding costs up to 0.75 integer steps of a score, far less than the
 rounding of Q and K. CONVERT = True uses I2F instead.
+
+P is relative to the running maximum, with a scale of the tile's largest weight (TILE) or of 1/119 (FIXED), or to the
+row's maximum within the tile, with 1/119 (ROW; see ``p_scale`` in ``turbosim.numerics.attention``). With ROW one factor
+per row weighs the tile and another what came before; the smaller is e^-|difference of the maxima|, the larger 1.
 """
 
 import triton
@@ -13,6 +17,10 @@ from kernels.exponential import exponential, quantise_weights
 
 _BITS = tl.constexpr(0x4B400000)
 _CONSTANT = tl.constexpr(12582912.0)
+TILE = tl.constexpr(0)
+FIXED = tl.constexpr(1)
+ROW = tl.constexpr(2)
+P_SCALE = {"tile": 0, "fixed": 1, "row": 2}
 
 
 @triton.jit
@@ -25,9 +33,9 @@ def product(a, b, rows: tl.constexpr, columns: tl.constexpr, CONVERT: tl.constex
 
 
 @triton.jit
-def weights_to_int8(p, P_SCALE_TILE: tl.constexpr, PACKED: tl.constexpr, CAST: tl.constexpr):
+def weights_to_int8(p, P_SCALE: tl.constexpr, PACKED: tl.constexpr, CAST: tl.constexpr):
     """Return P as INT8 codes and the FP32 scale they decode with: of the tile's maximum, or 1/119."""
-    if P_SCALE_TILE:
+    if P_SCALE == TILE:
         largest = tl.max(tl.max(p, 1), 0).to(tl.float32)
         inverse = tl.where(largest > 0.0, 119.0 / tl.maximum(largest, 1e-7), 0.0)
     else:
@@ -40,9 +48,16 @@ def weights_to_int8(p, P_SCALE_TILE: tl.constexpr, PACKED: tl.constexpr, CAST: t
 
 
 @triton.jit
+def merge_factors(top, tile_top, UNIT: tl.constexpr):
+    """Return the factors of what came before and of a tile, per row, from their maxima; *tile_top* is finite."""
+    factor = tl.exp2(-tl.abs(top - tile_top) * UNIT)
+    return tl.where(top < tile_top, factor, 1.0), tl.where(top < tile_top, 1.0, factor)
+
+
+@triton.jit
 def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start, stop, rows, row_shift, keys,
             BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HEAD_DIM: tl.constexpr, MASKED: tl.constexpr,
-            CAUSAL: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr,
+            CAUSAL: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr,
             CONVERT: tl.constexpr, PACKED: tl.constexpr):
     columns = tl.arange(0, BLOCK_N)
     for first in range(start, stop, BLOCK_N):
@@ -56,12 +71,27 @@ def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start
             if CAUSAL:
                 seen = seen & ((rows + row_shift)[:, None] >= (first + columns)[None, :])
             value = tl.where(seen, value, float("-inf"))
-        new_top = tl.maximum(top, tl.max(value, 1) * scale + offset)
-        p = exponential(value * scale + (offset - new_top)[:, None], VARIANT, PACKED)
-        factor = tl.exp2((top - new_top) * UNIT)
-        total = total * factor + tl.sum(p.to(tl.float32), 1)
-        codes, p_scale = weights_to_int8(p, P_SCALE_TILE, PACKED, CONVERT)
+        tile_top = tl.max(value, 1) * scale + offset
+        if P_SCALE == ROW:
+            if MASKED:
+                # A row that sees nothing of the tile: -inf would be subtracted from -inf.
+                tile_top = tl.maximum(tile_top, -1e30)
+            new_top = tl.maximum(top, tile_top)
+            # Rounding must not leave a score above 0: codes above 127 wrap. Hence one unit in the last place down.
+            shift = (offset - tile_top) * (1.0 + 2.0**-23)
+            factor, weight = merge_factors(top, tile_top, UNIT)
+        else:
+            new_top = tl.maximum(top, tile_top)
+            shift = offset - new_top
+            factor = tl.exp2((top - new_top) * UNIT)
+        p = exponential(value * scale + shift[:, None], VARIANT, PACKED)
+        row_sum = tl.sum(p.to(tl.float32), 1)
+        codes, p_scale = weights_to_int8(p, P_SCALE, PACKED, CONVERT)
         scale_out = p_scale * tl.load(v_scale + first // BLOCK_N).to(tl.float32)
+        if P_SCALE == ROW:
+            row_sum = row_sum * weight
+            scale_out = scale_out * weight[:, None]
+        total = total * factor + row_sum
         out = product(codes, tl.load(v_tile + first), BLOCK_M, HEAD_DIM, CONVERT)
         if CONVERT:
             acc = acc * factor[:, None] + out * scale_out
@@ -75,7 +105,7 @@ def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start
 def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride_qm, stride_ob, stride_oh, stride_om,
         q_heads, group, queries, keys, padded, blocks,
         HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CAUSAL: tl.constexpr,
-        EVEN: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr,
+        EVEN: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr,
         CONVERT: tl.constexpr, PACKED: tl.constexpr):
     """Prefill over K and V from :mod:`kernels.quantise`. Grid (query tiles, q_heads, batch).
 
@@ -109,12 +139,12 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
         stop = keys
         whole = keys // BLOCK_N * BLOCK_N
     acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, 0, whole, rows,
-                              shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, False, CAUSAL, VARIANT, UNIT, P_SCALE_TILE,
+                              shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, False, CAUSAL, VARIANT, UNIT, P_SCALE,
                               CONVERT, PACKED)
     if CAUSAL or not EVEN:
         acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, whole, stop,
                                   rows, shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, True, CAUSAL, VARIANT, UNIT,
-                                  P_SCALE_TILE, CONVERT, PACKED)
+                                  P_SCALE, CONVERT, PACKED)
     total = tl.maximum(total, 1e-30)
     o_at = O + batch.to(tl.int64) * stride_ob + head.to(tl.int64) * stride_oh
     tl.store(o_at + rows[:, None] * stride_om + channels[None, :], (acc / total[:, None]).to(O.dtype.element_ty),

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernels.exponential import exponential
-from kernels.turbo import product, weights_to_int8
+from kernels.turbo import ROW, merge_factors, product, weights_to_int8
 
 _CONSTANT = tl.constexpr(12582912.0)
 
@@ -35,14 +35,23 @@ def _dot(a, b, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr):
 
 
 @triton.jit
-def _weights(scores, top, total, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr,
+def _weights(scores, top, total, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr,
              CONVERT: tl.constexpr, PACKED: tl.constexpr):
-    """Return (codes of P, their scale, rescale factor, new maximum, new sum)."""
-    new_top = tl.maximum(top, tl.max(scores, 1))
-    p = exponential(scores - new_top[:, None], VARIANT, PACKED)
-    factor = tl.exp2((top - new_top) * UNIT)
-    codes, p_scale = weights_to_int8(p, P_SCALE_TILE, PACKED, CONVERT)
-    return codes, p_scale, factor, new_top, total * factor + tl.sum(p.to(tl.float32), 1)
+    """Return (codes of P, their scale, which is a column with ROW, rescale factor, new maximum, new sum)."""
+    tile_top = tl.max(scores, 1)
+    new_top = tl.maximum(top, tile_top)
+    if P_SCALE == ROW:
+        factor, weight = merge_factors(top, tile_top, UNIT)
+        p = exponential(scores - tile_top[:, None], VARIANT, PACKED)
+        row_sum = tl.sum(p.to(tl.float32), 1) * weight
+    else:
+        factor = tl.exp2((top - new_top) * UNIT)
+        p = exponential(scores - new_top[:, None], VARIANT, PACKED)
+        row_sum = tl.sum(p.to(tl.float32), 1)
+    codes, p_scale = weights_to_int8(p, P_SCALE, PACKED, CONVERT)
+    if P_SCALE == ROW:
+        p_scale = p_scale * weight[:, None]
+    return codes, p_scale, factor, new_top, total * factor + row_sum
 
 
 @triton.jit
@@ -74,7 +83,7 @@ def _quantised(q, inverse):
 def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_zero, k_scale, v_scale, k_buffer,
            v_buffer, k_universal, v_universal, part_at, stat_at, scale, first, last, blocks, held,
            BITS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, BLOCK_G: tl.constexpr,
-           VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr, FOLD: tl.constexpr,
+           VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr, FOLD: tl.constexpr,
            CONVERT: tl.constexpr, PACKED: tl.constexpr):
     """Blocks *first* to *last* of one head; block number *blocks* is the buffer."""
     PARTS: tl.constexpr = 8 // BITS
@@ -118,7 +127,7 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
         else:
             value = (s + 0x4B400000).to(tl.float32, bitcast=True) - _CONSTANT
         scores = value * (q_step * scale * tl.load(k_scale + block).to(tl.float32))[:, None]
-        codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE_TILE, CONVERT, PACKED)
+        codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE, CONVERT, PACKED)
         v = tl.load(v_codes + block * (BLOCK * WIDTH) + slice_[:, None] * BLOCK + tokens[None, :])
         step_at, zero_at = v_step + block * HEAD_DIM + slice_, v_zero + block * HEAD_DIM + slice_
         v_here = tl.load(v_scale + block).to(tl.float32)
@@ -139,7 +148,7 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
             s += _dot(q3, tl.load(k_at + 3 * WIDTH), BLOCK_G, BLOCK, WIDTH)
         scores = s.to(tl.float32) * (q_step * scale * tl.load(k_universal).to(tl.float32))[:, None]
         scores = tl.where(tokens[None, :] < held, scores, float("-inf"))
-        codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE_TILE, CONVERT, PACKED)
+        codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE, CONVERT, PACKED)
         weight = p_scale * tl.load(v_universal).to(tl.float32)
         v_at = v_buffer + slice_[None, :] * BLOCK + tokens[:, None]
         o0 = o0 * factor[:, None] + product(codes, tl.load(v_at), BLOCK_G, WIDTH, True) * weight
@@ -162,7 +171,7 @@ def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE
            V_UNIVERSAL, BITS, OFFSETS, PART, STAT, scale, stride_qb, stride_qh, kv_heads, group, blocks, held,
            per_split, max_blocks, code_bytes,
            HEAD_DIM: tl.constexpr, BLOCK: tl.constexpr, BLOCK_G: tl.constexpr, VARIANT: tl.constexpr,
-           UNIT: tl.constexpr, P_SCALE_TILE: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr,
+           UNIT: tl.constexpr, P_SCALE: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr,
            PACKED: tl.constexpr):
     """One split of one KV head. Grid (splits, kv_heads, batch).
 
@@ -185,9 +194,9 @@ def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE
         _split(q_at, stride_qh, group, K_CODES + start, V_CODES + start, K_STEP + meta, V_STEP + meta, K_ZERO + meta,
                V_ZERO + meta, K_SCALE + scales, V_SCALE + scales, k_buffer, v_buffer, K_UNIVERSAL + place,
                V_UNIVERSAL + place, part_at, stat_at, scale, first, last, blocks, held, 4, HEAD_DIM, BLOCK, BLOCK_G,
-               VARIANT, UNIT, P_SCALE_TILE, FOLD, CONVERT, PACKED)
+               VARIANT, UNIT, P_SCALE, FOLD, CONVERT, PACKED)
     else:
         _split(q_at, stride_qh, group, K_CODES + start, V_CODES + start, K_STEP + meta, V_STEP + meta, K_ZERO + meta,
                V_ZERO + meta, K_SCALE + scales, V_SCALE + scales, k_buffer, v_buffer, K_UNIVERSAL + place,
                V_UNIVERSAL + place, part_at, stat_at, scale, first, last, blocks, held, 2, HEAD_DIM, BLOCK, BLOCK_G,
-               VARIANT, UNIT, P_SCALE_TILE, FOLD, CONVERT, PACKED)
+               VARIANT, UNIT, P_SCALE, FOLD, CONVERT, PACKED)

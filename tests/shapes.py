@@ -17,7 +17,7 @@ CASES: list[tuple[str, dict[str, Any], Workload]] = [
     *[("turbo", o, w) for w in (PREFILL, FULL)
       for o in ({}, {"sas": False}, {"flashq": False}, {"bits": "4", "sas_variant": "naive", "convert": "i2f"},
                 {"bits": "2", "sas_variant": "table", "p_scale": "fixed", "stages": 1}, {"quantise_inputs": True})],
-    *[("turbo", o, w) for w in (DECODE, TOKEN) for o in ({}, {"bits": "4"}, {"bits": "2", "sas": False})],
+    *[("turbo", o, w) for w in (DECODE, TOKEN) for o in ({}, {"bits": "4"}, {"bits": "2", "sas": False}, {"p_scale": "row"})],
     *[("kivi", o, w) for w, o in ((PREFILL, {}), (DECODE, {}), (DECODE, {"fused": True}), (TOKEN, {"bits": "2"}),
                                   (TOKEN, {"fused": True}))],
     *[("gear", {}, w) for w in (PREFILL, DECODE, TOKEN)],

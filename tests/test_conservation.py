@@ -31,7 +31,7 @@ PREFILL_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("turbo", {"sas": False}), ("turbo", {"sas": False, "convert": "i2f"}), ("turbo", {"flashq": False}),
     ("turbo", {"flashq": False, "sas": False}), ("turbo", {"flashq": False, "sas_variant": "naive"}),
     ("turbo", {"sas_variant": "naive", "convert": "i2f"}), ("turbo", {"sas_variant": "table", "p_scale": "fixed"}),
-    ("turbo", {"sas_variant": "unit"}), ("turbo", {"quantise_inputs": True, "bits": "4"}),
+    ("turbo", {"sas_variant": "unit"}), ("turbo", {"p_scale": "row"}), ("turbo", {"quantise_inputs": True, "bits": "4"}),
     ("turbo", {"block_m": 128, "block_n": 128, "stages": 1}),
     ("kivi", {}), ("kivi", {"bits": "2"}), ("gear", {}), ("gear", {"bits": "2", "rank": 3}),
 ]

@@ -33,11 +33,12 @@ DECODE_TILINGS: list[Tiling] = [
 PREFILL_VARIANTS: list[Tiling] = [
     *({"sas": sas, "convert": convert} for convert in ("magic", "cast")
       for sas in ("exponent", "table", "naive", "exp2")),
-    {"p_scale": "fixed"}, {"p_scale": "fixed", "sas": "exp2"}, {"quantise": True}]
+    *({"p_scale": scale} | sas for scale in ("fixed", "row") for sas in ({}, {"sas": "exp2"})), {"quantise": True}]
 """Prefill of ``turbo``: every form of SAS with and without conversions, P's scale, and the whole pipeline."""
 
-DECODE_FORMS: list[Tiling] = [{"dequant": "element"}, {"sas": "exp2"}, {"sas": "naive", "convert": "cast"}]
-"""Decode of ``turbo``: dequantisation of V, and SAS."""
+DECODE_FORMS: list[Tiling] = [
+    {"dequant": "element"}, {"sas": "exp2"}, {"sas": "naive", "convert": "cast"}, {"p_scale": "row"}]
+"""Decode of ``turbo``: dequantisation of V, SAS, and P's scale."""
 
 DECODE_VARIANTS: dict[str, list[Tiling]] = {
     "flash": [], "turbo": [{"bits": "4"}, {"bits": "2"}], "kivi": [{"bits": "2"}]}

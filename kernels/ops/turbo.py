@@ -11,6 +11,7 @@ from kernels.ops.common import (
     check_attention,
     check_choice,
     check_power_of_two,
+    decode_output,
     interpreted,
     merged,
     need_triton,
@@ -28,6 +29,7 @@ PREFILL_DEFAULTS: Options = {"block_m": 64, "warps": 4, "stages": 2, "sas": "exp
 DECODE_DEFAULTS: Options = {"warps": 8, "stages": 2, "splits": 0, "sas": "exponent", "p_scale": "tile",
                             "convert": "magic", "dequant": "fold"}
 SAS = ("exponent", "table", "naive", "exp2")
+P_SCALES = ("tile", "fixed", "row")
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
     import triton
 
     from kernels.exponential import LOG2_E, VARIANTS, unit
-    from kernels.turbo import fwd
+    from kernels.turbo import P_SCALE, fwd
 
     chosen = merged("turbo", PREFILL_DEFAULTS, options or {})
     check_power_of_two("turbo", 16, 256, block_m=chosen["block_m"])
@@ -167,7 +169,7 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
         q, kv.k, kv.v, kv.k_scale, kv.v_scale, out, lse, factor / math.sqrt(d), *q.stride()[:3], *out.stride()[:3],
         heads, heads // kv_heads, queries, kv.keys, padded, padded // kv.block, HEAD_DIM=d, BLOCK_M=chosen["block_m"],
         BLOCK_N=kv.block, CAUSAL=causal, EVEN=kv.keys % kv.block == 0, VARIANT=VARIANTS[chosen["sas"]],
-        UNIT=LOG2_E / factor, P_SCALE_TILE=chosen["p_scale"] == "tile", CONVERT=chosen["convert"] == "cast",
+        UNIT=LOG2_E / factor, P_SCALE=P_SCALE[chosen["p_scale"]], CONVERT=chosen["convert"] == "cast",
         PACKED=not interpreted(), num_warps=chosen["warps"], num_stages=chosen["stages"])
     return out, lse, [handle]
 
@@ -179,11 +181,11 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
     Raises UsageError for arguments that do not fit.
     """
     need_triton()
-    import torch
     import triton
 
     from kernels.exponential import LOG2_E, VARIANTS, unit
     from kernels.flash import combine
+    from kernels.turbo import P_SCALE
     from kernels.turbo_decode import decode
 
     chosen = merged("turbo", DECODE_DEFAULTS, options or {})
@@ -200,7 +202,7 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
     tiles = cache.blocks + (cache.held > 0)
     splits, per_split = spread(chosen["splits"], tiles, batch * kv_heads, q.device)
     part, stat = scratch(batch * kv_heads, splits, group, d, q.device)
-    out = torch.empty_like(q) if out is None else out
+    out = decode_output("turbo", q, out)
     factor = unit(chosen["sas"])
     handles = [decode[(splits, kv_heads, batch)](
         q, cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_scale,
@@ -209,7 +211,7 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
         factor / math.sqrt(d), q.stride(0), q.stride(1), kv_heads, group, cache.blocks, cache.held, per_split,
         cache.max_blocks, cache.k_codes.shape[1], HEAD_DIM=d, BLOCK=cache.block,
         BLOCK_G=max(16, triton.next_power_of_2(group)), VARIANT=VARIANTS[chosen["sas"]], UNIT=LOG2_E / factor,
-        P_SCALE_TILE=chosen["p_scale"] == "tile", FOLD=chosen["dequant"] == "fold",
+        P_SCALE=P_SCALE[chosen["p_scale"]], FOLD=chosen["dequant"] == "fold",
         CONVERT=chosen["convert"] == "cast", PACKED=not interpreted(), num_warps=chosen["warps"],
         num_stages=chosen["stages"])]
     handles.append(combine[(group, batch * kv_heads)](
@@ -219,5 +221,5 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
 
 def _check_variants(chosen: dict[str, Any]) -> None:
     check_choice("turbo", "sas", chosen["sas"], SAS)
-    check_choice("turbo", "p_scale", chosen["p_scale"], ("tile", "fixed"))
+    check_choice("turbo", "p_scale", chosen["p_scale"], P_SCALES)
     check_choice("turbo", "convert", chosen["convert"], ("magic", "cast"))

@@ -96,6 +96,15 @@ def test_the_table_has_every_tile_that_is_measured():
     assert {kernel for kernel, *_ in CASES.values()} == set(MICRO)
 
 
+@pytest.mark.parametrize("name", ["turbo prefill, exponent, magic", "turbo decode"])
+def test_p_relative_to_the_tile_spares_the_maximum_of_the_tile(target, name):
+    _, rows = target
+    row, tile = rows[f"{name}, row"], rows[name]
+    for family in ("SHFL", "LDS/STS", "MUFU"):
+        assert row["counts"][family] < tile["counts"][family]
+    assert sum(row["counts"].values()) < sum(tile["counts"].values())
+
+
 def test_the_readme_has_these_tables(target):
     capability, rows, micro = target
     text = README.read_text()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from kernels.ops.kivi import kivi_cache, kivi_decode
-from kernels.ops.turbo import SAS, append, quantise, turbo_decode, turbo_prefill
+from kernels.ops.turbo import P_SCALES, SAS, append, quantise, turbo_decode, turbo_prefill
 from tests.kernels.test_flash import normal, poisoned, qkv
 from turbosim.errors import UsageError
 from turbosim.numerics import attention as reference
@@ -28,7 +29,7 @@ def config(sas, **changes):
 
 @pytest.mark.parametrize("sas", SAS)
 @pytest.mark.parametrize("convert", ["magic", "cast"])
-@pytest.mark.parametrize("p_scale", ["tile", "fixed"])
+@pytest.mark.parametrize("p_scale", P_SCALES)
 @pytest.mark.parametrize(("shape", "causal", "block_m"), [
     ((1, 2, 1, 100, 100, 64), True, 64), ((2, 4, 2, 64, 130, 32), False, 32)])
 def test_prefill(shape, causal, block_m, sas, convert, p_scale):
@@ -54,12 +55,44 @@ def test_prefill_shapes(shape, causal, block):
     assert deviation(out, want).relative_l2 < TOLERANCE
 
 
-def test_blocks_of_zeros_and_masked_tiles_stay_finite():
+@pytest.mark.parametrize(("shape", "causal", "block_m"), [
+    ((1, 1, 1, 1, 1, 64), True, 64), ((1, 6, 2, 33, 300, 64), True, 64), ((1, 2, 1, 130, 130, 128), True, 128),
+    ((1, 2, 1, 65, 129, 64), False, 32)])
+@pytest.mark.parametrize("block", [64, 128])
+def test_prefill_relative_to_the_maximum_of_the_tile(shape, causal, block_m, block):
+    """Tiles that shapes do not divide; rows that see nothing of a tile; groups."""
+    q, k, v = qkv(*shape)
+    kv, _ = quantise(k, v, block=block)
+    lse = torch.full(q.shape[:3], float("nan"))
+    out, _, _ = turbo_prefill(q, kv, causal, {"block_m": block_m, "p_scale": "row"}, poisoned(q), lse)
+    want = reference.turbo_prefill(q, k, v, causal, config("exponent", p_scale="row", block_m=block_m, block_n=block))
+    assert deviation(out, want).relative_l2 < TOLERANCE
+    scores = q.float() @ k.float().repeat_interleave(shape[1] // shape[2], 1).transpose(-1, -2) / shape[5]**0.5
+    if causal:
+        scores = scores.masked_fill(~reference.visible(shape[3], shape[4]), -torch.inf)
+    assert torch.allclose(lse, scores.logsumexp(-1), atol=0.05)
+
+
+def test_the_largest_weight_of_a_tile_stays_at_1_with_fused_multiply_adds():
+    """The kernel's scaling of the largest score, with one rounding where the GPU has one; the interpreter has two."""
+    rng = np.random.default_rng(0)
+    scale = np.exp2(rng.uniform(-20, 5, 100_000)).astype(np.float32)
+    largest = (12582912 + rng.integers(-(2**21), 2**21, scale.size)).astype(np.float32)
+    offset = -np.float32(12582912) * scale
+    # Products of two float32 numbers are exact in float64, and so are these sums of them with a third.
+    exact = largest.astype(np.float64) * scale
+    tile_top = (exact + offset).astype(np.float32)
+    assert (exact + (offset - tile_top)).max() > 1
+    assert (exact + (offset - tile_top) * np.float32(1 + 2.0**-23)).max() <= 0
+
+
+@pytest.mark.parametrize("p_scale", P_SCALES)
+def test_blocks_of_zeros_and_masked_tiles_stay_finite(p_scale):
     q, k, v = qkv(1, 1, 1, 128, 128, 64)
     k[:, :, :64] = 0
     v[:, :, 64:] = 0
     kv, _ = quantise(k, v)
-    out, _, _ = turbo_prefill(q, kv, True, {"block_m": 128}, poisoned(q))
+    out, _, _ = turbo_prefill(q, kv, True, {"block_m": 128, "p_scale": p_scale}, poisoned(q))
     assert deviation(out, attention(q, k, v, True)).relative_l2 < 0.05
 
 
@@ -96,24 +129,27 @@ def test_the_cache_is_the_references_bit_for_bit(batch, bits, tokens, d):
 @pytest.mark.parametrize("sas", SAS)
 @pytest.mark.parametrize("convert", ["magic", "cast"])
 @pytest.mark.parametrize("dequant", ["fold", "element"])
+@pytest.mark.parametrize("p_scale", P_SCALES)
 @pytest.mark.parametrize(("batch", "heads", "bits", "tokens", "d"), [
     (1, 4, (4, 2), 300, 128), (2, 6, (4,), 64, 64), (1, 8, (2, 4), 200, 64)])
-def test_decode(batch, heads, bits, tokens, d, sas, convert, dequant):
+def test_decode(batch, heads, bits, tokens, d, sas, convert, dequant, p_scale):
     q, k, v = qkv(batch, heads, len(bits), 1, tokens, d)
     cache = QuantizedKVCache(batch, bits, d, tokens)
     cache.prefill(k, v)
-    out, _ = turbo_decode(q, cache, {"sas": sas, "convert": convert, "dequant": dequant, "splits": 2}, poisoned(q))
-    want = reference.turbo_decode(q[:, :, 0], cache, config(sas), splits=2)
+    options = {"sas": sas, "convert": convert, "dequant": dequant, "p_scale": p_scale, "splits": 2}
+    out, _ = turbo_decode(q, cache, options, poisoned(q))
+    want = reference.turbo_decode(q[:, :, 0], cache, config(sas, p_scale=p_scale), splits=2)
     assert deviation(out[:, :, 0], want).relative_l2 < TOLERANCE
 
 
 @pytest.mark.parametrize("splits", [0, 1, 7, 40])
 @pytest.mark.parametrize(("heads", "tokens"), [(1, 1), (17, 65), (4, 2000)])
-def test_decode_splits_and_groups(heads, tokens, splits):
+@pytest.mark.parametrize("p_scale", ["tile", "row"])
+def test_decode_splits_and_groups(heads, tokens, splits, p_scale):
     q, k, v = qkv(1, heads, 1, 1, tokens, 64)
     cache = QuantizedKVCache(1, (4,), 64, tokens)
     cache.prefill(k, v)
-    out, _ = turbo_decode(q, cache, {"splits": splits}, poisoned(q))
+    out, _ = turbo_decode(q, cache, {"splits": splits, "p_scale": p_scale}, poisoned(q))
     assert deviation(out, attention(q, *cache.dequantised())).relative_l2 < 0.03
 
 
@@ -132,6 +168,8 @@ def test_kivi_decode(batch, heads, kv_heads, tokens, d, bits):
      "kernel 'turbo': sas is one of exponent, table, naive, exp2, got 'exp' (did you mean 'exp2'?)"),
     (lambda q, k, v, c: turbo_prefill(q, quantise(k, v)[0], True, {"convert": "i2f"}),
      "kernel 'turbo': convert is one of magic, cast, got 'i2f'"),
+    (lambda q, k, v, c: turbo_prefill(q, quantise(k, v)[0], True, {"p_scale": "rows"}),
+     "kernel 'turbo': p_scale is one of tile, fixed, row, got 'rows' (did you mean 'row'?)"),
     (lambda q, k, v, c: turbo_prefill(q, quantise(normal(1, 1, 8, 64), normal(1, 1, 8, 64))[0]),
      "kernel 'turbo': causal attention of 16 queries needs as many keys, got 8"),
     (lambda q, k, v, c: quantise(k, v, QuantizedKVCache(1, (4, 4), 64, 16)),

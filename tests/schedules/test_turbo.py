@@ -239,7 +239,27 @@ def test_a_fixed_scale_of_p_needs_no_maximum_of_the_tile():
     def barriers(**options):
         return sum(1 for op in ops(build(A100, SMALL, **options).launches[0]) if op.label == "barrier")
 
-    assert barriers() > barriers(p_scale="fixed")
+    assert barriers() > barriers(p_scale="fixed") == barriers(p_scale="row")
+
+
+@pytest.mark.parametrize(("convert", "products"), [("magic", 4), ("i2f", 3)])
+def test_p_relative_to_the_tile_costs_instructions_per_row_only(convert, products):
+    got, fixed = per_tile(p_scale="row", convert=convert), per_tile(p_scale="fixed", convert=convert)
+    # Row sum, scale of the output, guard of the scores, magic constant; compare and two selects. No other exponential.
+    assert {c: got[c] - fixed[c] for c in got if got[c] != fixed[c]} == {
+        OpClass.FP32: products * ROWS, OpClass.INT: 3 * ROWS}
+
+
+def test_p_relative_to_the_tile_spares_decode_the_maximum_of_the_tile():
+    def counted(p_scale):
+        program = build(A100, DECODES[1], p_scale=p_scale, bits="4")
+        return launch_work(program, program.launches[0]).lanes
+
+    row, fixed, tile = (counted(scale) for scale in ("row", "fixed", "tile"))
+    tiles = 2 * 2 * 11
+    # Two rows a thread, as in the tile of prefill.
+    assert row[OpClass.FP32] - fixed[OpClass.FP32] == 4 * tiles * ROWS
+    assert row[OpClass.FP16X2] == fixed[OpClass.FP16X2] < tile[OpClass.FP16X2]
 
 
 def test_quantising_inputs_comes_before_the_products_and_before_packing():
@@ -311,7 +331,7 @@ def test_program_size_does_not_depend_on_the_sequence(phase, options):
 @pytest.mark.parametrize("options", [
     dict(zip(("flashq", "sas", "sas_variant", "convert", "p_scale", "bits"), values, strict=True))
     for values in product((True, False), (True, False), ("exponent", "table", "naive", "unit"), ("magic", "i2f"),
-                          ("tile", "fixed"), ("mixed", "4", "2"))
+                          ("tile", "fixed", "row"), ("mixed", "4", "2"))
     if (values[1] or values[2] == "naive") and (values[0] or values[3:] == ("magic", "tile", "mixed"))],
     ids=lambda o: "-".join(map(str, o.values())))
 def test_every_combination_is_a_valid_program(options):
@@ -338,7 +358,8 @@ def test_every_combination_is_a_valid_program(options):
     (SMALL, {"sas_variant": "unit"},
      "kernel 'turbo': sas_variant=unit needs a SAS unit, which a100_sxm_80gb does not have"),
     (SMALL, {"convert": "f2i"}, "kernel 'turbo': option convert is one of magic, i2f, got 'f2i'"),
-    (SMALL, {"p_scale": "row"}, "kernel 'turbo': option p_scale is one of tile, fixed, got 'row'"),
+    (SMALL, {"p_scale": "rows"},
+     "kernel 'turbo': option p_scale is one of tile, fixed, row, got 'rows' (did you mean 'row'?)"),
     (DECODES[1], {"dequant": "word"}, "kernel 'turbo': option dequant is one of element, packed, got 'word'"),
     (SMALL, {"order": "back"}, "kernel 'turbo': option order is one of forward, heavy_first, got 'back'"),
     (SMALL, {"block_m": 40}, "kernel 'turbo': option block_m must be a positive multiple of 16, got 40"),

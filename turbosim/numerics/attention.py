@@ -59,8 +59,16 @@ class TurboConfig:
     """Exponential of the rescale factor, one per row and tile; always 1 where the maximum did not change."""
     flashq: bool = True
     """INT8 products; false is SAS without FlashQ."""
-    p_scale: Literal["tile", "fixed"] = "tile"
-    """Scale of P: the tile's maximum / 119 as printed, or 1 / 119, since P is at most 1."""
+    p_scale: Literal["tile", "fixed", "row"] = "tile"
+    """What the INT8 codes of P are relative to.
+
+    ``tile``: the running maximum of the row, with the tile's largest weight / 119 as scale, as printed. ``fixed``: the
+    same with scale 1 / 119, since P is at most 1. ``row``: the row's maximum within the tile, with scale 1 / 119.
+
+    The running maximum grows with the number of keys, so that under ``tile`` and ``fixed`` typical weights get ever
+    fewer of the 119 steps, and SAS sets ever more of them to 0. Under ``row`` the largest weight of every row and tile
+    has code 119, and its weight against other tiles is a factor per row, which costs no steps.
+    """
     dtype: torch.dtype = torch.float16
     """Type of the scores and of SAS."""
 
@@ -83,25 +91,35 @@ class _Running:
 
     def tile(self, scores: Tensor, v: Tensor, v_scale: Tensor | None, config: TurboConfig) -> None:
         """Add a tile: scores (..., rows, keys) with -inf where masked, v (..., keys, d) as codes or values."""
-        maximum = torch.maximum(self.maximum, scores.amax(dim=-1))
-        shifted = torch.where(torch.isneginf(scores), -math.inf, scores - maximum[..., None])
+        largest = scores.amax(dim=-1)
+        maximum = torch.maximum(self.maximum, largest)
+        base = largest if config.p_scale == "row" else maximum
+        shifted = torch.where(torch.isneginf(scores), -math.inf, scores - base[..., None])
         p = exponential(shifted, config.sas, dtype=config.dtype)
-        factor = rescale_factor(self.maximum, maximum, config.rescale)
-        self.total = self.total * factor + p.float().sum(dim=-1)
+        # The weight of what came before, and of this tile: where P is relative to the tile, one of the two is 1.
+        before = rescale_factor(self.maximum, maximum, config.rescale)
+        here = rescale_factor(base, maximum, config.rescale)
+        self.total = self.total * before + p.float().sum(dim=-1) * here
         if v_scale is None:
             product = p.float() @ v.float()
         else:
-            scale = (p.float().amax(dim=(-2, -1), keepdim=True) if config.p_scale == "tile"
-                     else torch.ones(1)) / INT8_RANGE
-            inverse = torch.where(scale > 0, 1 / scale, torch.zeros(1))
-            codes = torch.round(p.float() * inverse)
+            codes, scale = weights_to_int8(p.float(), config.p_scale == "tile")
             # Sums of INT8 products are below 2^24 and exact in float32.
             product = (codes @ v.float()) * (scale * v_scale.float()[..., None, None])
-        self.output = self.output * factor[..., None] + product
+        self.output = self.output * before[..., None] + product * here[..., None]
         self.maximum = maximum
 
     def finish(self) -> Tensor:
         return self.output / self.total[..., None]
+
+
+def weights_to_int8(p: Tensor, of_tile: bool) -> tuple[Tensor, Tensor]:
+    """Return weights (..., rows, keys) in [0, 1] as codes 0 to 119, in float32, and the scale of the tile.
+
+    The scale is that of the tile's largest weight, or 1 / 119.
+    """
+    scale = (p.amax(dim=(-2, -1), keepdim=True) if of_tile else torch.ones(1)) / INT8_RANGE
+    return torch.round(p * torch.where(scale > 0, 1 / scale, torch.zeros(1))), scale
 
 
 def turbo_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, config: TurboConfig = DEFAULT) -> Tensor:

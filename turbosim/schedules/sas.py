@@ -52,6 +52,14 @@ class PerElement:
         return tuple((c, -int(-n * elements // 1)) for c, n in counts if n)
 
 
+def joined(*parts: Lanes) -> Lanes:
+    """Return the sum of instruction counts, each class once."""
+    counts: dict[OpClass, int] = {}
+    for op_class, n in (pair for part in parts for pair in part):
+        counts[op_class] = counts.get(op_class, 0) + n
+    return tuple(counts.items())
+
+
 EXPONENTIAL: dict[str, PerElement] = {
     "exponent": PerElement(fp16x2=8 / 2, integer=3 / 2),
     "table": PerElement(fp16x2=10 / 2, integer=7 / 2),
@@ -87,6 +95,15 @@ TILE_MAX_FP16 = PerElement(fp16x2=1 / 2)
 
 TILE_MAX_FP32 = PerElement(integer=1)
 """The same on FP32 values (FMNMX)."""
+
+WEIGH_ROWS: dict[str, PerElement] = {
+    # The last multiplication is the magic constant times the output's scale, which differs by row.
+    "magic": PerElement(fp32=4, integer=3),
+    "i2f": PerElement(fp32=3, integer=3),
+}
+"""Per row and thread, where P is relative to the row's maximum within the tile: the row sum and the output's scale
+times the tile's weight, and a product that keeps rounding from leaving a score above 0. Tile and what came before share
+the one exponential that every variant takes, since the larger of their weights is 1: a compare and two selects."""
 
 MAGIC_AFTER = PerElement(imad=1)
 """Per accumulator of an asynchronous product: ``wgmma`` and ``tcgen05`` start from zero and accumulate in place, where

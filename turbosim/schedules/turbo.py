@@ -53,7 +53,8 @@ class TurboOptions:
     ``exponent``."""
     convert: str = "magic"
     p_scale: str = "tile"
-    """Scale of P: ``tile`` (maximum of the tile, as printed) or ``fixed`` (1/119, since P <= 1)."""
+    """Scale of P: ``tile`` (maximum of the tile, as printed), ``fixed`` (1/119, since P <= 1), or ``row`` (1/119, P
+    being relative to the row's maximum within the tile, and both sides of the running sum and output weighted)."""
     quantise_inputs: bool = False
     """Prefill: read FP16 and do stage 1 in the loop."""
     dequant: str = "element"
@@ -88,7 +89,7 @@ def check_options(gpu: Gpu, options: TurboOptions) -> None:
     _one_of("sas_variant", options.sas_variant, ("auto", *sas.VARIANTS))
     _one_of("product", options.product, ("int8", "int4"))
     _one_of("convert", options.convert, sas.CONVERSIONS)
-    _one_of("p_scale", options.p_scale, ("tile", "fixed"))
+    _one_of("p_scale", options.p_scale, ("tile", "fixed", "row"))
     _one_of("dequant", options.dequant, tuple(sas.DEQUANT_V))
     _one_of("order", options.order, ("forward", "heavy_first"))
     check_multiple("turbo", 16, block_m=options.block_m)
@@ -154,7 +155,10 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
             steps.append("barrier")
         quantise = sas.QUANTISE_P_FP16 if options.sas else sas.QUANTISE_P_FP32
         steps.append(Compute("quantise P", lanes=quantise.lanes(scores)))
-        update = Compute("accumulate O", lanes=accumulate.lanes(rows * head_dim), pieces=fewer)
+        outputs = accumulate.lanes(rows * head_dim)
+        if options.p_scale == "row":
+            outputs = sas.joined(outputs, sas.WEIGH_ROWS[options.convert].lanes(row_work))
+        update = Compute("accumulate O", lanes=outputs, pieces=fewer)
         return TileWork((qk,), tuple(steps), (pv, update))
     steps.append(softmax.rescale(rows, head_dim))
     return TileWork((qk,), tuple(steps), (pv,))
