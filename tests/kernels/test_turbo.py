@@ -153,6 +153,17 @@ def test_decode_splits_and_groups(heads, tokens, splits, p_scale):
     assert deviation(out, attention(q, *cache.dequantised())).relative_l2 < 0.03
 
 
+def test_decode_of_a_query_whose_sequences_are_not_outermost():
+    q, k, v = qkv(3, 4, 2, 1, 70, 64)
+    turned = q.transpose(0, 1).contiguous().transpose(0, 1)
+    cache = QuantizedKVCache(3, (4, 2), 64, 70)
+    cache.prefill(k, v)
+    out, _ = turbo_decode(turned, cache)
+    assert deviation(out, turbo_decode(q, cache)[0]).relative_l2 == 0
+    with pytest.raises(UsageError, match="kernel 'turbo': out must be contiguous"):
+        turbo_decode(turned, cache, None, torch.empty_like(turned))
+
+
 @pytest.mark.parametrize("bits", [4, 2])
 @pytest.mark.parametrize(("batch", "heads", "kv_heads", "tokens", "d"), [
     (1, 2, 2, 1, 64), (2, 6, 2, 65, 64), (1, 8, 2, 300, 128)])
