@@ -33,7 +33,8 @@ class Rule:
     """How long the scheduler's pipe takes no other instruction; at least 1."""
     latency: int
     """From issue to the release of the write barrier. Of memory instructions the SM's part: a hit in L1 or shared
-    memory. Of a store, until it has left the registers."""
+    memory. Of a store, until it has left the registers. Service is included: the interval of tensor work that runs
+    while its warps go on, the cycles of the data path."""
     read: int
     """From issue to the release of the read barrier."""
     shared: int

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from turbosim.errors import ConfigError, UsageError, did_you_mean
+from turbosim.errors import ConfigError, UsageError
 from turbosim.hw.fields import tree, tree_of
 from turbosim.hw.find import config_directory
 from turbosim.hw.names import Dtype, MmaPath, OpClass
@@ -147,7 +147,7 @@ def _violations(values: Mapping[Field, Any]) -> Iterator[tuple[Finding, ...]]:
             continue
         fields = merged(key, entries)
         if "pipe" not in fields:
-            yield (Finding(first, f"no pipe: give {key} or {key.split('.')[0]} one of {', '.join(Pipe)}"),)
+            yield (Finding(first, f"no pipe: needs one of {', '.join(Pipe)}"),)
         elif "mma" in fields:
             if "dtype" not in fields:
                 yield (Finding(first, f"no dtype: mma needs one of {', '.join(Dtype)}"),)
@@ -215,7 +215,7 @@ def table_of(arch: str) -> Resolved:
     path = table_directory() / f"{arch}.yaml"
     known = sorted((p.stem for p in table_directory().glob("sm_*.yaml")), key=lambda stem: int(stem[3:]))
     if arch not in known:
-        raise UsageError(f"no instruction table of {arch!r}: not among {', '.join(known)}{did_you_mean(arch, known)}")
+        raise UsageError(f"no instruction table of {arch!r}: not among {', '.join(known)}")
     return load_table(path)
 
 
