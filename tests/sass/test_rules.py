@@ -163,9 +163,11 @@ def test_compiled_kernels(capability, name, tmp_path):
 
 
 def test_the_tables_give_sources():
-    """What is assumed is a small part, and says what was taken instead in a comment or a note."""
     for arch in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100"):
         resolved = table_of(arch)
-        tags = collections.Counter(tag for leaf in resolved.leaves.values() for tag in leaf.sources)
-        assert set(tags) <= set(resolved.sources)
-        assert all(leaf.sources for leaf in resolved.leaves.values() if leaf.path[-1] in ("interval", "latency"))
+        numbers = [leaf for leaf in resolved.leaves.values() if not isinstance(leaf.value, str)]
+        assert len(numbers) > 100
+        assert [leaf.where for leaf in numbers if not leaf.sources] == []
+        # Intervals that nothing settles are those of rare opcodes that cost an issue slot or two.
+        assert {leaf.path[1] for leaf in numbers if leaf.path[-1] == "interval" and leaf.sources == ("assumed",)} <= {
+            "DEPBAR", "UFMUL", "UVIRTCOUNT", "USETMAXREG", "VOTEU", "WARPGROUP", "WARPGROUPSET"}
