@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from turbosim.cli.hw import app
 from turbosim.errors import ConfigError
 from turbosim.hw import list_gpus
-from turbosim.sass.tables import Resolved, is_table, load_table, merged, table_directory
+from turbosim.sass.tables import Entry, Mio, Read, Resolved, is_table, load_table, merged, table_directory
 
 BASE = "extends: sm_80\nopcodes:\n"
 
@@ -139,3 +141,9 @@ def test_gpus_are_not_tables():
     assert not any(name.startswith("sm_") for name in list_gpus())
     assert [f.name for f in table_directory().parent.glob("*.yaml") if is_table(f)] == []
     assert [f.name for f in table_directory().glob("*.yaml") if not is_table(f)] == []
+
+
+def test_the_readme_lists_every_field():
+    rows = (table_directory() / "README.md").read_text()
+    named = set(re.findall(r"`(?:[\w.]*\.)?(\w+)`", "\n".join(r.split("|")[1] for r in rows.splitlines() if r.startswith("| `"))))
+    assert named == {*Read.model_fields, *Mio.model_fields, *Entry.model_fields}
