@@ -90,13 +90,14 @@ def _shown(item: Resolved, resolved: bool) -> list[Leaf]:
 
 @app.command(epilog="Example: turbosim hw check my_gpu.yaml configs/*.yaml")
 def check(files: Annotated[list[Path], typer.Argument(help="YAML files; bases (_*.yaml) may lack fields.")]) -> None:
-    """Check hardware files; report every defect with its place."""
+    """Check hardware files and instruction tables; report every defect with its place."""
     from turbosim.hw import check_file
+    from turbosim.sass.tables import check_table, is_table
 
     defects = []
     for file in files:
         try:
-            check_file(file)
+            (check_table if is_table(file) else check_file)(file)
             typer.echo(f"{file}: ok")
         except TurbosimError as error:
             defects.append(str(error))

@@ -13,8 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from turbosim.errors import ConfigError
 
 
-def read_document(path: Path) -> CommentedMap:
-    """Return the table in the YAML file *path*. Raises ConfigError if there is none."""
+def read_document(path: Path, noun: str = "hardware file") -> CommentedMap:
+    """Return the table in the YAML file *path*, which is a *noun*. Raises ConfigError if there is none."""
     try:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
@@ -25,13 +25,17 @@ def read_document(path: Path) -> CommentedMap:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{shown(path)}:1:1: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
-        raise ConfigError(f"{shown(path)}:1:1: nested too deeply for a hardware file") from None
+        raise ConfigError(f"{shown(path)}:1:1: nested too deeply for {_a(noun)}") from None
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{shown(path)}:1:1: a hardware file is a table of fields, "
+        raise ConfigError(f"{shown(path)}:1:1: {_a(noun)} is a table of fields, "
                           f"got {'nothing' if document is None else type(document).__name__}")
     return document
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def key_place(mapping: CommentedMap, key: Any) -> tuple[int, int]:

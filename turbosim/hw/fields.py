@@ -31,10 +31,24 @@ class Node:
     """Whether no engine reads the field."""
     adapter: TypeAdapter[Any] = field(default=TypeAdapter(Any), compare=False, repr=False)
     """Takes the values that fit a leaf."""
+    item: Node | None = None
+    """What stands under every key of a table whose keys are free."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether there are nodes below."""
+        return bool(self.children) or self.item is not None
 
     def child(self, key: str) -> Node | None:
         """Return the node under *key*, or None."""
-        return dict(self.children).get(key)
+        return self.item or dict(self.children).get(key)
+
+    @property
+    def contents(self) -> str:
+        """What the table holds, for a message."""
+        if self.item is not None:
+            return f"a table of names with {', '.join(name for name, _ in self.item.children)}"
+        return f"a table of {', '.join(name for name, _ in self.children)}"
 
     def check(self, value: Any) -> tuple[Any, str | None]:
         """Return *value*, in SI units, as the leaf's type, and the rule it breaks, None if it fits."""
@@ -79,6 +93,8 @@ def _node(annotation: Any, metadata: tuple[Any, ...] = (), required: bool = True
     required = required and not optional
     if get_origin(bare) is dict:
         keys, values = get_args(bare)
+        if keys is str:
+            return Node("table", required, item=_node(values, required=False))
         return Node("table", required, tuple((k.value, _node(values, required=False)) for k in keys))
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         return Node("model", required, tuple(_model_children(bare)))
@@ -110,9 +126,14 @@ ROOT = _node(Gpu)
 """The tree of a complete hardware file."""
 
 
-def node_at(path: Path) -> Node | None:
+def tree_of(model: type[BaseModel]) -> Node:
+    """Return the tree of the files that *model* describes."""
+    return _node(model)
+
+
+def node_at(path: Path, root: Node = ROOT) -> Node | None:
     """Return the node at *path*, or None."""
-    node: Node | None = ROOT
+    node: Node | None = root
     for key in path:
         node = node.child(key) if node is not None else None
     return node
@@ -123,7 +144,11 @@ def missing(present: Collection[Path], node: Node = ROOT, path: Path = ()) -> It
 
     A table that is itself among *present* is taken to be complete.
     """
-    for name, child in node.children:
+    named = node.children
+    if node.item is not None:
+        given = dict.fromkeys(p[len(path)] for p in present if len(p) > len(path) and p[:len(path)] == path)
+        named = tuple((name, node.item) for name in given)
+    for name, child in named:
         here = (*path, name)
         if here in present:
             continue

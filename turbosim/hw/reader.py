@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,25 @@ class Leaf:
         return f"{shown(self.file)}:{self.line}:{self.column}"
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file: what it is called, its fields, the folder of its bases, and the rules between its values."""
+
+    noun: str
+    root: Node
+    folder: Callable[[], Path]
+    rules: Callable[[Mapping[Field, Any]], Iterator[tuple[Finding, ...]]]
+
+
+GPU = Kind("hardware file", ROOT, config_directory, violations)
+
+
 @dataclass
 class Reader:
-    """What stands in the hardware file *file*, once :meth:`read` is done."""
+    """What stands in *file*, once :meth:`read` is done."""
 
     file: Path
+    kind: Kind = GPU
     leaves: dict[Field, Leaf] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     chain: list[Path] = field(default_factory=list)
@@ -68,7 +82,7 @@ class Reader:
         self.chain = [file for file, _ in documents]
         for file, document in documents:
             self._sources(file, document)
-            self._walk(file, document, ROOT, ())
+            self._walk(file, document, self.kind.root, ())
 
     def defects(self, whole: bool = True) -> list[str]:
         """Return every defect, in the order of the files and their lines.
@@ -79,11 +93,11 @@ class Reader:
             self._check_name()
         told = set(self._spoilt)
         if whole and self._complete:
-            for path in missing({*self.leaves, *self._spoilt}):
+            for path in missing({*self.leaves, *self._spoilt}, self.kind.root):
                 told.add(path)
-                self._defect(self.file, self._table_of(path), path, f"missing{_hint(path)}")
+                self._defect(self.file, self._table_of(path), path, f"missing{_hint(path, self.kind.root)}")
         known: dict[Field, Any] = {**dict.fromkeys(self._spoilt), **{p: leaf.value for p, leaf in self.leaves.items()}}
-        for sides in violations(known):
+        for sides in self.kind.rules(known):
             self._rule(sides, told, whole)
         self._defects.sort(key=lambda item: item[:3])
         return list(dict.fromkeys(text for *_, text in self._defects))
@@ -107,7 +121,7 @@ class Reader:
 
     def _documents(self) -> list[tuple[Path, CommentedMap]]:
         """Return the documents from the base to the file, as far as they can be read."""
-        found: list[tuple[Path, CommentedMap]] = [(self.file, read_document(self.file))]
+        found: list[tuple[Path, CommentedMap]] = [(self.file, read_document(self.file, self.kind.noun))]
         while (base := found[0][1].get("extends")) is not None:
             file, document = found[0]
             try:
@@ -118,7 +132,7 @@ class Reader:
                 self._defects.append((0, line, column, f"{shown(file)}:{line}:{column}: extends: {error}"))
                 break
             try:
-                found.insert(0, (path, read_document(path)))
+                found.insert(0, (path, read_document(path, self.kind.noun)))
             except ConfigError as error:
                 self._complete = False
                 self._defects.append((0, 0, 0, str(error)))
@@ -127,11 +141,11 @@ class Reader:
 
     def _base(self, file: Path, base: object, chain: list[Path]) -> Path:
         """Return the file that *file* extends under the name *base*."""
-        candidates = [file.parent / f"{base}.yaml", config_directory() / f"{base}.yaml"]
+        candidates = [file.parent / f"{base}.yaml", self.kind.folder() / f"{base}.yaml"]
         path = next((c for c in candidates if c.is_file()), None)
         if path is None:
             known = sorted(p.stem for d in {c.parent for c in candidates} for p in d.glob("*.yaml"))
-            raise ConfigError(f"no hardware file {base!r}{did_you_mean(str(base), known)}")
+            raise ConfigError(f"no {self.kind.noun} {base!r}{did_you_mean(str(base), known)}")
         if any(path.resolve() == seen.resolve() for seen in chain):
             raise ConfigError(f"{base!r} is part of the chain that extends it: {' <- '.join(f.stem for f in chain)}")
         return path
@@ -166,15 +180,14 @@ class Reader:
             if child is None:
                 known = [n for n, _ in node.children] + (list(_EXTRA_KEYS) if not path else [])
                 self._defect(file, place, here, f"unknown field{did_you_mean(name, known)}")
-            elif child.children:
+            elif child.is_table:
                 if file == self.file:
                     self._tables[here] = place
-                if isinstance(value, CommentedMap):
+                if isinstance(value, CommentedMap) and (value or node.item is None):
                     self._walk(file, value, child, here)
                 else:
                     self._spoilt.add(here)
-                    self._defect(file, place, here,
-                                 f"is a table of {', '.join(n for n, _ in child.children)}, got {_seen(value)}")
+                    self._defect(file, place, here, f"is {child.contents}, got {_seen(value)}")
             elif child.kind == "quantity":
                 self._quantity(file, mapping, key, child, here)
             else:
@@ -273,13 +286,13 @@ class Reader:
         return next((self._tables[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._tables), (1, 1))
 
 
-def _hint(path: Field) -> str:
+def _hint(path: Field, root: Node) -> str:
     """Return how to write the missing field *path*."""
-    node = node_at(path)
+    node = node_at(path, root)
     if node is None:
         return ""
-    if node.children:
-        return f"; it is a table of {', '.join(name for name, _ in node.children)}"
+    if node.is_table:
+        return f"; it is {node.contents}"
     if node.choices:
         return f"; it is one of {', '.join(node.choices)}"
     written = f"{{value: {example(node.dimension)}, source: TAG}}"
@@ -291,5 +304,5 @@ def _seen(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, CommentedMap):
-        return "a table"
+        return "a table" if value else "an empty table"
     return "a list" if isinstance(value, list) else repr(value)

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from turbosim.hw.names import Dtype, MmaPath, OpClass, Unit
 from turbosim.hw.rules import flat, violations
 
-__all__ = ["L2", "Barrier", "Clock", "Copy", "Die", "Dtype", "Frozen", "Gpu", "Hbm", "Launch", "MmaPath", "OpClass",
-           "Pipe", "Power", "Quantity", "Recorded", "Sm", "TensorPath", "Unit"]
+__all__ = ["L2", "Barrier", "BytesPerClock", "Clock", "Copy", "Cycles", "Die", "Dtype", "Frozen", "Gpu", "Hbm",
+           "Launch", "MmaPath", "OpClass", "Pipe", "PositiveCycles", "Power", "Quantity", "Ratio", "Recorded", "Sm",
+           "TensorPath", "Unit"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ BytesPerClock = Annotated[float, Field(gt=0), Quantity("B/clk")]
 PerClock = Annotated[float, Field(gt=0), Quantity("/clk")]
 MacsPerClock = Annotated[float, Field(gt=0), Quantity("MAC/clk")]
 Cycles = Annotated[float, Field(ge=0), Quantity("clk")]
+PositiveCycles = Annotated[float, Field(gt=0), Quantity("clk")]
+Ratio = Annotated[float, Field(gt=0), Quantity("")]
 Seconds = Annotated[float, Field(gt=0), Quantity("s")]
 Duration = Annotated[float, Field(ge=0), Quantity("s")]
 Hertz = Annotated[float, Field(gt=0), Quantity("Hz")]
