@@ -20,7 +20,7 @@ from turbosim.sass.access import Access
 from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.instruction import Instruction, Kind
 from turbosim.sass.launch import Launch
-from turbosim.sass.plan import Plan, plan_of
+from turbosim.sass.plan import Plan, plan_of, return_slot
 from turbosim.sass.steps import ACTIVE, ALIVE, LOCAL, RECORDS, TRUE, VISIT, Unknown, Values, opposite, slot
 
 LIMIT = 4_000_000
@@ -171,8 +171,8 @@ class _Walker:
 
     def _target(self, end: Instruction) -> int:
         if end.name == "RET":
-            register = end.operands[0]
-            back = self._values[slot(register)] if register.kind == Kind.REGISTER else None
+            register = return_slot(end)
+            back = None if register is None else self._values[register]
             if isinstance(back, np.ndarray) and (back == back[0]).all():
                 back = int(back[0])
             if isinstance(back, int) and back // INSTRUCTION_BYTES in self._plan.number:

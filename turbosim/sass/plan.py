@@ -12,7 +12,7 @@ from functools import lru_cache
 from turbosim.sass.access import accesses_of, results_of
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.flow import blocks_of
-from turbosim.sass.instruction import Instruction, Kind
+from turbosim.sass.instruction import Instruction, Kind, parse_operand
 from turbosim.sass.opcodes import MODELLED
 from turbosim.sass.steps import NotModelled, Slots, Step, Values, bits, flag, guard_bits, opaque, slot
 from turbosim.sass.warp import CONCERNING
@@ -146,9 +146,18 @@ def condition_bits(inst: Instruction) -> int:
     for operand in inst.operands:
         if operand.kind in (Kind.PREDICATE, Kind.UNIFORM_PREDICATE):
             result |= bits([flag(operand).slot])
-        elif inst.name == "RET" and operand.kind == Kind.REGISTER:
-            result |= bits([slot(operand)])
+    if (back := return_slot(inst)) is not None:
+        result |= bits([back])
     return result
+
+
+def return_slot(inst: Instruction) -> int | None:
+    """Return the slot of the address that a RET goes to; None for other instructions."""
+    if inst.name != "RET" or not inst.operands:
+        return None
+    # Its text is that of a register, and the function it returns to without a comma.
+    operand = parse_operand(inst.operands[0].text.partition(" ")[0])
+    return slot(operand) if operand.kind == Kind.REGISTER else None
 
 
 class _Same:
