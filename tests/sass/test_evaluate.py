@@ -132,8 +132,7 @@ def test_global_addresses_cover_the_tiles(compiled, capability, case, queries, k
             if access.space == "global":
                 at = access.addresses[access.active]
                 owner = at // SPACING
-                sizes = np.array([0] + [2 * D * 2 * 6 * queries, 2 * D * 2 * 2 * keys, 2 * D * 2 * 2 * keys,
-                                        2 * D * 2 * 6 * queries, 4 * 2 * 6 * queries], np.uint64)
+                sizes = np.array([0, *(a.nbytes for a in launch.arguments if isinstance(a, Tensor))], np.uint64)
                 assert (at % SPACING + np.uint64(access.nbytes) <= sizes[owner]).all()
 
 
@@ -238,8 +237,20 @@ def test_a_loop_over_data_is_refused(compiled):
     branch = next(t for t in texts if " EXIT" in t or " BRA" in t)
     with pytest.raises(ProgramError, match=re.escape(
             f"kernel 'chase', warp 0: the branch at {branch} depends on the load at {load}. The way of a warp must "
-            "follow from the launch: pass what decides it as an integer argument, not in memory") + "$"):
+            "follow from the launch: pass what decides it as an integer argument, or give the tensor's contents "
+            "(Tensor.data)") + "$"):
         walk(code.kernel, launch, (0, 0, 0), 0)
+
+
+def test_a_loop_over_given_data_is_followed(compiled):
+    code = compiled("chase", 80)
+    links = np.zeros(32, np.int32)
+    links[[0, 5, 9, 31, 2]] = [5, 9, 31, 2, 0]
+    launch = Launch((1, 1, 1), 1, (Tensor("P", 128, links.tobytes()), Tensor("A", 128)))
+    accesses = walk(code.kernel, launch, (0, 0, 0), 0, visits=ALL).accesses
+    stores = [int(a.addresses[0]) - launch.addresses["A"] for a in accesses
+              if code.kernel.instructions[a.index].name == "STG" and a.active.any()]
+    assert stores == [5, 9, 31, 2]
 
 
 def test_addresses_from_data_are_none(compiled):
@@ -270,8 +281,9 @@ A = Tensor("A", 64)
     (lambda k: Launch((0, 1, 1), 1, ()), "launch: grid must be three numbers of at least 1, got (0, 1, 1)"),
     (lambda k: Launch((1, 1, 1), 33, ()), "launch: warps per CTA must be 1 to 32, got 33"),
     (lambda k: Launch((1, 1, 1), 1, (A, Tensor("A", 32))),
-     "launch: two tensors are called 'A', of 32 and 64 bytes: give them different names"),
+     "launch: two tensors are called 'A', of 32 and 64 bytes, or of different data: give them different names"),
     (lambda k: Launch((1, 1, 1), 1, (Tensor("A", 0),)), "launch: tensor 'A' must have 1 to 2**40 bytes, got 0"),
+    (lambda k: Launch((1, 1, 1), 1, (Tensor("A", 64, bytes(3)),)), "launch: tensor 'A' has 64 bytes, its data 3"),
     (lambda k: walk(k, Launch((1, 1, 1), 2, (A, A, 1)), (0, 0, 0), 0),
      "kernel 'gather': was compiled for 1 warps, the launch has 2"),
     (lambda k: walk(k, Launch((1, 1, 1), 1, (A, A)), (0, 0, 0), 0),

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from turbosim.sass import semantics as s
 from turbosim.sass.instruction import ZERO, Instruction, Kind, Operand
+from turbosim.sass.launch import SPACING
 from turbosim.sass.steps import (
-    ACTIVE,
+    MEMORY,
     RECORDS,
     REGISTERS,
     UNIFORMS,
     VISIT,
+    NotModelled,
+    Slots,
     Source,
     Step,
     Unknown,
@@ -25,6 +29,7 @@ from turbosim.sass.steps import (
     guard_bits,
     lanes_of,
     slot,
+    store,
 )
 
 SPACES = {
@@ -77,53 +82,57 @@ def _nbytes(inst: Instruction) -> tuple[int, int]:
     return next((sizes[m] for m in reversed(inst.modifiers) if m in sizes), 4), s.LANES
 
 
-def _terms(address: Operand, space: str) -> tuple[list[int], list[int], int] | None:
-    """Return the slots added as words, those added as low words of pairs, and the offset; None if not understood."""
-    found = _PLAIN.search(address.text)
-    if found is None or (found["kind"] or "").startswith(".X"):
-        return None
-    words: list[int] = []
-    pairs: list[int] = []
-    offset = int(found["offset"], 16) if found["offset"] else 0
-    if found["register"] and found["register"] != "RZ":
-        number = REGISTERS + int(found["register"][1:])
-        (pairs if found["kind"] == ".64" else words).append(number)
-    if found["uniform"] and found["uniform"] != "URZ":
-        number = UNIFORMS + int(found["uniform"][2:])
-        # A global address has 64 bits: if not from the register, then from the uniform one.
-        wide = found["pair"] is not None or (space == "global" and found["kind"] != ".64")
-        (pairs if wide else words).append(number)
-    return words, pairs, offset
+class _Address:
+    """The sum of registers and offset in the brackets of an operand."""
 
+    def __init__(self, address: Operand, space: str) -> None:
+        self._limit = s.ALL if space == "global" else s.LOW
+        self._words: list[tuple[int, int]] = []
+        self._pairs: list[int] = []
+        found = _PLAIN.search(address.text)
+        self._understood = found is not None
+        if found is None:
+            return
+        kind = found["kind"] or ""
+        self._offset = int(found["offset"], 16) if found["offset"] else 0
+        if found["register"] and found["register"] != "RZ":
+            number = REGISTERS + int(found["register"][1:])
+            if kind == ".64":
+                self._pairs.append(number)
+            else:
+                self._words.append((number, int(kind[2:]) if kind.startswith(".X") else 1))
+        if found["uniform"] and found["uniform"] != "URZ":
+            number = UNIFORMS + int(found["uniform"][2:])
+            # A global address has 64 bits: if not from the register, then from the uniform one.
+            if found["pair"] or (space == "global" and kind != ".64"):
+                self._pairs.append(number)
+            else:
+                self._words.append((number, 1))
 
-def _recorder(inst: Instruction, address: Operand, space: str, switches: list[Source]) -> Step:
-    terms = _terms(address, space)
-    enabled, (nbytes, givers) = lanes_of(inst), _nbytes(inst)
-    index = inst.index
-    # lanes_of() looks at the first operand, which of a store may be an address with uniform registers only.
-    masked = bool(inst.operands) and inst.operands[0].kind in (Kind.UNIFORM, Kind.UNIFORM_PREDICATE)
-    limit = s.ALL if space == "global" else s.LOW
-    givers_mask = np.arange(s.LANES) < givers
+    @property
+    def reads(self) -> list[int]:
+        """Slots of its registers."""
+        return [number for number, _ in self._words] + [p + n for p in self._pairs for n in (0, 1)]
 
-    def where(values: Values) -> npt.NDArray[np.uint64] | None:
-        if terms is None:
+    def of(self, values: Values) -> npt.NDArray[np.uint64] | None:
+        """Return the address by lane; None where it is not known."""
+        if not self._understood or any(isinstance(values[n], Unknown) for n in self.reads):
             return None
-        total = terms[2] & limit
-        for number in terms[0]:
-            if isinstance(values[number], Unknown):
-                return None
-            total = total + values[number] & limit
-        for number in terms[1]:
-            low, high = values[number:number + 2]
-            if isinstance(low, Unknown) or isinstance(high, Unknown):
-                return None
-            total = total + s.join(low, high) & limit
+        total = self._offset & self._limit
+        for number, scale in self._words:
+            total = total + values[number] * scale & self._limit
+        for number in self._pairs:
+            total = total + s.join(values[number], values[number + 1]) & self._limit
         return s.spread(total).copy()
+
+
+def _recorder(inst: Instruction, operand: Operand, space: str, switches: list[Source]) -> Step:
+    address = _Address(operand, space)
+    enabled, (nbytes, givers) = lanes_of(inst), _nbytes(inst)
+    index, givers_mask = inst.index, np.arange(s.LANES) < givers
 
     def who(values: Values) -> npt.NDArray[np.bool_] | None:
         lanes = enabled(values)
-        if masked and lanes is True:
-            lanes = values[ACTIVE]
         for switch in switches:
             value = values[switch.slot]
             if isinstance(value, Unknown) or isinstance(lanes, Unknown):
@@ -132,11 +141,47 @@ def _recorder(inst: Instruction, address: Operand, space: str, switches: list[So
         return None if isinstance(lanes, Unknown) else s.spread_flag(lanes) & givers_mask
 
     def run(values: Values) -> None:
-        values[RECORDS].append(Access(index, values[VISIT], space, nbytes, where(values), who(values)))
+        values[RECORDS].append(Access(index, values[VISIT], space, nbytes, address.of(values), who(values)))
 
-    words, pairs, _ = terms or ([], [], 0)
-    read = [*words, *pairs, *(p + 1 for p in pairs), *(w.slot for w in switches)]
-    return Step(index, run, bits(read) | guard_bits(inst), 0, False, True)
+    return Step(index, run, bits(address.reads + [w.slot for w in switches]) | guard_bits(inst), 0, False, True)
+
+
+def load(_: Slots, inst: Instruction) -> Step:
+    """LDG d, [at]: known where the launch gives the contents of memory."""
+    first, operand, *others = inst.operands
+    nbytes = _nbytes(inst)[0]
+    if others or operand.kind != Kind.ADDRESS or nbytes > 16:
+        raise NotModelled
+    address, enabled, unknown = _Address(operand, "global"), lanes_of(inst), Unknown(inst.index, "")
+    targets = [slot(first, n) for n in range(max(nbytes // 4, 1))]
+    signed = bool({"S8", "S16"} & set(inst.modifiers))
+
+    def read(memory: dict[int, bytes], at: int) -> int | None:
+        data, place = memory.get(at // SPACING), at % SPACING
+        if data is None or place + nbytes > len(data):
+            return None
+        value = int.from_bytes(data[place:place + nbytes], "little", signed=signed)
+        return value & s.LOW if nbytes < 4 else value
+
+    def fetch(values: Values, lanes: Any) -> list[Any]:
+        at = address.of(values) if values[MEMORY] and not isinstance(lanes, Unknown) else None
+        if at is None:
+            return [unknown] * len(targets)
+        acting = s.spread_flag(lanes)
+        found = [read(values[MEMORY], a) if acts else 0 for a, acts in zip(at.tolist(), acting, strict=True)]
+        known = [value for value in found if value is not None]
+        if len(known) < s.LANES:
+            return [unknown] * len(targets)
+        return [np.array([v >> 32 * n & s.LOW for v in known], np.uint64) for n in range(len(targets))]
+
+    def run(values: Values) -> None:
+        lanes = enabled(values)
+        if lanes is False:
+            return
+        for target, value in zip(targets, fetch(values, lanes), strict=True):
+            store(values, target, value, True if isinstance(lanes, Unknown) else lanes)
+
+    return Step(inst.index, run, bits(address.reads) | guard_bits(inst), bits(targets), inst.guard is None, True)
 
 
 _WITHOUT_RESULT = frozenset((

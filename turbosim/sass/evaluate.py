@@ -1,9 +1,10 @@
 """Follow one warp through a kernel: the blocks it executes and the addresses it touches, without a GPU.
 
-Only integer, predicate and control instructions are evaluated. Loaded values and floating-point results are unknown,
-and so is what follows from them; a branch on such a value is an error, unless one of its sides traps. Waits for a
-barrier (mbarrier) succeed. Lanes that take different ways are followed block by block in the order of the code, which
-is the order in which a warp reconverges.
+Only integer, predicate and control instructions are evaluated. Floating-point results and loaded values are unknown,
+but for those of tensors whose contents the launch gives, and so is what follows from them; a branch on such a value is
+an error, unless one of its sides traps. Waits for a barrier (mbarrier) succeed, and floating-point divisions need no
+slow path. Lanes that take different ways are followed block by block in the order of the code, which is the order in
+which a warp reconverges.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.instruction import Instruction, Kind
 from turbosim.sass.launch import Launch
 from turbosim.sass.plan import Plan, plan_of, return_slot
-from turbosim.sass.steps import ACTIVE, ALIVE, LOCAL, RECORDS, TRUE, VISIT, Unknown, Values, opposite, slot
+from turbosim.sass.steps import ACTIVE, ALIVE, LOCAL, MEMORY, RECORDS, TRUE, VISIT, Unknown, Values, opposite, slot
 
 LIMIT = 4_000_000
 """Blocks after which a walk is given up."""
@@ -63,7 +64,7 @@ class _Walker:
         values[512:1024] = [False] * 512
         values[TRUE] = values[TRUE + 256] = True
         values[ACTIVE] = values[ALIVE] = True
-        values[LOCAL], values[RECORDS] = {}, []
+        values[LOCAL], values[RECORDS], values[MEMORY] = {}, [], launch.contents()
         for value, number in slots.literals.items():
             values[number] = value
         for offset, number in slots.constants.items():
@@ -202,13 +203,15 @@ class _Walker:
             traps = [n in self._plan.traps for n in (self._plan.number[end.target], block + 1)]
             if traps[0] != traps[1]:
                 return traps[1]
-        source = value.what
+        source, fix = value.what, "pass what decides it as an integer argument"
         if value.index >= 0:
             inst = self._kernel.instructions[value.index]
+            if inst.name == "LDG":
+                fix += ", or give the tensor's contents (Tensor.data)"
             source = f"the {'load' if inst.name.startswith('LD') else 'result of the instruction'} at {self._at(inst)}"
         raise ProgramError(
             f"kernel {self._kernel.name!r}, warp {self._warp}: the branch at {self._at(end)} depends on {source}. The "
-            "way of a warp must follow from the launch: pass what decides it as an integer argument, not in memory")
+            f"way of a warp must follow from the launch: {fix}")
 
     def _at(self, inst: Instruction) -> str:
         return f"{INSTRUCTION_BYTES * inst.index:#06x}: {inst}"

@@ -22,6 +22,8 @@ class Tensor:
 
     name: str
     nbytes: int
+    data: bytes | None = field(default=None, repr=False)
+    """Contents, where trip counts or addresses depend on them."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,20 @@ class Launch:
             if isinstance(argument, Tensor):
                 if tensors.setdefault(argument.name, argument) != argument:
                     raise UsageError(f"launch: two tensors are called {argument.name!r}, of {argument.nbytes} and "
-                                     f"{tensors[argument.name].nbytes} bytes: give them different names")
+                                     f"{tensors[argument.name].nbytes} bytes, or of different data: give them "
+                                     "different names")
+                if argument.data is not None and len(argument.data) != argument.nbytes:
+                    raise UsageError(f"launch: tensor {argument.name!r} has {argument.nbytes} bytes, its data "
+                                     f"{len(argument.data)}")
                 if not 0 < argument.nbytes <= SPACING:
                     raise UsageError(f"launch: tensor {argument.name!r} must have 1 to 2**40 bytes, got "
                                      f"{argument.nbytes}")
         object.__setattr__(self, "addresses", {name: (1 + n) * SPACING for n, name in enumerate(tensors)})
+
+    def contents(self) -> dict[int, bytes]:
+        """Return what is known of memory, by the address divided by SPACING."""
+        return {self.addresses[a.name] // SPACING: a.data for a in self.arguments
+                if isinstance(a, Tensor) and a.data is not None}
 
     def constants(self, kernel: Kernel) -> dict[int, int]:
         """Return the known words of constant bank 0 by byte offset.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from turbosim.sass.access import accesses_of, results_of
+from turbosim.sass.access import accesses_of, load, results_of
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.flow import blocks_of
 from turbosim.sass.instruction import Instruction, Kind, parse_operand
@@ -20,7 +20,7 @@ from turbosim.sass.warp import CONCERNING
 _OF_DATA = ("LD", "ATOM", "RED", "F", "H", "D", "MUFU", "I2", "IMMA", "IGMMA", "BMMA", "BGMMA", "Q", "OMMA", "UTC",
             "SYNCS", "SHFL", "MATCH", "CS2R", "S2", "TLD", "TEX", "SU", "UF", "UI2F")
 """Beginnings of the opcodes whose results are data, and unknown by intention."""
-_MAKERS = {**MODELLED, **CONCERNING}
+_MAKERS = {**MODELLED, **CONCERNING, "LDG": load}
 
 
 class Plan:

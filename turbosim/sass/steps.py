@@ -16,9 +16,9 @@ from turbosim.sass.instruction import ZERO, Instruction, Kind, Operand
 from turbosim.sass.semantics import LOW, Flag, select, spread_flag
 
 REGISTERS, UNIFORMS, PREDICATES, UNIFORM_PREDICATES = 0, 256, 512, 768
-LOCAL, ACTIVE, ALIVE, RECORDS, VISIT, VARIABLES = 1024, 1025, 1026, 1027, 1028, 1029
-"""Local memory (a dict of words by address); lanes that execute, and that have not left; where accesses go, and which
-visit of its block a step belongs to."""
+LOCAL, ACTIVE, ALIVE, RECORDS, VISIT, MEMORY, VARIABLES = 1024, 1025, 1026, 1027, 1028, 1029, 1030
+"""Local memory (a dict of words by address); lanes that execute, and that have not left; where accesses go, which visit
+of its block a step belongs to; known contents of global memory."""
 
 FILES = {Kind.REGISTER: REGISTERS, Kind.UNIFORM: UNIFORMS, Kind.PREDICATE: PREDICATES,
          Kind.UNIFORM_PREDICATE: UNIFORM_PREDICATES}

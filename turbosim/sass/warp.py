@@ -140,6 +140,11 @@ def _waits(slots: Slots, inst: Instruction) -> Step:
     return _succeeds(slots, inst)
 
 
+def _checks(_: Slots, inst: Instruction) -> Step:
+    """FCHK p, a, b: whether a / b needs the way for exponents at the ends of the range. It does not."""
+    return step(inst, [slot(inst.operands[0])], [], lambda: False)
+
+
 def _allocates(slots: Slots, inst: Instruction) -> Step:
     need("FIND_AND_SET" in inst.modifiers)
     return _succeeds(slots, inst)
@@ -198,6 +203,6 @@ def local(_: Slots, inst: Instruction) -> Step:
 CONCERNING: dict[str, Maker] = {
     **dict.fromkeys(("S2R", "S2UR", "CS2R"), special), "R2UR": to_uniform, "VOTE": vote, "VOTEU": vote,
     "ELECT": elect, "SHFL": shuffle, "P2R": from_predicates, "UP2UR": from_predicates, "R2P": to_predicates,
-    "UR2UP": to_predicates, "SYNCS": _waits, "UTCATOMSWS": _allocates, "LDL": local, "STL": local,
+    "UR2UP": to_predicates, "SYNCS": _waits, "UTCATOMSWS": _allocates, "FCHK": _checks, "LDL": local, "STL": local,
 }
 """Steps by opcode, as :data:`turbosim.sass.opcodes.MODELLED`."""
