@@ -92,7 +92,13 @@ def captured(act: Callable[[], object]) -> list[Launch]:
 
 
 def compile_launch(launch: Launch, capability: int) -> MachineCode:
-    """Compile for compute capability *capability* (80, 89, 90, 100 ...)."""
+    """Compile for compute capability *capability* (80, 89, 90, 100 ...) and read the result."""
+    code, _ = compiled(launch, capability)
+    return read(code.asm["cubin"], int(code.metadata.shared), code.asm["ptx"])
+
+
+def compiled(launch: Launch, capability: int) -> tuple[Any, list[str]]:
+    """Return Triton's compiled kernel, and the names of its parameters: the arguments that are not constants."""
     import torch
     import triton
     from triton.backends.compiler import GPUTarget
@@ -116,12 +122,12 @@ def compile_launch(launch: Launch, capability: int) -> MachineCode:
         elif isinstance(value, float):
             signature[name] = "fp32"
         else:
-            signature[name] = "i32"
+            signature[name] = "i32" if -1 << 31 <= value < 1 << 31 else "i64"
             if value % 16 == 0:
                 aligned[number,] = [["tt.divisibility", 16]]
-    compiled = triton.compile(ASTSource(launch.kernel, signature, constants, aligned),
-                              target=GPUTarget("cuda", capability, 32), options=launch.options)
-    return read(compiled.asm["cubin"], int(compiled.metadata.shared), compiled.asm["ptx"])
+    code = triton.compile(ASTSource(launch.kernel, signature, constants, aligned),
+                          target=GPUTarget("cuda", capability, 32), options=launch.options)
+    return code, [name for name, kind in signature.items() if kind != "constexpr"]
 
 
 def read(cubin: bytes, smem_bytes: int, ptx: str = "") -> MachineCode:

@@ -56,7 +56,8 @@ class Kernel:
 _LINE = re.compile(r"\s*/\*(?P<at>[0-9a-f]{4,})\*/\s+(?:@(?P<guard>!?U?P[0-9T]+)\s+)?(?P<opcode>[A-Z][\w.]*)"
                    r"\s*(?P<operands>.*?)\s*;\s*/\* 0x(?P<low>[0-9a-f]{16}) \*/")
 _HIGH = re.compile(r"\s*/\* 0x([0-9a-f]{16}) \*/")
-_LABEL = re.compile(r"(\.L_\w+):")
+_LABEL = re.compile(r"(\.L_\w+|\$[\w$]+):")
+"""Branch targets, and functions that the compiler put behind the kernel, as 64-bit division."""
 _SECTION = re.compile(r"\s*\.section\s+\.text\.(\S+?),")
 
 _REGISTERS, _FRAME, _PARAMETER_BANK, _PARAMETER, _REQUIRED_THREADS = 0x2F, 0x11, 0x0A, 0x17, 0x10
@@ -137,7 +138,7 @@ def _instructions(lines: list[str], source: str) -> Iterator[Instruction]:
             parsed.append((found, Control.decode(int(high[1], 16) << 64 | int(found["low"], 16))))
     for index, (found, control) in enumerate(parsed):
         guard = parse_operand(found["guard"]) if found["guard"] else None
-        target = re.search(r"`\((\.L_\w+)\)", found["operands"])
+        target = re.search(r"`\((\.L_\w+|\$[\w$]+)\)", found["operands"])
         yield Instruction(index, found["opcode"], split_operands(found["operands"]), guard, control,
                           labels.get(target[1]) if target else None)
 
