@@ -26,7 +26,7 @@ def line(**fields: int) -> list[int]:
     return [row[c.name] if c.name not in fields else int(fields[c.name]) for c in Column]
 
 
-EXIT = line(PIPE=Pipe.NONE, KIND=Kind.EXIT)
+EXIT = line(PIPE=Pipe.CONTROL, KIND=Kind.EXIT)
 
 
 def straight(*lines: list[int]) -> Code:
@@ -43,12 +43,12 @@ def warps(count: int) -> list[CtaClass]:
 @st.composite
 def rows(draw: st.DrawFn) -> list[int]:
     kind = draw(st.sampled_from([k for k in Kind if k not in ENDS]))
-    pipe = {Kind.LOAD: Pipe.QUEUE, Kind.COPY: Pipe.QUEUE, Kind.STORE: Pipe.QUEUE, Kind.ASYNC_MMA: Pipe.TENSOR}.get(
+    pipe = {Kind.LOAD: Pipe.MIO, Kind.COPY: Pipe.MIO, Kind.STORE: Pipe.MIO, Kind.ASYNC_MMA: Pipe.TENSOR}.get(
         kind, draw(st.sampled_from(list(Pipe))))
     small = st.integers(0, 9)
     return line(
         PIPE=pipe, INTERVAL=draw(small), LATENCY=draw(st.integers(0, 40)), READ=draw(small), KIND=kind,
-        SHARED=draw(small) if pipe == Pipe.QUEUE else 0,
+        SHARED=draw(small) if pipe == Pipe.MIO else 0,
         GLOBAL=draw(st.sampled_from([0, 32, 100, 512])) if kind in (Kind.LOAD, Kind.COPY, Kind.STORE) else 0,
         ARGUMENT=draw(st.integers(0, 2)) if kind != Kind.ASYNC_MMA else draw(st.integers(0, 1)),
         STALL=draw(st.integers(0, 15)), WRITE_BARRIER=draw(st.integers(-1, 5)), READ_BARRIER=draw(st.integers(-1, 5)),
@@ -125,14 +125,14 @@ def test_a_scheduler_issues_one_instruction_a_cycle(run):
 
 
 def test_scoreboards_hold_back_what_waits_for_them(run):
-    code = straight(line(PIPE=Pipe.QUEUE, LATENCY=23, SHARED=2, WRITE_BARRIER=3), line(), line(WAIT=1 << 3))
+    code = straight(line(PIPE=Pipe.MIO, LATENCY=23, SHARED=2, WRITE_BARRIER=3), line(), line(WAIT=1 << 3))
     found = run(code, warps(1), [0], 1, MODEL)
     assert found.first_issue.tolist() == [0, 1, 25, 26]
     assert found.waits[2, Wait.SCOREBOARD] == 23
 
 
 def test_the_queue_holds_so_many_that_wait_for_the_data_path(run):
-    code = straight(*[line(PIPE=Pipe.QUEUE, SHARED=10)] * 6)
+    code = straight(*[line(PIPE=Pipe.MIO, SHARED=10)] * 6)
     found = run(code, warps(1), [0], 1, MODEL)
     # The fifth finds four in the queue, of which the first is served at once.
     assert found.first_issue.tolist() == [0, 1, 2, 3, 4, 10, 11]
@@ -140,7 +140,7 @@ def test_the_queue_holds_so_many_that_wait_for_the_data_path(run):
 
 
 def test_groups_of_copies_end_in_order(run):
-    copy = {"PIPE": Pipe.QUEUE, "KIND": Kind.COPY, "SHARED": 4}
+    copy = {"PIPE": Pipe.MIO, "KIND": Kind.COPY, "SHARED": 4}
     code = straight(line(**copy, GLOBAL=6400), line(KIND=Kind.GROUP), line(**copy, GLOBAL=64), line(KIND=Kind.GROUP),
                     line(KIND=Kind.WAIT_GROUP, ARGUMENT=1), line(KIND=Kind.WAIT_GROUP))
     found = run(code, warps(1), [0], 1, MODEL)

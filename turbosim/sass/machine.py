@@ -10,9 +10,9 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
 - An instruction takes its pipe for its interval. Tensor work of warp groups is queued instead and never blocks issue.
 - Operands pass the read ports of the scheduler's register file, one register a cycle of each of its two banks. An
   instruction is not issued unless the ports are free within a few cycles.
-- Shared memory, shuffles and global accesses go through a queue of each scheduler, of limited depth, into one data path
-  of the SM, first come first served in the order of issue. Global data then passes a second server, the SM's share of
-  L2.
+- Shared memory, shuffles and global accesses go through a queue of each scheduler, which holds so many and lets one go
+  every interval, into one data path of the SM, first come first served in the order of issue. Global data then passes a
+  second server, the SM's share of L2.
 - Results are there a latency after the start of service. Scoreboards are released then.
 
 Times are cycles of the SM clock; the L2 server counts in 1/64 cycles.
@@ -83,17 +83,19 @@ class Column(IntEnum):
 
 
 class Pipe(IntEnum):
-    """Pipes of a scheduler. Of NONE and QUEUE there is no shortage within a scheduler."""
+    """Pipes of a scheduler, as in :class:`turbosim.sass.tables.Pipe`; CONTROL is no pipe, and never busy."""
 
     FMA = 0
-    ALU = 1
-    FP16 = 2
-    XU = 3
-    TENSOR = 4
-    UNIFORM = 5
-    QUEUE = 6
-    """The way into the data path of the SM."""
-    NONE = 7
+    HEAVY = 1
+    ALU = 2
+    FP16 = 3
+    FP64 = 4
+    XU = 5
+    TENSOR = 6
+    UNIFORM = 7
+    MIO = 8
+    """The queue to the data path of the SM; its interval separates departures, not issues."""
+    CONTROL = 9
 
 
 class Wait(IntEnum):

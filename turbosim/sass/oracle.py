@@ -127,15 +127,16 @@ class _Machine:
 
     def _queue_free(self, warp: _Warp, scheduler: int) -> int:
         """Return when the queue has room for the next instruction."""
-        if self._field(warp, Column.PIPE) != Pipe.QUEUE or len(self.queue[scheduler]) < self.model.queue_depth:
+        if self._field(warp, Column.PIPE) != Pipe.MIO or len(self.queue[scheduler]) < self.model.queue_depth:
             return 0
         return self.queue[scheduler][-self.model.queue_depth]
 
     def _pipe(self, warp: _Warp, scheduler: int) -> int:
-        """Return when the pipe of the next instruction is free; work of warp groups is queued and never waits."""
-        if self._field(warp, Column.KIND) == Kind.ASYNC_MMA:
+        """Return when the pipe of the next instruction is free; what is queued does not wait for it."""
+        pipe = self._field(warp, Column.PIPE)
+        if self._field(warp, Column.KIND) == Kind.ASYNC_MMA or pipe in (Pipe.MIO, Pipe.CONTROL):
             return 0
-        return self.pipe_free[scheduler][self._field(warp, Column.PIPE)]
+        return self.pipe_free[scheduler][pipe]
 
     def _ports(self, warp: _Warp, scheduler: int) -> int:
         """Return when the operands of the next instruction can be read soon enough."""
@@ -192,14 +193,16 @@ class _Machine:
             start = max(now, self.pipe_free[scheduler][Pipe.TENSOR])
             self.pipe_free[scheduler][Pipe.TENSOR] = start + interval
             return start, start + interval + self._field(warp, Column.LATENCY)
-        self.pipe_free[scheduler][pipe] = now + interval
         start = now
         shared = self._field(warp, Column.SHARED)
-        if pipe == Pipe.QUEUE:
-            start = max(now, self.path_free)
+        if pipe == Pipe.MIO:
+            start = max(now, self.pipe_free[scheduler][pipe], self.path_free)
+            self.pipe_free[scheduler][pipe] = start + interval
             self.path_free = start + shared
             self.queue[scheduler].append(start)
             self.result.data_path_busy += shared
+        else:
+            self.pipe_free[scheduler][pipe] = now + interval
         done = start + shared + self._field(warp, Column.LATENCY)
         moved = self._field(warp, Column.GLOBAL)
         if moved:

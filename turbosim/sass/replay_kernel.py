@@ -13,7 +13,7 @@ from turbosim.sass.machine import BARRIERS, GROUPS, NEVER, SCOREBOARDS, TICKS, C
 (_PLAIN, _BARRIER, _ARRIVE, _LOAD, _COPY, _GROUP, _WAIT_GROUP, _STORE, _ASYNC, _WAIT_MMA,
  _EXIT) = (int(k) for k in Kind)
 (_W_STALL, _W_BOARD, _W_GROUP, _W_BARRIER, _W_PIPE, _W_QUEUE, _W_PORTS, _W_OTHER) = (int(w) for w in Wait)
-_TENSOR, _QUEUE, _PIPES = int(Pipe.TENSOR), int(Pipe.QUEUE), len(Pipe)
+_TENSOR, _MIO, _CONTROL, _PIPES = int(Pipe.TENSOR), int(Pipe.MIO), int(Pipe.CONTROL), len(Pipe)
 RING = 64
 """Places of a scheduler's queue that are remembered: the largest depth."""
 
@@ -61,15 +61,18 @@ def _look_ahead(w: int, table: Any, warp: Any, ends: Any) -> None:
 @jit
 def _room(i: int, s: int, table: Any, scheduler: Any, queue: Any, depth: int) -> int:
     """Return when the queue of scheduler *s* takes instruction *i*."""
-    if table[i, _PIPE] != _QUEUE or scheduler[s, _QUEUED] < depth:
+    if table[i, _PIPE] != _MIO or scheduler[s, _QUEUED] < depth:
         return 0
     return int(queue[s, (scheduler[s, _QUEUED] - depth) % RING])
 
 
 @jit
 def _pipe_free(i: int, s: int, table: Any, scheduler: Any) -> int:
-    """Return when the pipe of instruction *i* is free; work of warp groups is queued and never waits."""
-    return 0 if table[i, _KIND] == _ASYNC else int(scheduler[s, _PIPE_FREE + table[i, _PIPE]])
+    """Return when the pipe of instruction *i* is free; what is queued does not wait for it."""
+    pipe = table[i, _PIPE]
+    if table[i, _KIND] == _ASYNC or pipe in (_MIO, _CONTROL):
+        return 0
+    return int(scheduler[s, _PIPE_FREE + pipe])
 
 
 @jit
@@ -192,14 +195,16 @@ def _serve(w: int, s: int, now: int, table: Any, model: Any, warp: Any, ends: An
         scheduler[s, _PIPE_FREE + _TENSOR] = start + interval
         done = start + interval + table[i, _LATENCY]
     else:
-        scheduler[s, _PIPE_FREE + pipe] = now + interval
         shared = table[i, _SHARED]
-        if pipe == _QUEUE:
-            start = max(now, sm[_PATH_FREE])
+        if pipe == _MIO:
+            start = max(now, max(scheduler[s, _PIPE_FREE + pipe], sm[_PATH_FREE]))
+            scheduler[s, _PIPE_FREE + pipe] = start + interval
             sm[_PATH_FREE] = start + shared
-            sm[PATH_BUSY] += shared
             queue[s, scheduler[s, _QUEUED] % RING] = start
             scheduler[s, _QUEUED] += 1
+            sm[PATH_BUSY] += shared
+        else:
+            scheduler[s, _PIPE_FREE + pipe] = now + interval
         done = start + shared + table[i, _LATENCY]
         if table[i, _GLOBAL]:
             ticks = -(-table[i, _GLOBAL] * TICKS * TICKS // model[_L2_RATE])

@@ -22,7 +22,7 @@ from turbosim.hw.names import Dtype, MmaPath, OpClass
 from turbosim.hw.reader import Kind, Leaf, Reader
 from turbosim.hw.rules import Finding
 from turbosim.hw.rules import Path as Field
-from turbosim.hw.spec import BytesPerClock, Cycles, Frozen, PositiveCycles, Ratio
+from turbosim.hw.spec import BytesPerClock, Count, Cycles, Frozen, PositiveCycles, Ratio
 
 
 class Pipe(StrEnum):
@@ -64,6 +64,15 @@ class Mio(Frozen):
     """Between the registers of one scheduler and the shared part."""
     request: PositiveCycles
     """Fewest cycles of the data path for one instruction that moves data."""
+    depth: Count
+    """Instructions of one scheduler that can wait."""
+
+
+class Registers(Frozen):
+    """The register file of a scheduler."""
+
+    window: Cycles
+    """After issue, within which an instruction must be able to begin to read its operands."""
 
 
 class Entry(Frozen):
@@ -98,6 +107,7 @@ class Table(Frozen):
 
     read: Read
     mio: Mio
+    registers: Registers
     opcodes: dict[str, Entry]
 
 
