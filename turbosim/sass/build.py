@@ -1,0 +1,113 @@
+"""Put together what the issue-level model runs: instructions with their costs, walks of CTAs, and the SM of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from turbosim.errors import ProgramError
+from turbosim.hw.spec import Gpu
+from turbosim.sass import machine
+from turbosim.sass.cubin import Kernel
+from turbosim.sass.evaluate import Walk, walk
+from turbosim.sass.flow import blocks_of
+from turbosim.sass.instruction import Instruction
+from turbosim.sass.instruction import Kind as Operand
+from turbosim.sass.launch import Launch
+from turbosim.sass.machine import TICKS, Code, Column, CtaClass, Kind, SmModel
+from turbosim.sass.ports import port_cycles
+from turbosim.sass.rules import Rules
+from turbosim.sass.tables import Pipe
+from turbosim.sass.traffic import SECTOR, Traffic, traffic_of
+
+_MATRIX_ASYNC = ("HGMMA", "IGMMA", "QGMMA", "BGMMA")
+_KINDS = {"LDGSTS": Kind.COPY, "LDGDEPBAR": Kind.GROUP, "LDG": Kind.LOAD, "STG": Kind.STORE, "ATOMG": Kind.LOAD,
+          "ATOM": Kind.LOAD, "RED": Kind.STORE, "REDG": Kind.STORE, "LDL": Kind.LOAD, "STL": Kind.STORE,
+          "EXIT": Kind.EXIT}
+_NOT_MODELLED = {
+    "UTCHMMA": "tensor memory of sm_100", "UTCIMMA": "tensor memory of sm_100", "UTCQMMA": "tensor memory of sm_100",
+    "UTMALDG": "bulk copies (TMA)", "UTMASTG": "bulk copies (TMA)", "UBLKCP": "bulk copies (TMA)"}
+
+
+def sm_model(gpu: Gpu, hertz: float, memory: bool = True) -> SmModel:
+    """Return the SM of *gpu* at the clock *hertz*; without *memory*, global data is there at once."""
+    table = Rules.of(gpu).table.table
+    bandwidth = gpu.copy_engine.bandwidth * TICKS if memory else 1 << 40
+    latency = gpu.l2.latency_far * hertz if memory else 0
+    return SmModel(schedulers=gpu.sm.schedulers, port_window=round(table.registers.window),
+                   queue_depth=round(table.mio.depth), l2_rate=round(bandwidth), l2_latency=round(latency),
+                   barrier_latency=round(gpu.barrier.sync), cta_latency=round(gpu.launch.cta))
+
+
+def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tuple[CtaClass, list[Walk]]:
+    """Return what the warps of *cta* execute. Raises as :func:`turbosim.sass.evaluate.walk`."""
+    walks = [walk(kernel, launch, cta, warp) for warp in range(launch.warps)]
+    return CtaClass(tuple(w.blocks for w in walks)), walks
+
+
+def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
+    """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
+
+    Raises ProgramError where the kernel uses a unit that the model does not have.
+    """
+    for instruction in kernel.instructions:
+        if what := _NOT_MODELLED.get(instruction.name):
+            where = f"kernel {kernel.name!r}: {instruction.opcode} at 0x{16 * instruction.index:x}"
+            raise ProgramError(f"{where} uses {what}, which the issue-level model does not have; use a schedule "
+                               "(turbosim simulate --kernel)")
+    blocks = blocks_of(kernel.instructions)
+    traffic = traffic_of(a for w in walks for a in w.accesses)
+    table = np.zeros((len(kernel.instructions), len(Column)), np.int64)
+    for block in blocks:
+        instructions = kernel.instructions[block.first:block.last + 1]
+        for instruction, ports in zip(instructions, port_cycles(instructions), strict=True):
+            table[instruction.index] = _row(instruction, rules, traffic.get(instruction.index), ports)
+    return Code(table, np.array([b.first for b in blocks]), np.array([b.last for b in blocks]))
+
+
+def _row(instruction: Instruction, rules: Rules, traffic: Traffic | None, ports: int) -> list[int]:
+    rule, control = rules.rule(instruction), instruction.control
+    kind, argument, wait = kind_of(instruction)
+    shared, moved = rule.shared, 0
+    if traffic is not None:
+        shared = max(shared, round(traffic.turns)) if traffic.turns or traffic.sectors else 0
+        moved = round(traffic.sectors * SECTOR)
+    # The machine adds service to latency; rules count it in.
+    service = rule.interval if kind is Kind.ASYNC_MMA else rule.shared if rule.pipe is Pipe.MIO else 0
+    row = {
+        Column.PIPE: machine.Pipe[rule.pipe.name], Column.INTERVAL: rule.interval,
+        Column.LATENCY: max(0, rule.latency - service), Column.READ: rule.read,
+        Column.SHARED: shared if rule.pipe is Pipe.MIO else 0, Column.GLOBAL: moved, Column.KIND: kind,
+        Column.ARGUMENT: argument, Column.STALL: control.stall,
+        Column.WRITE_BARRIER: -1 if control.write_barrier is None else control.write_barrier,
+        Column.READ_BARRIER: -1 if control.read_barrier is None else control.read_barrier,
+        Column.WAIT: sum(1 << b for b in {*control.wait, *wait}), Column.PORTS: ports}
+    return [int(row[c]) for c in Column]
+
+
+def kind_of(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:
+    """Return how *instruction* acts, its argument, and scoreboards that it waits for beside those of its control."""
+    name, operands = instruction.name, instruction.operands
+    if name == "BAR":
+        return _barrier(instruction)
+    if name == "DEPBAR":
+        if operands and operands[0].text == "SB0" and len(operands) > 1:
+            return Kind.WAIT_GROUP, int(operands[1].value), ()
+        boards = tuple(int(o.text[2:]) for o in operands if o.text.startswith("SB"))
+        return Kind.PLAIN, 0, boards
+    if name == "WARPGROUP" and "DEPBAR" in instruction.modifiers:
+        return Kind.WAIT_MMA, int(operands[-1].value), ()
+    if name in _MATRIX_ASYNC:
+        return Kind.ASYNC_MMA, int(any(o.text.startswith("gsb") for o in operands)), ()
+    return _KINDS.get(name, Kind.PLAIN), 0, ()
+
+
+def _barrier(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:
+    numbers = [int(o.value) for o in instruction.operands if o.kind is Operand.INTEGER]
+    if not numbers:
+        raise ProgramError(f"{instruction} at 0x{16 * instruction.index:x}: the barrier's number is in a register, which"
+                           " the issue-level model does not follow")
+    warps = numbers[1] // 32 if len(numbers) > 1 else 0
+    kind = Kind.ARRIVE if "ARV" in instruction.modifiers else Kind.BARRIER
+    return kind, numbers[0] | warps << 8, ()
