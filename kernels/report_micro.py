@@ -57,7 +57,7 @@ def resources(code: Any, warps: int) -> dict[str, int]:
 
 def resource_cells(sm: Any, row: Mapping[str, Any]) -> str:
     """Return the cells of :data:`RESOURCES`; *sm* is a :class:`turbosim.hw.spec.Sm`."""
-    from turbosim.engine.occupancy import resident_ctas
+    from turbosim.program.occupancy import resident_ctas
 
     limits = resident_ctas(sm, row["warps"], row["registers"], row["smem"])
     least = min(limits, key=lambda n: limits[n])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turbosim.engine.api import run
-from turbosim.engine.occupancy import occupancy
+from turbosim.program.occupancy import occupancy
 from turbosim.errors import ProgramError
 from turbosim.hw import list_gpus, load_gpu
 from turbosim.program.ops import Compute

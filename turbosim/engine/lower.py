@@ -24,7 +24,7 @@ from turbosim.engine.lowered import (
     LoweredTensor,
     Memory,
 )
-from turbosim.engine.occupancy import WARP_SIZE, occupancy
+from turbosim.program.occupancy import WARP_SIZE, occupancy
 from turbosim.errors import ProgramError
 from turbosim.hw.spec import Dtype, Gpu, Unit
 from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait

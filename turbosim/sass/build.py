@@ -106,8 +106,8 @@ def kind_of(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:
 def _barrier(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:
     numbers = [int(o.value) for o in instruction.operands if o.kind is Operand.INTEGER]
     if not numbers:
-        raise ProgramError(f"{instruction} at 0x{16 * instruction.index:x}: the barrier's number is in a register, which"
-                           " the issue-level model does not follow")
+        raise ProgramError(f"{instruction} at 0x{16 * instruction.index:x}: the barrier's number is in a register, "
+                           "which the issue-level model does not follow")
     warps = numbers[1] // 32 if len(numbers) > 1 else 0
     kind = Kind.ARRIVE if "ARV" in instruction.modifiers else Kind.BARRIER
     return kind, numbers[0] | warps << 8, ()

@@ -1,0 +1,197 @@
+"""From machine code to a program: what the GPU-level engine replays.
+
+The loops of a kernel become loops, the code between two waits becomes a block, and its duration is what the issue-level
+model finds with the SM full of such CTAs and all data at hand. The engine adds memory, waves and tails. Of the memory
+instructions of a block that move one tensor, all warps together move a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from turbosim.errors import ProgramError
+from turbosim.hw.spec import Gpu
+from turbosim.program.occupancy import resident_ctas
+from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Store, Wait, var
+from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Program, Role, Tensor
+from turbosim.program.program import Launch as ProgramLaunch
+from turbosim.sass.cubin import Kernel
+from turbosim.sass.launch import Launch
+from turbosim.sass.machine import Column, Kind
+from turbosim.sass.observe import Observation, Part, observe
+from turbosim.sass.price import Prices, prices_of
+from turbosim.sass.streams import Form, Stream, Tiling
+
+ClockName = Literal["boost", "tensor_spec", "sustained"]
+COPIES, LOADS = "copies", "loads"
+"""Counters: asynchronous copies to shared memory, and loads into registers."""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A kernel as a program, and how its blocks were priced."""
+
+    program: Program
+    prices: Prices
+
+
+def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained") -> Lifted:
+    """Return *kernel* of *launch* on *gpu* as a program.
+
+    Raises ProgramError where control flow or addresses do not follow from the launch, or not in a form that programs
+    have, and where one CTA does not fit the SM.
+    """
+    seen = observe(kernel, launch)
+    prices = prices_of(kernel, launch, gpu, gpu.clock.hertz(clock), seen, resident(kernel, launch, gpu))
+    return Lifted(_Lifting(kernel, launch, gpu, seen, prices).program(), prices)
+
+
+def resident(kernel: Kernel, launch: Launch, gpu: Gpu) -> int:
+    """Return the CTAs of *launch* that are on an SM together. Raises ProgramError when none fits."""
+    limits = resident_ctas(gpu.sm, launch.warps, kernel.registers, kernel.smem_bytes + launch.smem_bytes)
+    limit = min(limits, key=lambda name: limits[name])
+    if limits[limit] < 1:
+        raise ProgramError(f"kernel {kernel.name!r} on {gpu.name}: no CTA fits: {limit} allow {limits[limit]}; use "
+                           "smaller tiles, fewer stages or fewer warps")
+    ctas = launch.grid[0] * launch.grid[1] * launch.grid[2]
+    return min(limits[limit], -(-ctas // gpu.sm.count))
+
+
+class _Lifting:
+    def __init__(self, kernel: Kernel, launch: Launch, gpu: Gpu, seen: Observation, prices: Prices) -> None:
+        self.kernel, self.launch, self.gpu, self.seen, self.prices = kernel, launch, gpu, seen, prices
+        self.issued = {COPIES: Affine(), LOADS: Affine()}
+        self.used: set[str] = set()
+        self.groups: list[int] = []
+        """Copies of the last closed groups."""
+        self.open = 0
+        self.tilings = self._tilings()
+
+    def _tilings(self) -> dict[str, Tiling]:
+        tilings = {}
+        for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
+            forms = [(f, self.seen.extents) for s, f in self.seen.forms.items() if s.tensor == tensor]
+            size = next(a.nbytes for a in self.launch.arguments if getattr(a, "name", None) == tensor)
+            region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
+            tilings[tensor] = Tiling(size, region, forms)
+        return tilings
+
+    def program(self) -> Program:
+        body: list[Op | Loop] = []
+        for part in self.seen.parts:
+            body += self._part(part)
+        tensors = tuple(Tensor(name, t.tiles, t.tile_bytes, "bytes") for name, t in self.tilings.items())
+        classes = tuple(CtaClass(f"x{n}", tuple(sorted(params.items()))) for n, params in enumerate(self.seen.classes))
+        launch = ProgramLaunch(
+            self.kernel.name, tuple(Dim(n, size) for n, size in self.seen.dims),
+            (Role("warps", self.launch.warps, tuple(body)),),
+            counters=tuple(Counter(n, CounterKind.DATA) for n in (COPIES, LOADS) if n in self.used), classes=classes,
+            class_of=(("x", tuple(range(len(classes)))),) if len(classes) > 1 else (),
+            smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers)
+        return Program(self.kernel.name, tensors, (launch,),
+                       meta={"kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"})
+
+    def _part(self, part: Part) -> list[Op | Loop]:
+        """Return the operations of a block or a loop."""
+        if not part.loop:
+            ops = self._code(part, None, moves=True)
+            return ops if part.always else [Loop(f"once_{part.name}", var(part.count), tuple(ops))]
+        before = dict(self.issued)
+        # The first pass finds what a turn issues; the second begins where turns before it have left.
+        self._code(part, None, moves=True)
+        per_turn = {n: self.issued[n] - before[n] for n in before}
+        self.issued = {n: before[n] + var(part.name) * per_turn[n].const for n in before}
+        body = self._code(part, part.name, moves=True)
+        main = self._count(part, "main")
+        ops: list[Op | Loop] = [Loop(part.name, main, tuple(body))]
+        self.issued = {n: before[n] + main * per_turn[n].const for n in before}
+        if part.idle:
+            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and per_turn[n].const]
+            kept = dict(self.issued)
+            tail = self._code(part, None, moves=False)
+            self.issued = kept
+            ops += [*waits, Loop(f"tail_{part.name}", self._count(part, "tail"), tuple(tail))]
+        return ops
+
+    def _count(self, part: Part, which: str) -> Affine:
+        """Return the turns that move data (main) or the last ones that do not (tail)."""
+        if part.trips is None:
+            return var(f"{which}_{part.name}")
+        return Affine(max(0, part.trips - part.idle) if which == "main" else min(part.idle, part.trips))
+
+    def _wait(self, counter: str, fewer: int = 0) -> Wait:
+        return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
+
+    def _code(self, part: Part, variable: str | None, *, moves: bool) -> list[Op | Loop]:
+        """Return the operations of one execution of *part*, in order, with or without its memory traffic."""
+        ops: list[Op | Loop] = []
+        pending: list[int] = []
+        placed: set[Stream] = set()
+        boards: dict[int, bool] = {}
+
+        def flush() -> None:
+            if pending:
+                ops.append(self._block(part, len(ops), pending))
+                pending.clear()
+
+        for index in part.code:
+            row = self.prices.code.table[index]
+            wanted = [b for b in boards if row[Column.WAIT] >> b & 1]
+            if wanted and moves:
+                flush()
+                ops.append(self._wait(LOADS))
+                boards.clear()
+            if row[Column.KIND] == Kind.WAIT_GROUP and moves and COPIES in self.used:
+                flush()
+                allowed = int(row[Column.ARGUMENT])
+                ops.append(self._wait(COPIES, self.open + sum(self.groups[len(self.groups) - allowed:])
+                                      if allowed else self.open))
+            if row[Column.KIND] == Kind.GROUP:
+                self.groups.append(self.open)
+                self.open = 0
+            pending.append(index)
+            stream = self.seen.stream_of.get((part.name, index))
+            if stream is None or not moves or stream in placed:
+                continue
+            placed.add(stream)
+            ops.append(self._move(part, stream, variable, int(row[Column.KIND])))
+            if not stream.store and row[Column.KIND] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
+                boards[int(row[Column.WRITE_BARRIER])] = True
+        flush()
+        return ops
+
+    def _block(self, part: Part, number: int, indices: Sequence[int]) -> Compute:
+        lanes, mma, smem = self.prices.work(indices, self.launch.warps)
+        return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
+                       cycles=self.prices.cycles(indices))
+
+    def _move(self, part: Part, stream: Stream, variable: str | None, kind: int) -> Load | Store:
+        form = self.tilings[stream.tensor].number(self.seen.forms[stream])
+        tile = self._affine(form, part, variable)
+        nbytes = self.seen.nbytes[stream]
+        label = f"{'store' if stream.store else 'load'} {stream.tensor}"
+        if stream.store:
+            return Store(label, stream.tensor, tile, nbytes)
+        counter = COPIES if kind == Kind.COPY else LOADS
+        self.used.add(counter)
+        self.issued[counter] = self.issued[counter] + 1
+        if counter == COPIES:
+            self.open += 1
+        return Load(label, stream.tensor, tile, counter, nbytes, smem=counter == COPIES)
+
+    def _affine(self, form: Form, part: Part, variable: str | None) -> Affine:
+        """Return *form* over the program's variables; without *variable* it is that of the first turn."""
+        found = Affine(form.const)
+        for name, coefficient in form.terms:
+            if name != part.name:
+                found = found + var(name) * coefficient
+            elif variable is not None:
+                found = found + var(variable) * coefficient
+        return found
+
+
+def with_useful_flops(program: Program, flops: int) -> Program:
+    """Return *program* with the FLOPs of its mathematical definition."""
+    return replace(program, useful_flops=flops)

@@ -1,0 +1,364 @@
+"""What a launch does, seen in a few of its CTAs: parts of code, turns of loops, and where tiles begin.
+
+CTAs are sampled along each axis of the grid, and counts and addresses taken for affine functions of the coordinates
+where the samples agree with one; where they do not, every coordinate of that axis is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from turbosim.errors import ProgramError
+from turbosim.sass.access import Access
+from turbosim.sass.build import kind_of
+from turbosim.sass.cubin import Kernel
+from turbosim.sass.evaluate import Walk, walk
+from turbosim.sass.flow import Loop, blocks_of, loops_of
+from turbosim.sass.launch import Launch
+from turbosim.sass.machine import Kind
+from turbosim.sass.skeleton import Node, Run, runs, shape_of
+from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
+
+AXES = "xyz"
+MOST_SCANNED = 4096
+"""Coordinates of an axis that are looked at one by one."""
+Cta = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block, or a loop, of the kernel's straight code."""
+
+    name: str
+    code: tuple[int, ...]
+    """Instructions of one execution, or of a turn."""
+    loop: bool
+    trips: int | None = None
+    """Turns of a loop where all CTAs have as many."""
+    idle: int = 0
+    """Last turns of a loop that move no data."""
+    always: bool = True
+    """Whether every CTA executes the block."""
+
+    @property
+    def count(self) -> str:
+        """Name of the class parameter that says whether an optional block is executed."""
+        return f"has_{self.name}"
+
+
+@dataclass
+class Sample:
+    """One CTA's first warp."""
+
+    cta: Cta
+    nodes: tuple[Node, ...]
+    walk: Walk
+    counts: dict[str, int]
+    """Executions of every part: turns of loops, 1 of blocks."""
+    accesses: dict[tuple[int, int], Access]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What :func:`observe` found."""
+
+    parts: tuple[Part, ...]
+    streams: tuple[Stream, ...]
+    stream_of: Mapping[tuple[str, int], Stream]
+    """By part and instruction."""
+    forms: Mapping[Stream, Form]
+    """First byte in the tensor, over dimensions of the grid, the loop's own name and class parameters."""
+    nbytes: Mapping[Stream, int]
+    """Per CTA and visit."""
+    extents: Mapping[str, int]
+    """Number of values of each variable."""
+    dims: tuple[tuple[str, int], ...]
+    classes: tuple[Mapping[str, int], ...]
+    """Parameters for each x; one entry where all are alike."""
+    samples: tuple[Sample, ...] = field(repr=False)
+
+
+def observe(kernel: Kernel, launch: Launch) -> Observation:
+    """Return what *launch* of *kernel* does. Raises ProgramError where a program could not say it."""
+    return _Observer(kernel, launch).result()
+
+
+def _name(node: Node) -> str:
+    return f"loop{node.loop.first}" if isinstance(node, Run) else f"block{node}"
+
+
+def _spread(size: int) -> list[int]:
+    """Return a few coordinates of an axis."""
+    return sorted({0, 1, 2, 3, size // 2, size - 2, size - 1} & set(range(size)))
+
+
+class _Observer:
+    def __init__(self, kernel: Kernel, launch: Launch) -> None:
+        self.kernel, self.launch = kernel, launch
+        blocks = blocks_of(kernel.instructions)
+        self.blocks, self.loops = blocks, loops_of(kernel.instructions, blocks)
+        self.known: dict[Cta, Sample] = {}
+        self.where = f"kernel {kernel.name!r}"
+
+    def sample(self, cta: Cta) -> Sample:
+        if cta not in self.known:
+            found = walk(self.kernel, self.launch, cta, 0)
+            nodes = shape_of([int(b) for b in found.blocks], self._used_loops())
+            counts: dict[str, int] = {}
+            for node in nodes:
+                counts[_name(node)] = counts.get(_name(node), 0) + (len(node.turns) if isinstance(node, Run) else 1)
+            self.known[cta] = Sample(cta, nodes, found, counts,
+                                     {(a.index, a.visit): a for a in found.accesses if a.space == "global"})
+        return self.known[cta]
+
+    def _used_loops(self) -> tuple[Loop, ...]:
+        return self.loops
+
+    def along(self, axis: int, coordinates: Sequence[int]) -> list[Sample]:
+        cta = list(self.base.cta)
+        found = []
+        for c in coordinates:
+            cta[axis] = c
+            found.append(self.sample((cta[0], cta[1], cta[2])))
+        return found
+
+    def result(self) -> Observation:
+        grid = self.launch.grid
+        corners = [self.sample((x, 0, 0)) for x in _spread(grid[0])]
+        self.base = max(corners, key=lambda s: len(s.counts))
+        self._check_alike(corners)
+        for axis in (1, 2):
+            for other in self.along(axis, _spread(grid[axis])):
+                if other.counts != self.base.counts:
+                    raise ProgramError(f"{self.where}: how often CTA {other.cta} runs its loops is not what CTA "
+                                       f"{self.base.cta} does, and only the first axis of the grid may change it")
+        self.order = list(self.base.counts)
+        counts = self._counts(corners)
+        parts = tuple(self._part(node, counts) for node in self.base.nodes)
+        stream_of = self._streams(parts)
+        streams = tuple(dict.fromkeys(stream_of.values()))
+        self.sizes = dict(zip(AXES, grid, strict=True)) | {
+            p.name: max(1, max(c[p.name] for c in counts)) for p in parts if p.loop}
+        by_warp = [self._by_warp(w) for w in range(self.launch.warps)]
+        idle = {p.name: self._idle(p, stream_of) for p in parts if p.loop}
+        parts = tuple(Part(p.name, p.code, p.loop, p.trips, idle.get(p.name, 0), p.always) for p in parts)
+        nbytes, forms = {}, {}
+        self.columns: dict[str, list[int]] = {}
+        self.groups: dict[str, int] = {}
+        for stream in streams:
+            region = next((r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))), None)
+            if region is None:
+                continue
+            nbytes[stream] = region.nbytes
+            forms[stream] = self._form(stream)
+        moving = {at: s for at, s in stream_of.items() if s in forms}
+        dims, rename = self._dims()
+        classes = self._classes(parts, counts)
+        extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
+        extents |= {name: max(values) + 1 for name, values in self.columns.items()}
+        return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
+                           dims, classes, tuple(self.known.values()))
+
+    def _check_alike(self, samples: Sequence[Sample]) -> None:
+        names = list(self.base.counts)
+        if len(names) != len(self.base.nodes):
+            raise ProgramError(f"{self.where}: runs some of its code more than once outside of loops, which a program "
+                               "cannot say")
+        for sample in samples:
+            mine = [n for n in names if n in sample.counts]
+            if mine != list(sample.counts):
+                raise ProgramError(f"{self.where}: CTAs {self.base.cta} and {sample.cta} run different code, and not "
+                                   "only some of it less often")
+
+    def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
+        """Return the executions of every part for each x, or one entry where they do not depend on it."""
+        size = self.launch.grid[0]
+        if all(s.counts == self.base.counts for s in corners):
+            return [self.base.counts]
+        rows = [dict.fromkeys(self.order, 0) | s.counts for s in corners]
+        lines: dict[str, Callable[[int], int]] = {}
+        for name in self.order:
+            values = {s.cta[0]: row[name] for s, row in zip(corners, rows, strict=True)}
+            line = _line(values)
+            if line is not None:
+                lines[name] = line
+        for name in self.order:
+            tied = next((n for n in lines if n.startswith("loop") and all((r[n] > 0) == (r[name] > 0) for r in rows)), None)
+            if name not in lines and tied is not None and all(r[name] in (0, 1) for r in rows):
+                lines[name] = lambda x, of=lines[tied]: int(of(x) > 0)  # type: ignore[misc]
+        if len(lines) == len(self.order):
+            return [{n: lines[n](x) for n in self.order} for x in range(size)]
+        if size > MOST_SCANNED:
+            raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
+                               "can be looked at one by one")
+        return [dict.fromkeys(self.order, 0) | self.sample((x, 0, 0)).counts for x in range(size)]
+
+    def _part(self, node: Node, counts: Sequence[Mapping[str, int]]) -> Part:
+        name = _name(node)
+        values = {c[name] for c in counts}
+        if isinstance(node, Run):
+            code: list[int] = []
+            for inner in node.template:
+                if isinstance(inner, Run):
+                    raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
+                code += range(self.blocks[inner].first, self.blocks[inner].last + 1)
+            return Part(name, tuple(code), loop=True, trips=values.pop() if len(values) == 1 else None)
+        block = self.blocks[node]
+        return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
+
+    def _streams(self, parts: Sequence[Part]) -> dict[tuple[str, int], Stream]:
+        """Return the stream of every memory instruction, by part."""
+        tensors = instruction_tensors(self.launch, self.base.walk.accesses)
+        found: dict[tuple[str, int], Stream] = {}
+        for part in parts:
+            members: dict[tuple[int, str, bool], list[int]] = {}
+            segment = 0
+            for index in part.code:
+                instruction = self.kernel.instructions[index]
+                if kind_of(instruction)[0] in (Kind.GROUP, Kind.WAIT_GROUP):
+                    segment += 1
+                if index in tensors:
+                    key = segment, tensors[index], instruction.name in STORES
+                    members.setdefault(key, []).append(index)
+            for (_, tensor, store), indices in members.items():
+                stream = Stream(tuple(indices), tensor, store)
+                found |= {(part.name, i): stream for i in indices}
+        return found
+
+    def _by_warp(self, warp: int) -> dict[tuple[int, int], Access]:
+        if warp == 0:
+            return self.base.accesses
+        found = walk(self.kernel, self.launch, self.base.cta, warp)
+        return {(a.index, a.visit): a for a in found.accesses if a.space == "global"}
+
+    def _idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> int:
+        """Return in how many of its last turns a loop moves nothing, since all of it has been fetched ahead."""
+        indices = {i for (name, i), s in stream_of.items() if name == part.name and not s.store}
+        if not indices:
+            return 0
+        fewest = min((s for s in self.known.values() if s.counts.get(part.name, 0) >= 8),
+                     key=lambda s: s.counts[part.name], default=self.base)
+        turns = fewest.counts[part.name]
+        found = walk(self.kernel, self.launch, fewest.cta, 0, visits=turns)
+        active = {a.visit for a in found.accesses
+                  if a.index in indices and a.space == "global" and (a.active is None or a.active.any())}
+        return turns - 1 - max(active, default=-1)
+
+    def _form(self, stream: Stream) -> Form:
+        """Return the first byte of *stream*'s region."""
+        what = f"{self.where}: where {'stores to' if stream.store else 'loads of'} {stream.tensor!r} begin"
+        starts = self._starts(stream, self.along(0, _spread(self.launch.grid[0])))
+        samples = [(self._at(s.cta), v) for s, v in starts]
+        variables = ["x"]
+        form = fit(what, samples, variables) if samples else None
+        if form is None:
+            form = self._column(stream, what)
+        terms, const = list(form.terms), form.const
+        for axis in (1, 2):
+            spread = self._starts(stream, self.along(axis, _spread(self.launch.grid[axis])))
+            line = fit(what, [(self._at(s.cta), v) for s, v in spread], [AXES[axis]])
+            if line is not None:
+                terms += line.terms
+            else:
+                terms.append(self._grouped(stream, axis, what))
+        owner = next((p for p in self.order if p.startswith("loop") and self._step(stream, p)), None)
+        if owner is not None:
+            terms.append((owner, self._step(stream, owner)))
+        at = dict(zip(AXES, self.base.cta, strict=True))
+        const -= sum(c * at.get(v, 0) for v, c in terms)
+        return Form(const, tuple(terms))
+
+    def _at(self, cta: Cta) -> dict[str, int]:
+        """Return coordinates counted from the base."""
+        return {a: c - b for a, c, b in zip(AXES, cta, self.base.cta, strict=True)}
+
+    def _starts(self, stream: Stream, samples: Sequence[Sample]) -> list[tuple[Sample, int]]:
+        found = []
+        for sample in samples:
+            region = region_of(stream, self.launch, [sample.accesses], 0)
+            if region is not None:
+                found.append((sample, region.start))
+        return found
+
+    def _step(self, stream: Stream, loop: str) -> int:
+        """Return by how much the region moves in each turn of *loop*; 0 when it is not in it."""
+        run = next((n for n in runs(self.base.nodes) if _name(n) == loop), None)
+        if run is None:
+            return 0
+        inside = {i for b in run.template if not isinstance(b, Run)
+                  for i in range(self.blocks[b].first, self.blocks[b].last + 1)}
+        if not set(stream.instructions) & inside:
+            return 0
+        first, second = (region_of(stream, self.launch, [self.base.accesses], v) for v in (0, 1))
+        return second.start - first.start if first is not None and second is not None else 0
+
+    def _column(self, stream: Stream, what: str) -> Form:
+        """Return a form with a class parameter, for starts that follow no line in x."""
+        size = self.launch.grid[0]
+        if size > MOST_SCANNED:
+            raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at one "
+                               "by one")
+        values = dict.fromkeys(range(size), 0)
+        for sample, start in self._starts(stream, self.along(0, range(size))):
+            values[sample.cta[0]] = start
+        column = list(values.values())
+        name = next((n for n, known in self.columns.items() if known == column), f"at{len(self.columns)}")
+        self.columns[name] = column
+        return Form(0, ((name, 1),))
+
+    def _grouped(self, stream: Stream, axis: int, what: str) -> tuple[str, int]:
+        """Return a term over a coordinate divided by a number, as heads that share keys have it."""
+        size = self.launch.grid[axis]
+        starts = [v for _, v in self._starts(stream, self.along(axis, range(size)))]
+        group = next((n for n in range(2, size + 1) if size % n == 0 and all(
+            starts[i] == starts[0] + (starts[-1] - starts[0]) // max(1, size // n - 1) * (i // n)
+            for i in range(size))), None)
+        if group is None or self.groups.setdefault(AXES[axis], group) != group:
+            raise ProgramError(f"{what} follows no line along {AXES[axis]}, nor one in steps")
+        return f"{AXES[axis]}_group", (starts[-1] - starts[0]) // max(1, size // group - 1)
+
+    def _dims(self) -> tuple[tuple[tuple[str, int], ...], Callable[[Form], Form]]:
+        """Return the dimensions of the grid, an axis with groups as two, and what turns forms to them."""
+        dims: list[tuple[str, int]] = []
+        for axis, size in zip(AXES, self.launch.grid, strict=True):
+            group = self.groups.get(axis)
+            dims += [(axis, size)] if group is None else [(axis, group), (f"{axis}_group", size // group)]
+
+        def rename(form: Form) -> Form:
+            terms: dict[str, int] = {}
+            for v, c in form.terms:
+                terms[v] = terms.get(v, 0) + c
+                if v in self.groups:
+                    terms[f"{v}_group"] = terms.get(f"{v}_group", 0) + c * self.groups[v]
+            return Form(form.const, tuple(terms.items()))
+
+        return tuple(dims), rename
+
+    def _classes(self, parts: Sequence[Part], counts: Sequence[Mapping[str, int]]) -> tuple[Mapping[str, int], ...]:
+        """Return the class parameters for each x, or one entry."""
+        rows: list[dict[str, int]] = []
+        size = max(len(counts), *(len(c) for c in self.columns.values()), 1)
+        for x in range(size):
+            of = counts[x] if len(counts) > 1 else counts[0]
+            row = {name: column[x] for name, column in self.columns.items()}
+            for part in parts:
+                if not part.loop and not part.always:
+                    row[part.count] = of[part.name]
+                elif part.loop and part.trips is None:
+                    row[f"main_{part.name}"] = max(0, of[part.name] - part.idle)
+                    if part.idle:
+                        row[f"tail_{part.name}"] = min(part.idle, of[part.name])
+            rows.append(row)
+        return tuple(rows)
+
+
+def _line(values: Mapping[int, int]) -> Callable[[int], int] | None:
+    """Return the line through all *values*, or None."""
+    (x0, v0), (x1, v1) = list(values.items())[:2]
+    if (v1 - v0) % (x1 - x0):
+        return None
+    slope = (v1 - v0) // (x1 - x0)
+    if any(v != v0 + slope * (x - x0) for x, v in values.items()):
+        return None
+    return lambda x: v0 + slope * (x - x0)

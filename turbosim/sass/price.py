@@ -1,0 +1,109 @@
+"""What the instructions of a kernel cost when an SM is full of its CTAs: the issue-level model, asked once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turbosim.hw.names import Dtype, MmaPath, OpClass
+from turbosim.hw.spec import Gpu
+from turbosim.program.ops import Mma
+from turbosim.sass.build import code_of, sm_model
+from turbosim.sass.cubin import Kernel
+from turbosim.sass.evaluate import walk
+from turbosim.sass.flow import blocks_of, loops_of
+from turbosim.sass.launch import Launch
+from turbosim.sass.machine import Code, Column, CtaClass, Pipe, Replay
+from turbosim.sass.observe import Observation
+from turbosim.sass.replay import replay
+from turbosim.sass.rules import Rules
+from turbosim.sass.skeleton import shape_of, shortened
+
+TURNS = 48
+"""Turns of a loop that are replayed; its cost settles in a few."""
+ROUNDS = 4
+"""CTAs that each place of the SM runs one after the other."""
+_CLASS = {Pipe.FMA: OpClass.FP32, Pipe.HEAVY: OpClass.IMAD, Pipe.ALU: OpClass.INT, Pipe.FP16: OpClass.FP16X2,
+          Pipe.XU: OpClass.SFU}
+_SHAPE = re.compile(r"[HIQ]G?MMA\.(?:64x(?P<n>\d+)x(?P<k>\d+)|(?P<small>16816|1688|16832|16864))")
+_SMALL = {"16816": (16, 8, 16), "1688": (16, 8, 8), "16832": (16, 8, 32), "16864": (16, 8, 64)}
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Cost of every instruction, in the time of the warp that executes it."""
+
+    gpu: Gpu
+    kernel: Kernel
+    code: Code
+    replayed: Replay
+    per_issue: NDArray[np.float64]
+    """Cycles from the end of the warp's instruction before to the end of this one, on average."""
+    resident: int
+    """CTAs on the SM."""
+
+    def cycles(self, indices: Sequence[int]) -> float:
+        """Return the time of a warp for *indices*, executed once each [cycles]."""
+        return float(self.per_issue[list(indices)].sum())
+
+    def work(self, indices: Sequence[int], warps: int) -> tuple[tuple[tuple[OpClass, int], ...], Mma | None, int]:
+        """Return what *warps* warps that execute *indices* keep busy: instructions by class, product, shared bytes.
+
+        Instructions are counted by the time that they take of their pipe, in those of the class's rate.
+        """
+        busy: Counter[Pipe] = Counter()
+        shared = 0
+        products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
+        for index in indices:
+            row = self.code.table[index]
+            busy[Pipe(int(row[Column.PIPE]))] += int(row[Column.INTERVAL])
+            shared += int(row[Column.SHARED])
+            if product := product_of(self.kernel.instructions[index].opcode):
+                products[product] += 1
+        sm = self.gpu.sm
+        lanes = tuple((c, round(busy[p] * self.gpu.pipes[c].rate / sm.schedulers * warps)) for p, c in _CLASS.items()
+                      if busy[p])
+        mma = None
+        if products:
+            # A block multiplies operands of one kind; the first shape stands for all.
+            m, n, k, dtype, path = next(iter(products))
+            macs = sum(a * b * c * count for (a, b, c, *_), count in products.items()) * warps
+            macs //= 4 if path is MmaPath.WGMMA else 1
+            mma = Mma(m, n, k, dtype, path, max(1, macs // (m * n * k)))
+        return lanes, mma, round(shared * sm.smem_bandwidth * warps)
+
+
+def product_of(opcode: str) -> tuple[int, int, int, Dtype, MmaPath] | None:
+    """Return the shape and kind of a matrix product; None for other opcodes."""
+    found = _SHAPE.match(opcode)
+    if found is None:
+        return None
+    path = MmaPath.WGMMA if found["n"] else MmaPath.MMA_SYNC
+    m, n, k = _SMALL[found["small"]] if found["small"] else (64, int(found["n"]), int(found["k"]))
+    dtype = Dtype.INT8 if opcode.startswith("I") else Dtype.FP8 if opcode.startswith("Q") else (
+        Dtype.BF16 if "BF16" in opcode else Dtype.FP16)
+    return m, n, k, dtype, path
+
+
+def prices_of(kernel: Kernel, launch: Launch, gpu: Gpu, hertz: float, seen: Observation, resident: int) -> Prices:
+    """Return the prices of *kernel* on *gpu* at the clock *hertz*, *resident* CTAs on the SM and all data at hand."""
+    loops = loops_of(kernel.instructions, blocks_of(kernel.instructions))
+    chosen = sorted(seen.samples, key=lambda s: len(s.walk.blocks))
+    chosen = [chosen[len(chosen) // 2], chosen[-1]] if len(chosen) > 1 else chosen
+    walks, classes = [], []
+    for sample in chosen:
+        of_warps = [sample.walk, *(walk(kernel, launch, sample.cta, w) for w in range(1, launch.warps))]
+        walks += of_warps
+        classes.append(CtaClass(tuple(
+            np.array(shortened(shape_of([int(b) for b in w.blocks], loops), TURNS), np.int32) for w in of_warps)))
+    code = code_of(kernel, Rules.of(gpu), walks)
+    order = [n % len(classes) for n in range(resident * ROUNDS)]
+    found = replay(code, classes, order, resident, sm_model(gpu, hertz, memory=False))
+    spent = found.waits.sum(axis=1) + found.issues
+    per_issue = np.divide(spent, found.issues, out=np.zeros(len(spent)), where=found.issues > 0)
+    return Prices(gpu, kernel, code, found, per_issue, resident)

@@ -1,0 +1,164 @@
+"""Which tiles of which tensors a kernel moves: memory instructions put together, and their addresses as functions.
+
+A *stream* is the memory instructions of one piece of code that move one tensor in one direction. All warps of a CTA
+together move a region at a time; regions of a tensor are its tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from turbosim.errors import ProgramError
+from turbosim.sass.access import Access
+from turbosim.sass.launch import SPACING, Launch
+from turbosim.sass.traffic import SECTOR
+
+STORES = ("STG", "RED", "REDG", "ATOMG", "ATOM")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Instructions that move a region together."""
+
+    instructions: tuple[int, ...]
+    tensor: str
+    store: bool
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a CTA's stream moves at one visit: first byte of its first warp in the tensor, and bytes of all warps."""
+
+    start: int
+    nbytes: int
+
+
+def tensor_of(launch: Launch, address: int) -> str | None:
+    """Return the tensor that *address* lies in or near; None for none."""
+    for name, first in launch.addresses.items():
+        if -SPACING // 2 < address - first < SPACING // 2:
+            return name
+    return None
+
+
+def instruction_tensors(launch: Launch, accesses: Sequence[Access]) -> dict[int, str]:
+    """Return the tensor of every global memory instruction that is active at least once."""
+    found: dict[int, str] = {}
+    for access in accesses:
+        if access.space == "global" and access.addresses is not None and access.index not in found:
+            lanes = access.addresses if access.active is None else access.addresses[access.active]
+            name = tensor_of(launch, int(lanes[0])) if len(lanes) else None
+            if name is not None:
+                found[access.index] = name
+    return found
+
+
+def region_of(stream: Stream, launch: Launch, by_warp: Sequence[Mapping[tuple[int, int], Access]],
+              visit: int) -> Region | None:
+    """Return what *stream* moves at *visit*; None when no lane is active.
+
+    *by_warp* holds the accesses of some warps by instruction and visit; the bytes are those of these warps.
+    """
+    first, touched = None, []
+    for warp, accesses in enumerate(by_warp):
+        for index in stream.instructions:
+            access = accesses.get((index, visit))
+            if access is None or access.addresses is None:
+                continue
+            lanes = access.addresses if access.active is None else access.addresses[access.active]
+            if not len(lanes):
+                continue
+            if warp == 0 and first is None:
+                first = int(lanes.min())
+            touched += [lanes // SECTOR, (lanes + np.uint64(access.nbytes - 1)) // SECTOR]
+    if first is None:
+        return None
+    return Region(first - launch.addresses[stream.tensor], SECTOR * len(np.unique(np.concatenate(touched))))
+
+
+@dataclass(frozen=True)
+class Form:
+    """``const + sum(coefficient * variable)`` [byte]."""
+
+    const: int
+    terms: tuple[tuple[str, int], ...]
+
+    def value(self, variables: Mapping[str, int]) -> int:
+        """Return the value for *variables*."""
+        return self.const + sum(c * variables[v] for v, c in self.terms)
+
+
+def fit(where: str, samples: Sequence[tuple[Mapping[str, int], int]], variables: Sequence[str]) -> Form | None:
+    """Return the form through all *samples*, which must include the origin; None when there is none."""
+    origin = next((value for at, value in samples if not any(at.values())), None)
+    if origin is None:
+        raise ProgramError(f"{where}: nothing is known at the origin of the grid")
+    terms = []
+    for variable in variables:
+        steps = [(at[variable], value - origin) for at, value in samples
+                 if at[variable] and not any(v for n, v in at.items() if n != variable)]
+        if steps:
+            size, change = min(steps)
+            if change % size:
+                return None
+            if change:
+                terms.append((variable, change // size))
+    form = Form(origin, tuple(terms))
+    return form if all(form.value(at) == value for at, value in samples) else None
+
+
+class Tiling:
+    """A number for every region of a tensor, from the form of its start.
+
+    Regions that start at multiples of their size are numbered by that. Else (a matrix, a block of columns at a time)
+    starts are sums of multiples of a few strides, and the multiples are the digits of the number.
+    """
+
+    def __init__(self, nbytes: int, region: int, forms: Sequence[tuple[Form, Mapping[str, int]]]) -> None:
+        """*forms* come with the number of values that each of their variables takes."""
+        self.tile_bytes = region
+        values = [f.const for f, _ in forms] + [c for f, _ in forms for _, c in f.terms]
+        if all(v % region == 0 for v in values):
+            self._weights = {region: 1}
+        else:
+            self._weights = self._digits_of(forms)
+        ends = [self.number(form).value({v: (sizes[v] - 1) * (c > 0) for v, c in form.terms}) for form, sizes in forms]
+        self.tiles = max(max(ends) + 1, -(-nbytes // region))
+
+    @staticmethod
+    def _digits_of(forms: Sequence[tuple[Form, Mapping[str, int]]]) -> dict[int, int]:
+        """Return the weight of every stride."""
+        strides = sorted({abs(c) for form, _ in forms for _, c in form.terms}) or [1]
+        extents = dict.fromkeys(strides, 1)
+        for form, sizes in forms:
+            low, high = _split(form.const, strides), _split(form.const, strides)
+            for variable, c in form.terms:
+                (high if c > 0 else low)[abs(c)] += (sizes[variable] - 1) * (1 if c > 0 else -1)
+            for stride in strides:
+                extents[stride] = max(extents[stride], high[stride] + 1)
+        weights, weight = {}, 1
+        for stride in strides:
+            weights[stride] = weight
+            weight *= extents[stride]
+        return weights
+
+    def number(self, form: Form) -> Form:
+        """Return *form* as a tile number."""
+        strides = sorted(self._weights)
+        digits = _split(form.const, strides)
+        terms = []
+        for variable, c in form.terms:
+            steps = _split(abs(c), strides)
+            terms.append((variable, sum(self._weights[s] * n for s, n in steps.items()) * (1 if c > 0 else -1)))
+        return Form(sum(self._weights[s] * n for s, n in digits.items()), tuple(terms))
+
+
+def _split(value: int, strides: Sequence[int]) -> dict[int, int]:
+    """Return how often each of the ascending *strides* goes into *value*, the largest first."""
+    found = {}
+    for stride in reversed(strides):
+        found[stride], value = divmod(value, stride)
+    return found
