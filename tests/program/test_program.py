@@ -119,6 +119,20 @@ def test_tiles_of_a_loop_that_never_runs_are_not_bounded():
     validate(role(Loop("i", Affine(0), (Load("load", "K", var("i") + 8, "k"),))))
 
 
+def test_saved_files_have_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    save(GOOD, tmp_path / "x.gz")
+    assert (tmp_path / "x.gz").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "x.gz").mkdir()
+    message = f"{tmp_path / 'x.gz'}: cannot be written: Is a directory"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        save(GOOD, tmp_path / "x.gz")
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.gz"]
+
+
 def test_damaged_files(tmp_path):
     path = tmp_path / "x.json"
     save(GOOD, path)
