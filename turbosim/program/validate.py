@@ -236,10 +236,10 @@ def _coordinates(launch: Launch, index: int) -> dict[str, tuple[int, int]]:
         for name, table in tables.items():
             if name != dim.name:
                 others = {a + b for a in others for b in set(table)}
-        table = tables.get(dim.name)
-        if table is None:
+        if dim.name not in tables:
             ranges[dim.name] = (0, dim.size - 1)
             continue
+        table = tables[dim.name]
         feasible = {number for number in set(table) if index - number in others}
         ranges[dim.name] = (min(table.index(n) for n in feasible),
                             dim.size - 1 - min(table[::-1].index(n) for n in feasible))
