@@ -111,7 +111,9 @@ def test_a_closed_pipe_is_no_error():
     (["timeline", *SHAPE, "--sm", "108"], 2, "error: record: a100_sxm_80gb has SMs 0 to 107, got 108\n"),
     (["simulate", "--hw", "l4", "--kernel", "gemm", "--m", "64"], 2, "error: kernel 'gemm' needs --m, --n and --k\n"),
     (["simulate", "--hw", "l4", "--kernel", "copy", "--bytes", "1 Gib"], 2,
-     "error: '1 Gib' counts bits; write bytes, for example '50 GiB'\n"),
+     "error: --bytes: '1 Gib' counts bits; write bytes, for example '50 GiB'\n"),
+    (["simulate", "--hw", "l4", "--kernel", "copy", "--bytes", "0 B"], 2,
+     "error: --bytes: must be at least 1 B, got 0 B\n"),
 ])
 def test_bad_input_is_one_clear_error(arguments, code, message):
     done = turbosim(*arguments)
@@ -120,7 +122,9 @@ def test_bad_input_is_one_clear_error(arguments, code, message):
 
 def test_traces_are_saved_shown_checked_and_replayed(tmp_path):
     path = tmp_path / "x.gz"
-    first = json.loads(turbosim("simulate", *SHAPE, "--save-trace", path, "--json").stdout)
+    saved = turbosim("simulate", *SHAPE, "--save-trace", path, "--json")
+    first = json.loads(saved.stdout)
+    assert f"wrote {path}\n" in saved.stderr
     again = json.loads(turbosim("simulate", "--hw", "a100_sxm_80gb", "--trace", path, "--json").stdout)
     assert again["time_s"] == first["time_s"]
     assert "role wg0: 4 warps" in turbosim("trace", "show", path).stdout

@@ -45,6 +45,9 @@ BASE = "extends: h200_sxm\nname: my_gpu\n"
     ("extends: h20_sxm\nname: my_gpu\n", "{file}:1:1: extends: no hardware file 'h20_sxm' (did you mean 'h200_sxm'?)"),
     ("extends: my_gpu\nname: my_gpu\n", "{file}:1:1: extends: 'my_gpu' is part of the chain that extends it: my_gpu"),
     ("", "{file}:1:1: a hardware file is a table of fields, got nothing"),
+    ("- l4", "{file}:1:1: a hardware file is a table of fields, got a list"),
+    ("l4", "{file}:1:1: a hardware file is a table of fields, got the value 'l4'"),
+    ("name: !!int l4", "{file}:1:1: not valid YAML: invalid literal for int() with base 10: 'l4'"),
     ("name: [", "{file}:1:8: not valid YAML: expected the node content, but found '<stream end>'"),
     (BASE + "hbm:\n  capacity: {value: 1 GB, source: A}\n  capacity: {value: 2 GB, source: A}\n",
      "{file}:5:3: not valid YAML: found duplicate key \"capacity\" with value"),
@@ -79,7 +82,6 @@ BASE = "extends: h200_sxm\nname: my_gpu\n"
     (BASE + "sources: {X: 3}\n", "{file}:3:11: sources.X: is the text of a citation, got 3"),
     (BASE + "hypothetical: 1\n", "{file}:3:1: hypothetical: is true or false, got 1"),
     (BASE + "note: " + "[" * 400 + "]" * 400 + "\n", "{file}:1:1: nested too deeply for a hardware file"),
-    ("- 1\n", "{file}:1:1: a hardware file is a table of fields, got CommentedSeq"),
     (BASE + "pipes:\n  sfu: {unit: sfo}\n",
      "{file}:4:9: pipes.sfu.unit: is one of tensor, sfu, fma, fp16, int, cvt, smem, issue, copy, sas, got 'sfo' (did "
      "you mean 'sfu'?)"),

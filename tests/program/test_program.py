@@ -98,7 +98,12 @@ def role(*ops):
     (role(Compute("work", pieces=0)), "launch 'l' / role 'r' / work: pieces must be at least 1, got 0"),
     (role(Loop("x", Affine(1), ())),
      "launch 'l' / role 'r' / loop x: loop variable 'x' is already a grid dimension, parameter or loop"),
+    (role(Loop("i", Affine(0), (Signal("arrive", "nowhere"),))),
+     "launch 'l' / role 'r' / loop i / arrive: unknown counter 'nowhere'"),
+    (role(Loop("i", Affine(0), (Wait("wait", "k", var("q")),))),
+     "launch 'l' / role 'r' / loop i / wait: unknown variable 'q'"),
     (changed(grid=(Dim("x", 0),)), "launch 'l': grid dimension 'x' must be at least 1, got 0"),
+    (changed(grid=(Dim("x", 2), Dim("y", -1))), "launch 'l': grid dimension 'y' must be at least 1, got -1"),
     (changed(class_of=(("x", (0,)),)), "launch 'l': class table of 'x' has 1 entries, the dimension has 2"),
     (changed(class_of=(("x", (0, 1)),)), "launch 'l': class tables reach 0 to 1, classes are 0 to 0"),
     (dataclasses.replace(GOOD, tensors=(*GOOD.tensors, GOOD.tensors[0])),
@@ -108,6 +113,24 @@ def test_ill_formed_programs(program, message):
     with pytest.raises(ProgramError) as error:
         validate(program)
     assert message in str(error.value).splitlines()
+
+
+def test_tiles_of_a_loop_that_never_runs_are_not_bounded():
+    validate(role(Loop("i", Affine(0), (Load("load", "K", var("i") + 8, "k"),))))
+
+
+def test_saved_files_have_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    save(GOOD, tmp_path / "x.gz")
+    assert (tmp_path / "x.gz").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "x.gz").mkdir()
+    message = f"{tmp_path / 'x.gz'}: cannot be written: Is a directory"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        save(GOOD, tmp_path / "x.gz")
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.gz"]
 
 
 def test_damaged_files(tmp_path):

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from turbosim.errors import TurbosimError, UsageError
+from turbosim.files import write_whole
 from turbosim.units import parse
 
 if TYPE_CHECKING:
@@ -145,9 +145,15 @@ def phase_of(text: str) -> Phase:
         raise UsageError(f"--phase: is one of {', '.join(names)}, got {text!r}{did_you_mean(text, names)}") from None
 
 
-def nbytes(text: str) -> int:
-    """Parse a size in bytes with a unit. Raises UsageError."""
-    return int(parse(text, "B"))
+def nbytes(text: str, what: str) -> int:
+    """Parse a positive size in bytes with a unit. Raises UsageError."""
+    try:
+        value = int(parse(text, "B"))
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None
+    if value < 1:
+        raise UsageError(f"{what}: must be at least 1 B, got {text}")
+    return value
 
 
 def check_output(option: str, path: Path, *suffixes: str) -> None:
@@ -163,16 +169,12 @@ def check_output(option: str, path: Path, *suffixes: str) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write *data* to *path*, completely or not at all, and say so on stderr."""
-    handle, scratch = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.umask(mask := os.umask(0))
-        Path(scratch).chmod(0o666 & ~mask)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    write_whole(path, data)
+    say_written(path)
+
+
+def say_written(path: Path) -> None:
+    """Say on stderr that *path* was written."""
     console(stderr=True).print(f"wrote {path}", soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ EXAMPLE = common.examples("turbosim kv-size --model phi3-medium --seq 8k",
 
 def kv_size(
     model: common.Model = "phi3-medium",
-    seq: Annotated[str, typer.Option(help="Cached tokens per sequence; 8k is 8192.")] = "8k",
+    seq: Annotated[str, typer.Option(metavar="<size>", help="Cached tokens per sequence; 8k is 8192.")] = "8k",
     batch: Annotated[int, typer.Option(help="Sequences.")] = 1,
     as_json: common.Json = False,
 ) -> None:

@@ -60,6 +60,7 @@ def simulate(
             from turbosim.program.store import save
 
             save(build_program(gpu, shape, workload.kernel, dict(options)), save_trace)
+            common.say_written(save_trace)
         result = common.simulate(gpu, shape, workload.kernel, options, engine, clock, launch, l2)
     if as_json:
         common.emit_json(to_json(result))

@@ -76,7 +76,7 @@ class WorkloadOptions:
         if kind == "copy":
             if self.nbytes is None:
                 raise UsageError("kernel 'copy' needs --bytes, for example --bytes '1 GiB'")
-            return CopyBytes(common.nbytes(self.nbytes))
+            return CopyBytes(common.nbytes(self.nbytes, "--bytes"))
         return self._attention()
 
     def refuse_with_trace(self, *more: str) -> None:

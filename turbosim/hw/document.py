@@ -22,20 +22,24 @@ def read_document(path: Path, noun: str = "hardware file") -> CommentedMap:
         where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "1:1"
         problem = str(error.problem).split("\n")[0].strip()
         raise ConfigError(f"{shown(path)}:{where}: not valid YAML: {problem}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
+        # ValueError: bytes that are not UTF-8, or a tag such as !!int before what is none.
         raise ConfigError(f"{shown(path)}:1:1: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise ConfigError(f"{shown(path)}:1:1: nested too deeply for {_a(noun)}") from None
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from None
     if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{shown(path)}:1:1: {_a(noun)} is a table of fields, "
-                          f"got {'nothing' if document is None else type(document).__name__}")
+        raise ConfigError(f"{shown(path)}:1:1: {_a(noun)} is a table of fields, got {_kind(document)}")
     return document
 
 
 def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _kind(document: object) -> str:
+    return "nothing" if document is None else "a list" if isinstance(document, list) else f"the value {document!r}"
 
 
 def key_place(mapping: CommentedMap, key: Any) -> tuple[int, int]:

@@ -6,8 +6,6 @@ import dataclasses
 import gzip
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from turbosim.errors import ConfigError
+from turbosim.files import write_whole
 from turbosim.program.ops import Compute, Load, Loop, Op, Signal, Store, Wait
 from turbosim.program.program import Program
 
@@ -37,10 +36,7 @@ def save(program: Program, path: str | Path) -> None:
     if target.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     try:
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(scratch).replace(target)
+        write_whole(target, data)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror}") from None
 

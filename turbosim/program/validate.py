@@ -70,7 +70,7 @@ class _Checker:
         for role in launch.roles:
             if role.warps < 1:
                 self._add(f"{where} / role {role.name!r}", f"warps must be at least 1, got {role.warps}")
-        if self._class_rules(launch, where):
+        if self._class_rules(launch, where) and all(dim.size >= 1 for dim in launch.grid):
             for index, (cta_class, count) in enumerate(class_counts(launch)):
                 if count == 0:
                     continue
@@ -120,9 +120,11 @@ class _Checker:
                           f"loop variable {item.variable!r} is already a grid dimension, parameter or loop")
                 continue
             trips = self._range(inner, item.trips)
-            if trips is None or trips[1] <= 0:
+            if trips is None:
                 continue
-            inner.ranges[item.variable] = (0, trips[1] - 1)
+            # A loop that never runs is lowered all the same, so its names must be known.
+            inner.dead = scope.dead or trips[1] <= 0
+            inner.ranges[item.variable] = (0, max(0, trips[1] - 1))
             self._body(inner, item.body, [*loops, item.variable])
 
     def _range(self, scope: _Scope, affine: Affine) -> tuple[int, int] | None:
@@ -196,7 +198,7 @@ class _Checker:
         if op.nbytes is not None and not 1 <= op.nbytes <= tensor.tile_bytes:
             self._add(scope.where, f"moves {op.nbytes} B, a tile of {tensor.name!r} has {tensor.tile_bytes} B")
         span = self._range(scope, op.tile)
-        if span is not None and (span[0] < 0 or span[1] >= tensor.tiles):
+        if span is not None and not scope.dead and (span[0] < 0 or span[1] >= tensor.tiles):
             self._add(scope.where, f"reaches tiles {span[0]} to {span[1]} of {tensor.name!r}, which has "
                                    f"{tensor.tiles} (CTA class {scope.cta_class.name!r})")
 
@@ -227,13 +229,15 @@ class _Scope:
     launch: Launch
     cta_class: CtaClass
     ranges: dict[str, tuple[int, int]]
+    dead: bool = False
+    """Whether no CTA of the class comes here."""
 
     def within(self, name: str) -> _Scope:
-        return _Scope(f"{self.where} / {name}", self.launch, self.cta_class, dict(self.ranges))
+        return _Scope(f"{self.where} / {name}", self.launch, self.cta_class, dict(self.ranges), self.dead)
 
 
 def _coordinates(launch: Launch, index: int) -> dict[str, tuple[int, int]]:
-    """Return the range of each grid coordinate over the CTAs of class *index*."""
+    """Return the range of each grid coordinate over the CTAs of class *index*, of which there is one at least."""
     tables = dict(launch.class_of)
     ranges = {}
     for dim in launch.grid:
@@ -241,7 +245,10 @@ def _coordinates(launch: Launch, index: int) -> dict[str, tuple[int, int]]:
         for name, table in tables.items():
             if name != dim.name:
                 others = {a + b for a in others for b in set(table)}
-        table = tables.get(dim.name, (0,) * dim.size)
+        if dim.name not in tables:
+            ranges[dim.name] = (0, dim.size - 1)
+            continue
+        table = tables[dim.name]
         feasible = {number for number in set(table) if index - number in others}
         ranges[dim.name] = (min(table.index(n) for n in feasible),
                             dim.size - 1 - min(table[::-1].index(n) for n in feasible))

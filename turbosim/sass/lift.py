@@ -19,6 +19,7 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Progra
 from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.launch import Launch
+from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.machine import Column, Kind
 from turbosim.sass.observe import Observation, Part, observe
 from turbosim.sass.price import Prices, prices_of
@@ -73,7 +74,7 @@ class _Lifting:
         tilings = {}
         for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
             forms = [(f, self.seen.extents) for s, f in self.seen.forms.items() if s.tensor == tensor]
-            size = next(a.nbytes for a in self.launch.arguments if getattr(a, "name", None) == tensor)
+            size = next(a.nbytes for a in self.launch.arguments if isinstance(a, Argument) and a.name == tensor)
             region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
             tilings[tensor] = Tiling(size, region, forms)
         return tilings
@@ -96,8 +97,8 @@ class _Lifting:
     def _part(self, part: Part) -> list[Op | Loop]:
         """Return the operations of a block or a loop."""
         if not part.loop:
-            ops = self._code(part, None, moves=True)
-            return ops if part.always else [Loop(f"once_{part.name}", var(part.count), tuple(ops))]
+            once = self._code(part, None, moves=True)
+            return once if part.always else [Loop(f"once_{part.name}", var(part.count), tuple(once))]
         before = dict(self.issued)
         # The first pass finds what a turn issues; the second begins where turns before it have left.
         self._code(part, None, moves=True)

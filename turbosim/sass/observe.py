@@ -184,7 +184,8 @@ class _Observer:
             if line is not None:
                 lines[name] = line
         for name in self.order:
-            tied = next((n for n in lines if n.startswith("loop") and all((r[n] > 0) == (r[name] > 0) for r in rows)), None)
+            tied = next((n for n in lines if n.startswith("loop")
+                         and all((r[n] > 0) == (r[name] > 0) for r in rows)), None)
             if name not in lines and tied is not None and all(r[name] in (0, 1) for r in rows):
                 lines[name] = lambda x, of=lines[tied]: int(of(x) > 0)  # type: ignore[misc]
         if len(lines) == len(self.order):
@@ -297,8 +298,8 @@ class _Observer:
         """Return a form with a class parameter, for starts that follow no line in x."""
         size = self.launch.grid[0]
         if size > MOST_SCANNED:
-            raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at one "
-                               "by one")
+            raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at "
+                               "one by one")
         values = dict.fromkeys(range(size), 0)
         for sample, start in self._starts(stream, self.along(0, range(size))):
             values[sample.cta[0]] = start
