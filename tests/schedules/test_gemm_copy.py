@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.schedules.walk import count_ops, ctas, overwrites, touched, unroll
 from turbosim.engine.api import run
-from turbosim.program.occupancy import occupancy
 from turbosim.errors import ProgramError, UsageError
 from turbosim.hw import list_gpus, load_gpu
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
+from turbosim.program.occupancy import occupancy
 from turbosim.program.ops import Load, Store
 from turbosim.program.validate import validate
 from turbosim.program.work import program_work
