@@ -105,7 +105,7 @@ class _Lifting:
         per_turn = {n: self.issued[n] - before[n] for n in before}
         self.issued = {n: before[n] + var(part.name) * per_turn[n].const for n in before}
         body = self._code(part, part.name, moves=True)
-        main = self._count(part, "main")
+        main = self._count(part, "turns")
         ops: list[Op | Loop] = [Loop(part.name, main, tuple(body))]
         self.issued = {n: before[n] + main * per_turn[n].const for n in before}
         if part.idle:
@@ -113,14 +113,14 @@ class _Lifting:
             kept = dict(self.issued)
             tail = self._code(part, None, moves=False)
             self.issued = kept
-            ops += [*waits, Loop(f"tail_{part.name}", self._count(part, "tail"), tuple(tail))]
+            ops += [*waits, Loop(f"tail_{part.name}", self._count(part, "last"), tuple(tail))]
         return ops
 
     def _count(self, part: Part, which: str) -> Affine:
-        """Return the turns that move data (main) or the last ones that do not (tail)."""
+        """Return the turns that move data, or the last ones, which do not."""
         if part.trips is None:
             return var(f"{which}_{part.name}")
-        return Affine(max(0, part.trips - part.idle) if which == "main" else min(part.idle, part.trips))
+        return Affine(max(0, part.trips - part.idle) if which == "turns" else min(part.idle, part.trips))
 
     def _wait(self, counter: str, fewer: int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)

@@ -138,10 +138,11 @@ class _Observer:
         parts = tuple(self._part(node, counts) for node in self.base.nodes)
         stream_of = self._streams(parts)
         streams = tuple(dict.fromkeys(stream_of.values()))
-        self.sizes = dict(zip(AXES, grid, strict=True)) | {
-            p.name: max(1, max(c[p.name] for c in counts)) for p in parts if p.loop}
         by_warp = [self._by_warp(w) for w in range(self.launch.warps)]
         idle = {p.name: self._idle(p, stream_of) for p in parts if p.loop}
+        # Turns that move data.
+        self.sizes = dict(zip(AXES, grid, strict=True)) | {
+            name: max(1, max(c[name] for c in counts) - turns) for name, turns in idle.items()}
         parts = tuple(Part(p.name, p.code, p.loop, p.trips, idle.get(p.name, 0), p.always) for p in parts)
         nbytes, forms = {}, {}
         self.columns: dict[str, list[int]] = {}
@@ -347,9 +348,9 @@ class _Observer:
                 if not part.loop and not part.always:
                     row[part.count] = of[part.name]
                 elif part.loop and part.trips is None:
-                    row[f"main_{part.name}"] = max(0, of[part.name] - part.idle)
+                    row[f"turns_{part.name}"] = max(0, of[part.name] - part.idle)
                     if part.idle:
-                        row[f"tail_{part.name}"] = min(part.idle, of[part.name])
+                        row[f"last_{part.name}"] = min(part.idle, of[part.name])
             rows.append(row)
         return tuple(rows)
 
