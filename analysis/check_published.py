@@ -15,6 +15,8 @@ from turbosim import Attention, Phase, simulate
 DATA = Path(__file__).parent / "published" / "triton_fused_attention_a100.csv"
 
 
+COMMIT = "7e03fe9512ef"
+"""Late 2024."""
 CARDS = ("a100_pcie_80gb", "a100_sxm_80gb")
 
 
@@ -23,6 +25,8 @@ def errors_on(gpu: str, show: bool = False) -> list[float]:
     lines = [line for line in DATA.read_text().splitlines() if not line.startswith("#")]
     errors = []
     for row in csv.DictReader(lines):
+        if row["commit"] != COMMIT:
+            continue
         heads, seq = int(row["heads"]), int(row["seq"])
         shape = Attention(int(row["batch"]), heads, heads, seq, seq, int(row["head_dim"]), row["causal"] == "true",
                           Phase.PREFILL)

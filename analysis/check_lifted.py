@@ -1,0 +1,139 @@
+"""Lifted machine code beside published measurements: ``python -m analysis.check_lifted [TABLE ...]``.
+
+Tables: attention, matmul, softmax, vector_add (A100), h100; all without names. Kernels of the tutorials' structure are
+compiled for the GPU's architecture, lifted and replayed with an empty L2, launched from a stream. Nothing is fitted. Of the
+tilings the fastest predicted one counts, as the sources keep the fastest measured one. The A100 pages do not name the
+card, so that both are shown, the PCIe card at its clocks under a long load and a short one. Errors are those of the
+predicted time: negative is too fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.lifted_cases import FEW, TABLES, Row, Table
+from turbosim.engine.lower import ClockName
+from turbosim.errors import TurbosimError, UsageError, did_you_mean
+
+Run = tuple[str, ClockName]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The fastest tiling of a row on one GPU at one clock."""
+
+    tiling: str
+    value: float
+    """In the table's unit."""
+    errors: tuple[float, ...]
+    """Of the predicted time, one for each measurement."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for a row."""
+
+    row: Row
+    best: dict[Run, Finding]
+    """Empty where nothing could be lifted."""
+    refused: dict[str, str]
+    """Tilings that could not be lifted, and why."""
+    seconds: float
+
+
+def check(table: Table, labels: Sequence[str] | None = None) -> list[Answer]:
+    """Return predictions for the rows of *table*, or for those called *labels*."""
+    ranking: dict[str, list[str]] = {}
+    for group, label in table.ranked_on.items():
+        row = next(r for r in table.rows if r.label == label)
+        if labels is None or any(r.group == group and r.label in labels for r in table.rows):
+            values, _ = _values(row, list(row.tilings), table.runs[:1])
+            found = values[table.runs[0]]
+            ranking[group] = sorted(found, key=lambda t: -found[t])[:FEW]
+    return [answer(row, table.runs, ranking.get(row.group, list(row.tilings))) for row in table.rows
+            if labels is None or row.label in labels]
+
+
+def answer(row: Row, runs: Sequence[Run], tilings: Sequence[str]) -> Answer:
+    """Return the fastest of *tilings* on every one of *runs*."""
+    began = time.perf_counter()
+    values, refused = _values(row, tilings, runs)
+    best = {}
+    for which, found in values.items():
+        if found:
+            tiling = max(found, key=lambda t: found[t])
+            best[which] = Finding(tiling, found[tiling], tuple(m / found[tiling] - 1 for m in row.measured))
+    return Answer(row, best, refused, time.perf_counter() - began)
+
+
+def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
+            ) -> tuple[dict[Run, dict[str, float]], dict[str, str]]:
+    values: dict[Run, dict[str, float]] = {r: {} for r in runs}
+    refused = {}
+    for tiling in tilings:
+        try:
+            kernel = row.tilings[tiling]()
+            for gpu, clock in runs:
+                values[gpu, clock][tiling] = row.amount / kernel.on(gpu, clock).time_s
+        except TurbosimError as error:
+            refused[tiling] = str(error)
+    return values, refused
+
+
+def mean_absolute(answers: Sequence[Answer], which: Run) -> float | None:
+    """Return the mean of the absolute errors; None without any."""
+    errors = [abs(e) for a in answers if which in a.best for e in a.best[which].errors]
+    return sum(errors) / len(errors) if errors else None
+
+
+def lines_of(table: Table, answers: Sequence[Answer]) -> list[str]:
+    """Return *answers* as text."""
+    lines = [f"{table.title} [{table.unit}]"]
+    names = [f"{gpu} {clock}" for gpu, clock in table.runs]
+    lines.append(f"{'':12}{'measured':>16}" + "".join(f"{n:>26}" for n in names) + f"{'tiling':>22}{'time':>8}")
+    for a in answers:
+        low, high = min(a.row.measured), max(a.row.measured)
+        cells = "".join(_cell(a, which) for which in table.runs)
+        tiling = a.best[table.runs[0]].tiling if a.best else "not lifted"
+        measured = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
+        lines.append(f"{a.row.label:12}{measured:>16}{cells}{tiling:>22}{a.seconds:>6.1f} s")
+    for group in dict.fromkeys(a.row.group for a in answers):
+        of = [a for a in answers if a.row.group == group]
+        means = [mean_absolute(of, which) for which in table.runs]
+        lines.append(f"mean absolute error, {group}: " + ", ".join(
+            f"{name} {'none' if mean is None else f'{mean:.1%}'}" for name, mean in zip(names, means, strict=True)))
+    reasons: dict[str, list[str]] = {}
+    for a in answers:
+        for tiling, reason in a.refused.items():
+            reasons.setdefault(reason, []).append(f"{a.row.label} {tiling}".strip())
+    lines += [f"refused: {', '.join(where)}: {reason}" for reason, where in reasons.items()]
+    return lines
+
+
+def _cell(a: Answer, which: Run) -> str:
+    if which not in a.best:
+        return f"{'-':>26}"
+    found = a.best[which]
+    return f"{found.value:>17.1f} {sum(found.errors) / len(found.errors):>+8.1%}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print tables."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.check_lifted", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)} (default: all)")
+    names = parser.parse_args(arguments).tables or list(TABLES)
+    for name in names:
+        if name not in TABLES:
+            raise UsageError(f"unknown table {name!r}: not among {', '.join(TABLES)}{did_you_mean(name, TABLES)}")
+    for name in names:
+        began = time.perf_counter()
+        table = TABLES[name]()
+        print("\n".join(lines_of(table, check(table))))
+        print(f"{time.perf_counter() - began:.0f} s\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

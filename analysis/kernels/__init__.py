@@ -1,0 +1,1 @@
+"""Triton kernels of the tutorials' structure, for comparison with published timings."""

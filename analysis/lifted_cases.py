@@ -1,0 +1,179 @@
+"""Published measurements and the launches that correspond to them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+from analysis.lifting import Compiled, attention, lifted, machine_code, tensor
+from kernels.machine_code import Launch
+from turbosim.engine.lower import ClockName
+from turbosim.hw import load_gpu
+from turbosim.sass.launch import Launch as Called
+from turbosim.sass.lift import resident
+
+PUBLISHED = Path(__file__).parent / "published"
+A100: tuple[tuple[str, ClockName], ...] = (
+    ("a100_pcie_80gb", "sustained"), ("a100_pcie_80gb", "boost"), ("a100_sxm_80gb", "sustained"))
+"""The pages do not name the card. The PCIe card's clock falls to the sustained one only under a long load."""
+H100: tuple[tuple[str, ClockName], ...] = (("h100_sxm", "sustained"), ("h100_sxm", "boost"))
+FEW = 3
+"""Tilings that are tried on every row of a group, of those ranked on one."""
+
+Builder = Callable[[], Compiled]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured quantity, and the kernels of which the fastest was measured."""
+
+    label: str
+    group: str
+    """Rows of one group prefer the same tilings."""
+    amount: float
+    """Work of a run [1e12 FLOP] or [1e9 B]."""
+    measured: tuple[float, ...]
+    """[1e12 FLOP/s] or [1e9 B/s]; several where several versions were measured."""
+    tilings: Mapping[str, Builder]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one source."""
+
+    title: str
+    unit: str
+    runs: tuple[tuple[str, ClockName], ...]
+    """GPU and clock; tilings are ranked by the first."""
+    rows: tuple[Row, ...]
+    ranked_on: Mapping[str, str]
+    """Group -> label of the row on which all of its tilings are tried; without it they are tried on every row."""
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of ``published/``."""
+    lines = (PUBLISHED / f"{name}.csv").read_text().splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def attention_tilings(gpu: str, shape: tuple[int, ...], causal: bool) -> dict[str, Builder]:
+    """Return the tilings of the tutorial that can win.
+
+    Left out, as slower on every length tried: four stages, and 64 rows by eight warps.
+    """
+    return {f"{m}x{n} w{w} s{s}": partial(attention, gpu, shape, causal,
+                                          {"block_m": m, "block_n": n, "warps": w, "stages": s})
+            for m, n, w, s in product((64, 128), (32, 64, 128), (4, 8), (2, 3)) if (m, w) != (64, 8)}
+
+
+def _attention_rows(gpu: str, name: str) -> Iterator[Row]:
+    found: dict[tuple[int, int, int, int, bool], list[float]] = {}
+    for row in read(name):
+        key = int(row["batch"]), int(row["heads"]), int(row["seq"]), int(row["head_dim"]), row["causal"] == "true"
+        found.setdefault(key, []).append(float(row["tflops"]))
+    for (batch, heads, seq, d, causal), measured in sorted(found.items(), key=lambda item: (item[0][4], item[0][2])):
+        mask = "causal" if causal else "full"
+        yield Row(f"{mask} {seq}", mask, 4e-12 * batch * heads * seq * seq * d / (2 if causal else 1), tuple(measured),
+                  attention_tilings(gpu, (batch, heads, heads, seq, d), causal))
+
+
+def attention_a100() -> Table:
+    """Return tutorial 06's forward attention in four versions of the documentation."""
+    return Table("Forward attention, FP16, d = 64, A100", "TFLOP/s", A100,
+                 tuple(_attention_rows(A100[0][0], "triton_fused_attention_a100")),
+                 {m: f"{m} 4096" for m in ("full", "causal")})
+
+
+def attention_h100() -> Table:
+    """Return the Triton bars of FlashAttention-3's figure."""
+    return Table("Forward attention, FP16, d = 64, H100", "TFLOP/s", H100,
+                 tuple(_attention_rows(H100[0][0], "flashattention3_triton_h100")),
+                 {m: f"{m} 4096" for m in ("full", "causal")})
+
+
+MATMUL_TILINGS = ((128, 256, 64, 3, 8), (64, 256, 32, 4, 4), (128, 128, 32, 4, 4), (128, 64, 32, 4, 4),
+                  (64, 128, 32, 4, 4), (128, 32, 32, 4, 4), (64, 32, 32, 5, 2), (32, 64, 32, 5, 2))
+"""Rows, columns, depth, stages, warps: the tutorial's list for FP16. Groups are of eight row tiles."""
+
+
+def matmul_of(gpu: str, size: int, tiling: tuple[int, ...]) -> Compiled:
+    """Return the product of square matrices."""
+    from analysis.kernels.matmul import matmul
+
+    m, n, k, stages, warps = tiling
+    x = tensor(size, size)
+    launch = Launch(matmul, {
+        "A": x, "B": x, "C": x, "rows": size, "columns": size, "inner": size, "stride_a": size, "stride_b": size,
+        "stride_c": size, "BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k, "GROUP": 8},
+        {"num_warps": warps, "num_stages": stages})
+    return lifted(gpu, launch, (-(-size // m) * -(-size // n),), 2 * size ** 3)
+
+
+def matmul_a100() -> Table:
+    """Return tutorial 03's products of sizes that 256 divides.
+
+    Tiles below 64 x 128 are tried up to 1024 only: they can win nowhere else.
+    """
+    rows = []
+    for row in read("triton_matmul_a100"):
+        size = int(row["size"])
+        if size % 256:
+            continue
+        tilings = {"{}x{}x{} s{} w{}".format(*t): partial(matmul_of, A100[0][0], size, t) for t in MATMUL_TILINGS
+                   if size <= 1024 or t[0] * t[1] >= 8192}
+        rows.append(Row(f"{size}", "large" if size >= 1024 else "small", 2e-12 * size ** 3,
+                        (float(row["triton_tflops"]),), tilings))
+    return Table("Matrix product, FP16, A100", "TFLOP/s", A100, tuple(rows), {})
+
+
+def softmax_of(gpu: str, rows: int, columns: int) -> Compiled:
+    """Return softmax by as many CTAs as fit the GPU, loads two stages ahead (four where shared memory is larger)."""
+    from analysis.kernels.rowwise import softmax
+
+    sm = load_gpu(gpu).sm
+    x = tensor(rows, columns, dtype="float32")
+    launch = Launch(softmax, {
+        "OUT": x, "X": x, "stride": columns, "rows": rows, "columns": columns,
+        "BLOCK": 1 << (columns - 1).bit_length(), "STAGES": 4 if sm.smem_per_cta > 200_000 else 2}, {"num_warps": 8})
+    kernel, called = machine_code(launch, gpu)
+    # As many as an SM can hold.
+    most = resident(kernel, called_over(called, rows * sm.count), load_gpu(gpu))
+    return lifted(gpu, launch, (min(rows, sm.count * most),), 0)
+
+
+def called_over(called: Called, ctas: int) -> Called:
+    """Return *called* with a grid of *ctas*."""
+    return replace(called, grid=(ctas, 1, 1))
+
+
+def softmax_a100() -> Table:
+    """Return tutorial 02's softmax over 4096 rows of lengths that 512 divides, 256 and 768."""
+    rows = tuple(Row(r["columns"], "softmax", 8e-9 * 4096 * int(r["columns"]), (float(r["gbps"]),),
+                     {"": partial(softmax_of, A100[0][0], 4096, int(r["columns"]))})
+                 for r in read("triton_softmax_a100") if int(r["columns"]) in (256, 768) or not int(r["columns"]) % 512)
+    return Table("Softmax, FP32, 4096 rows, A100", "GB/s", A100, rows, {})
+
+
+def vector_add_of(gpu: str, count: int) -> Compiled:
+    """Return the sum of two vectors by CTAs of 1024 elements."""
+    from analysis.kernels.rowwise import vector_add
+
+    x = tensor(count, dtype="float32")
+    launch = Launch(vector_add, {"X": x, "Y": x, "OUT": x, "count": count, "BLOCK": 1024}, {"num_warps": 4})
+    return lifted(gpu, launch, (-(-count // 1024),))
+
+
+def vector_add_a100() -> Table:
+    """Return tutorial 01's sums."""
+    rows = tuple(Row(r["count"], "add", 12e-9 * int(r["count"]), (float(r["gbps"]),),
+                     {"": partial(vector_add_of, A100[0][0], int(r["count"]))}) for r in read("triton_vector_add_a100"))
+    return Table("Vector addition, FP32, A100", "GB/s", A100, rows, {})
+
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "attention": attention_a100, "matmul": matmul_a100, "softmax": softmax_a100, "vector_add": vector_add_a100,
+    "h100": attention_h100}
