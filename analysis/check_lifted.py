@@ -1,10 +1,13 @@
 """Lifted machine code beside published measurements: ``python -m analysis.check_lifted [TABLE ...]``.
 
-Tables: attention, matmul, softmax, vector_add (A100), h100; all without names. Kernels of the tutorials' structure are
-compiled for the GPU's architecture, lifted and replayed with an empty L2, launched from a stream. Nothing is fitted. Of the
-tilings the fastest predicted one counts, as the sources keep the fastest measured one. The A100 pages do not name the
-card, so that both are shown, the PCIe card at its clocks under a long load and a short one. Errors are those of the
+Tables: attention, matmul, softmax, vector_add (A100), h100, int8; all without names. Kernels of the tutorials' structure
+are compiled for the GPU's architecture, lifted and replayed with an empty L2, launched from a stream. Nothing is fitted.
+Of the tilings the fastest predicted one counts, as the sources keep the fastest measured one. The A100 pages do not name
+the card, so that both are shown, the PCIe card at its clocks under a long load and a short one. Errors are those of the
 predicted time: negative is too fast.
+
+Before each run Triton's do_bench overwrites a buffer larger than L2, whose dirty lines the kernel's own lines then
+evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (:func:`write_back`).
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis.lifted_cases import FEW, TABLES, Row, Table
-from turbosim.engine.lower import ClockName
+from analysis.lifted_cases import FEW, TABLES, Row, Run, Table
 from turbosim.errors import TurbosimError, UsageError, did_you_mean
+from turbosim.hw import Gpu, load_gpu
+from turbosim.result import Result
 
-Run = tuple[str, ClockName]
+PROSE = Path(__file__).parent / "lifted.md"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,17 @@ class Answer:
     refused: dict[str, str]
     """Tilings that could not be lifted, and why."""
     seconds: float
+
+
+def write_back(gpu: Gpu, result: Result) -> float:
+    """Return the time to write lines to memory that do_bench has left dirty in L2 [s].
+
+    Each line that the kernel brings in evicts one, as long as there are any; the model counts the kernel's own written
+    lines as written already. What L2 holds of data that all SMs share is dirty, at most.
+    """
+    moved = result.dram_read_bytes + result.dram_write_bytes
+    dirty = min(moved, gpu.l2.capacity * gpu.l2.shared_fraction)
+    return dirty * result.dram_read_bytes / moved / (gpu.hbm.bandwidth * gpu.hbm.efficiency)
 
 
 def check(table: Table, labels: Sequence[str] | None = None) -> list[Answer]:
@@ -76,8 +92,10 @@ def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
     for tiling in tilings:
         try:
             kernel = row.tilings[tiling]()
-            for gpu, clock in runs:
-                values[gpu, clock][tiling] = row.amount / kernel.on(gpu, clock).time_s
+            for run in runs:
+                result = kernel.on(run.gpu, run.clock)
+                extra = write_back(load_gpu(run.gpu), result) if run.write_back else 0.0
+                values[run][tiling] = row.amount / (result.time_s + extra)
         except TurbosimError as error:
             refused[tiling] = str(error)
     return values, refused
@@ -92,8 +110,8 @@ def mean_absolute(answers: Sequence[Answer], which: Run) -> float | None:
 def lines_of(table: Table, answers: Sequence[Answer]) -> list[str]:
     """Return *answers* as text."""
     lines = [f"{table.title} [{table.unit}]"]
-    names = [f"{gpu} {clock}" for gpu, clock in table.runs]
-    lines.append(f"{'':12}{'measured':>16}" + "".join(f"{n:>26}" for n in names) + f"{'tiling':>22}{'time':>8}")
+    names = [run.name for run in table.runs]
+    lines.append(f"{'':12}{'measured':>16}" + "".join(f"{n:>28}" for n in names) + f"{'tiling':>22}{'time':>8}")
     for a in answers:
         low, high = min(a.row.measured), max(a.row.measured)
         cells = "".join(_cell(a, which) for which in table.runs)
@@ -115,24 +133,43 @@ def lines_of(table: Table, answers: Sequence[Answer]) -> list[str]:
 
 def _cell(a: Answer, which: Run) -> str:
     if which not in a.best:
-        return f"{'-':>26}"
+        return f"{'-':>28}"
     found = a.best[which]
-    return f"{found.value:>17.1f} {sum(found.errors) / len(found.errors):>+8.1%}"
+    return f"{found.value:>19.1f} {sum(found.errors) / len(found.errors):>+8.1%}"
+
+
+def put(text: str, name: str, lines: Sequence[str]) -> str:
+    """Return *text* with *lines* in place of what is between ``<!-- name -->`` and ``<!-- end -->``."""
+    begin, end = f"<!-- {name} -->\n", "<!-- end -->"
+    if begin not in text:
+        raise UsageError(f"{PROSE.name}: has no place for table {name!r}; add {begin.strip()} and {end}")
+    before, _, rest = text.partition(begin)
+    return before + begin + "\n".join(lines) + "\n" + rest[rest.index(end):]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print tables."""
+    """Print tables, or put them into lifted.md."""
+    known = (*TABLES, "int8")
     parser = argparse.ArgumentParser(prog="python -m analysis.check_lifted", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)} (default: all)")
-    names = parser.parse_args(arguments).tables or list(TABLES)
-    for name in names:
-        if name not in TABLES:
-            raise UsageError(f"unknown table {name!r}: not among {', '.join(TABLES)}{did_you_mean(name, TABLES)}")
-    for name in names:
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("--write", action="store_true", help="put the tables into analysis/lifted.md")
+    given = parser.parse_args(arguments)
+    for name in given.tables:
+        if name not in known:
+            parser.error(f"unknown table {name!r}: not among {', '.join(known)}{did_you_mean(name, known)}")
+    for name in given.tables or known:
         began = time.perf_counter()
-        table = TABLES[name]()
-        print("\n".join(lines_of(table, check(table))))
+        if name == "int8":
+            from analysis.lifted_int8 import table as int8
+
+            lines = int8()
+        else:
+            table = TABLES[name]()
+            lines = ["```", *lines_of(table, check(table)), "```"]
+        print("\n".join(lines))
         print(f"{time.perf_counter() - began:.0f} s\n", flush=True)
+        if given.write:
+            PROSE.write_text(put(PROSE.read_text(), name, lines))
 
 
 if __name__ == "__main__":
