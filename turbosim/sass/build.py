@@ -49,16 +49,21 @@ def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tupl
     return CtaClass(tuple(w.blocks for w in walks)), walks
 
 
-def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
-    """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
-
-    Raises ProgramError where the kernel uses a unit that the model does not have.
-    """
+def check_units(kernel: Kernel) -> None:
+    """Raise ProgramError where *kernel* uses a unit that the model does not have."""
     for instruction in kernel.instructions:
         if what := _NOT_MODELLED.get(instruction.name):
             where = f"kernel {kernel.name!r}: {instruction.opcode} at 0x{16 * instruction.index:x}"
             raise ProgramError(f"{where} uses {what}, which the issue-level model does not have; use a schedule "
                                "(turbosim simulate --kernel)")
+
+
+def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
+    """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
+
+    Raises as :func:`check_units`.
+    """
+    check_units(kernel)
     blocks = blocks_of(kernel.instructions)
     traffic = traffic_of(a for w in walks for a in w.accesses)
     table = np.zeros((len(kernel.instructions), len(Column)), np.int64)
