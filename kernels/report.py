@@ -35,7 +35,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "FMA": ("FFMA", "FADD", "FMUL"),
     "IMAD": ("IMAD",),
     "ALU": ("LOP3", "SHF.", "PRMT", "SEL", "ISETP", "FSEL", "FSETP", "FMNMX", "IADD3", "IMNMX", "VIADD", "VIMNMX",
-    "LEA",         "PLOP3", "P2R", "R2P", "I2I", "IABS", "VOTE"),
+            "LEA", "PLOP3", "P2R", "R2P", "I2I", "IABS", "VOTE"),
     "MOV": ("MOV", "CS2R", "S2R"),
     "SHFL": ("SHFL",),
     "LDS/STS": ("LDS", "STS", "LDSM", "STSM", "LDTM", "STTM"),

@@ -98,7 +98,7 @@ def test_the_table_has_every_tile_that_is_measured():
 
 @pytest.mark.parametrize("name", ["turbo prefill, exponent, magic", "turbo decode"])
 def test_p_relative_to_the_tile_spares_the_maximum_of_the_tile(target, name):
-    _, rows = target
+    _, rows, _ = target
     row, tile = rows[f"{name}, row"], rows[name]
     for family in ("SHFL", "LDS/STS", "MUFU"):
         assert row["counts"][family] < tile["counts"][family]
