@@ -28,7 +28,7 @@ against a reference, then timed with an empty L2 (cold) and a filled one (warm).
 EXAMPLES = """examples:
   python -m kernels.measure --suite quick --dry-run
   python -m kernels.measure --suite quick --out results/h200
-  python -m kernels.measure --suite full --part 1/4 --out results/h200
+  python -m kernels.measure --suite full --part 1/5 --out results/h200
   python -m kernels.measure --suite micro --only copy,l2_read --out results/h200
 
 Repeat a call to go on: it adds the rows that --out lacks, and stops before its time limit. Rows that are wrong or
