@@ -112,6 +112,15 @@ def test_the_readme_has_these_tables(target):
     assert text.split(begin)[1].split(end)[0].strip() == "\n".join(tables(capability, rows, micro)).strip()
 
 
+def test_interpreted_kernels_are_not_reported(capsys):
+    """Nothing would be captured, and every launch would run."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["80"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "error: TRITON_INTERPRET is set, and interpreted kernels are not compiled; unset it\n")
+
+
 def test_an_unknown_target_is_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["75"])
