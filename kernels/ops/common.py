@@ -34,7 +34,7 @@ def need_triton() -> None:
 
 def interpreted() -> bool:
     """Whether triton runs kernels on the CPU, one operation at a time."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on")
 
 
 def merged(kernel: str, defaults: Options, given: Options) -> dict[str, Any]:

@@ -77,11 +77,11 @@ def quantise(k: Tensor, v: Tensor, cache: QuantizedKVCache | None = None, block:
     bits = offsets = none
     whole = max_blocks = code_bytes = 0
     if cache is not None:
-        if cache.tokens or len(cache.bits) != heads or cache.block != block or cache.max_blocks < count:
+        if cache.tokens or len(cache.bits) != heads or cache.block != block or cache.max_tokens < tokens:
             raise UsageError(
                 f"kernel 'quantise': the cache must be empty, with {heads} heads, blocks of {block} and room for "
                 f"{tokens} tokens, got {cache.tokens} tokens, {len(cache.bits)} heads, blocks of {cache.block} and "
-                f"room for {cache.max_blocks * cache.block}")
+                f"room for {cache.max_tokens}")
         bits, offsets = cache.bits_table, cache.offsets_table
         packed = (cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_scale,
                   cache.v_scale)
@@ -144,8 +144,8 @@ def append(cache: QuantizedKVCache, k: Tensor, v: Tensor) -> list[Any]:
         raise UsageError(f"append takes one token per sequence, got {k.shape[2]}")
     handles: list[Any] = []
     if cache.held == cache.block:
-        if cache.blocks + 1 == cache.max_blocks:
-            raise UsageError(f"the cache is full: it has room for {cache.max_blocks * cache.block} tokens")
+        if cache.tokens == cache.max_tokens:
+            raise UsageError(f"the cache is full: it has room for {cache.max_tokens} tokens")
         batch, heads = k.shape[:2]
         handles.append(flush[(heads, batch)](
             cache.k_buffer, cache.v_buffer, cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero,
