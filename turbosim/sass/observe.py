@@ -10,20 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turbosim.errors import ProgramError
-from turbosim.sass.access import Access
 from turbosim.sass.build import kind_of
 from turbosim.sass.cubin import Kernel
-from turbosim.sass.evaluate import Walk, walk
-from turbosim.sass.flow import Loop, blocks_of, loops_of
+from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
-from turbosim.sass.skeleton import Node, Run, shape_of
+from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
+from turbosim.sass.skeleton import Node, Run
 from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
 
-AXES = "xyz"
 MOST_SCANNED = 4096
 """Coordinates of an axis that are looked at one by one."""
-Cta = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -45,18 +42,6 @@ class Part:
     def count(self) -> str:
         """Name of the class parameter that says whether an optional block is executed."""
         return f"has_{self.name}"
-
-
-@dataclass
-class Sample:
-    """One CTA's first warp."""
-
-    cta: Cta
-    nodes: tuple[Node, ...]
-    walk: Walk
-    counts: dict[str, int]
-    """Executions of every part: turns of loops, 1 of blocks."""
-    accesses: dict[tuple[int, int], Access]
 
 
 @dataclass(frozen=True)
@@ -84,57 +69,22 @@ def observe(kernel: Kernel, launch: Launch) -> Observation:
     return _Observer(kernel, launch).result()
 
 
-def _name(node: Node) -> str:
-    return f"loop{node.loop.first}" if isinstance(node, Run) else f"block{node}"
-
-
-def _spread(size: int) -> list[int]:
-    """Return a few coordinates of an axis."""
-    return sorted({0, 1, 2, 3, size // 2, size - 2, size - 1} & set(range(size)))
-
-
 class _Observer:
     def __init__(self, kernel: Kernel, launch: Launch) -> None:
         self.kernel, self.launch = kernel, launch
-        blocks = blocks_of(kernel.instructions)
-        self.blocks, self.loops = blocks, loops_of(kernel.instructions, blocks)
-        self.known: dict[Cta, Sample] = {}
-        self.whole: dict[Cta, list[Mapping[tuple[int, int], Access]]] = {}
+        self.sampler = Sampler(kernel, launch)
         self.where = f"kernel {kernel.name!r}"
-
-    def sample(self, cta: Cta) -> Sample:
-        if cta not in self.known:
-            found = walk(self.kernel, self.launch, cta, 0)
-            nodes = shape_of([int(b) for b in found.blocks], self._used_loops())
-            counts: dict[str, int] = {}
-            for node in nodes:
-                counts[_name(node)] = counts.get(_name(node), 0) + (len(node.turns) if isinstance(node, Run) else 1)
-            self.known[cta] = Sample(cta, nodes, found, counts,
-                                     {(a.index, a.visit): a for a in found.accesses if a.space == "global"})
-        return self.known[cta]
-
-    def _used_loops(self) -> tuple[Loop, ...]:
-        return self.loops
-
-    def along(self, base: Sample, axis: int, coordinates: Sequence[int]) -> list[Sample]:
-        """Return the CTAs that differ from *base* along *axis* only."""
-        cta = list(base.cta)
-        found = []
-        for c in coordinates:
-            cta[axis] = c
-            found.append(self.sample((cta[0], cta[1], cta[2])))
-        return found
 
     def result(self) -> Observation:
         grid = self.launch.grid
-        corners = [self.sample((x, 0, 0)) for x in _spread(grid[0])]
-        self.order = self._order(corners)
+        corners = [self.sampler.sample((x, 0, 0)) for x in spread(grid[0])]
+        self.order = self.sampler.order(corners)
         # The CTA that shows a part, the one that does most among those that have it.
         self.base = {name: max((c for c in corners if name in c.counts), key=lambda c: len(c.walk.blocks))
                      for name in self.order}
         fullest = max(corners, key=lambda c: len(c.counts))
         for axis in (1, 2):
-            for other in self.along(fullest, axis, _spread(grid[axis])):
+            for other in self.sampler.along(fullest, axis, spread(grid[axis])):
                 if other.counts != fullest.counts:
                     raise ProgramError(f"{self.where}: how often CTA {other.cta} runs its loops is not what CTA "
                                        f"{fullest.cta} does, and only the first axis of the grid may change it")
@@ -151,7 +101,7 @@ class _Observer:
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
         for stream in streams:
-            by_warp = self._by_warp(self.base[stream.part])
+            by_warp = self.sampler.by_warp(self.base[stream.part])
             region = next((r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))), None)
             if region is None:
                 continue
@@ -163,24 +113,7 @@ class _Observer:
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, tuple(self.known.values()))
-
-    def _order(self, samples: Sequence[Sample]) -> list[str]:
-        """Return all parts in the order of the code, which must be that in which every CTA runs them."""
-        first: dict[str, int] = {}
-        for sample in samples:
-            for node in sample.nodes:
-                first.setdefault(_name(node), node.loop.first if isinstance(node, Run) else node)
-        order = sorted(first, key=lambda name: first[name])
-        for sample in samples:
-            names = [_name(node) for node in sample.nodes]
-            if len(set(names)) < len(names):
-                raise ProgramError(f"{self.where}: CTA {sample.cta} runs some code more than once outside of loops, "
-                                   "which a program cannot say")
-            if names != [n for n in order if n in sample.counts]:
-                raise ProgramError(f"{self.where}: CTA {sample.cta} does not run its code in the order in which it "
-                                   "stands, which a program cannot say")
-        return order
+                           dims, classes, tuple(self.sampler.known.values()))
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
@@ -204,7 +137,7 @@ class _Observer:
         if size > MOST_SCANNED:
             raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
                                "can be looked at one by one")
-        return [dict.fromkeys(self.order, 0) | self.sample((x, 0, 0)).counts for x in range(size)]
+        return [dict.fromkeys(self.order, 0) | self.sampler.sample((x, 0, 0)).counts for x in range(size)]
 
     def _part(self, name: str, counts: Sequence[Mapping[str, int]]) -> Part:
         node = self._node(name)
@@ -214,13 +147,13 @@ class _Observer:
             for inner in node.template:
                 if isinstance(inner, Run):
                     raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
-                code += range(self.blocks[inner].first, self.blocks[inner].last + 1)
+                code += range(self.sampler.blocks[inner].first, self.sampler.blocks[inner].last + 1)
             return Part(name, tuple(code), loop=True, trips=values.pop() if len(values) == 1 else None)
-        block = self.blocks[node]
+        block = self.sampler.blocks[node]
         return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
 
     def _node(self, name: str) -> Node:
-        return next(n for n in self.base[name].nodes if _name(n) == name)
+        return next(n for n in self.base[name].nodes if name_of(n) == name)
 
     def _streams(self, parts: Sequence[Part]) -> dict[tuple[str, int], Stream]:
         """Return the stream of every memory instruction, by part."""
@@ -241,20 +174,12 @@ class _Observer:
                 found |= {(part.name, i): stream for i in indices}
         return found
 
-    def _by_warp(self, base: Sample) -> list[Mapping[tuple[int, int], Access]]:
-        """Return the accesses of all warps of *base*."""
-        if base.cta not in self.whole:
-            walks = [walk(self.kernel, self.launch, base.cta, w) for w in range(1, self.launch.warps)]
-            self.whole[base.cta] = [base.accesses, *(
-                {(a.index, a.visit): a for a in w.accesses if a.space == "global"} for w in walks)]
-        return self.whole[base.cta]
-
     def _idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> int:
         """Return in how many of its last turns a loop moves nothing, since all of it has been fetched ahead."""
         indices = {i for (name, i), s in stream_of.items() if name == part.name and not s.store}
         if not indices:
             return 0
-        fewest = min((s for s in self.known.values() if s.counts.get(part.name, 0) >= 8),
+        fewest = min((s for s in self.sampler.known.values() if s.counts.get(part.name, 0) >= 8),
                      key=lambda s: s.counts[part.name], default=self.base[part.name])
         turns = fewest.counts[part.name]
         found = walk(self.kernel, self.launch, fewest.cta, 0, visits=turns)
@@ -267,8 +192,8 @@ class _Observer:
         what = f"{self.where}: where {'stores to' if stream.store else 'loads of'} {stream.tensor!r} begin"
 
         def line(axis: int) -> Form | None:
-            spread = self.along(base, axis, _spread(self.launch.grid[axis]))
-            return fit(what, [(_offsets(s, base), v) for s, v in self._starts(stream, spread)], [AXES[axis]])
+            near = self.sampler.along(base, axis, spread(self.launch.grid[axis]))
+            return fit(what, [(offsets(s, base), v) for s, v in self._starts(stream, near)], [AXES[axis]])
 
         form = line(0) or self._column(stream, base, what)
         terms = list(form.terms)
@@ -302,7 +227,7 @@ class _Observer:
             raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at "
                                "one by one")
         values = dict.fromkeys(range(size), 0)
-        for sample, start in self._starts(stream, self.along(base, 0, range(size))):
+        for sample, start in self._starts(stream, self.sampler.along(base, 0, range(size))):
             values[sample.cta[0]] = start
         column = list(values.values())
         name = next((n for n, known in self.columns.items() if known == column), f"at{len(self.columns)}")
@@ -312,7 +237,7 @@ class _Observer:
     def _grouped(self, stream: Stream, base: Sample, axis: int, what: str) -> tuple[str, int]:
         """Return a term over a coordinate divided by a number, as heads that share keys have it."""
         size = self.launch.grid[axis]
-        starts = [v for _, v in self._starts(stream, self.along(base, axis, range(size)))]
+        starts = [v for _, v in self._starts(stream, self.sampler.along(base, axis, range(size)))]
         group = next((n for n in range(2, size + 1) if size % n == 0 and all(
             starts[i] == starts[0] + (starts[-1] - starts[0]) // max(1, size // n - 1) * (i // n)
             for i in range(size))), None)
@@ -353,11 +278,6 @@ class _Observer:
                         row[f"last_{part.name}"] = min(part.idle, of[part.name])
             rows.append(row)
         return tuple(rows)
-
-
-def _offsets(sample: Sample, base: Sample) -> dict[str, int]:
-    """Return the coordinates of *sample* counted from *base*."""
-    return {a: c - b for a, c, b in zip(AXES, sample.cta, base.cta, strict=True)}
 
 
 def _line(values: Mapping[int, int]) -> Callable[[int], int] | None:
