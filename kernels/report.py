@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kernels.ops.common import interpreted
 from kernels.report_micro import RESOURCES, compiled_micro, loop_cell, resource_cells, resources
 
 TARGETS = {80: "a100_sxm_80gb", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
@@ -35,7 +36,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "FMA": ("FFMA", "FADD", "FMUL"),
     "IMAD": ("IMAD",),
     "ALU": ("LOP3", "SHF.", "PRMT", "SEL", "ISETP", "FSEL", "FSETP", "FMNMX", "IADD3", "IMNMX", "VIADD", "VIMNMX",
-    "LEA",         "PLOP3", "P2R", "R2P", "I2I", "IABS", "VOTE"),
+            "LEA", "PLOP3", "P2R", "R2P", "I2I", "IABS", "VOTE"),
     "MOV": ("MOV", "CS2R", "S2R"),
     "SHFL": ("SHFL",),
     "LDS/STS": ("LDS", "STS", "LDSM", "STSM", "LDTM", "STTM"),
@@ -164,6 +165,8 @@ def main(arguments: list[str]) -> None:
     for capability in given.targets or TARGETS:
         if capability not in TARGETS:
             parser.error(f"targets are {', '.join(map(str, TARGETS))}, got {capability}")
+    if interpreted():
+        parser.error("TRITON_INTERPRET is set, and interpreted kernels are not compiled; unset it")
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     for capability in given.targets or TARGETS:
         rows, micro = compiled(capability), compiled_micro(capability)

@@ -28,7 +28,7 @@ against a reference, then timed with an empty L2 (cold) and a filled one (warm).
 EXAMPLES = """examples:
   python -m kernels.measure --suite quick --dry-run
   python -m kernels.measure --suite quick --out results/h200
-  python -m kernels.measure --suite full --part 1/4 --out results/h200
+  python -m kernels.measure --suite full --part 1/5 --out results/h200
   python -m kernels.measure --suite micro --only copy,l2_read --out results/h200
 
 Repeat a call to go on: it adds the rows that --out lacks, and stops before its time limit. Rows that are wrong or
@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--suite", choices=SUITES, metavar="NAME",
                    help="quick: few shapes and tilings of every attention kernel, one call; full: many, several calls; "
                         "micro: micro-benchmarks of the GPU's units")
-    p.add_argument("--out", type=Path, metavar="DIR", help="directory for rows.csv and meta.json, new or to continue")
+    p.add_argument("--out", type=_directory, metavar="DIR",
+                   help="directory for rows.csv and meta.json, new or to continue")
     p.add_argument("--dry-run", action="store_true",
                    help="list what would run, or what --out lacks, and the predicted time; needs no GPU")
     p.add_argument("--only", metavar="KERNEL[,KERNEL]",
@@ -78,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", choices=("cuda", "fake"), default="cuda", metavar="NAME",
                    help="cuda, or fake: try the harness without a GPU, with made-up times (default: cuda)")
     return p
+
+
+def _directory(text: str) -> Path:
+    # Path("") is the current directory, where an unset shell variable must not put rows.
+    if not text:
+        raise UsageError("--out is empty: give --out DIR, a directory for the rows")
+    return Path(text)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -132,8 +140,9 @@ def _dry_run(cases: Sequence[Case], limit_minutes: float, out: Path | None, ncu:
         print(f"{time_s:7.1f} s  {case.title()}")
     minutes = (sum(times) + START_S) / 60 if cases else 0.0
     calls = math.ceil(minutes / limit_minutes)
-    print(f"{len(cases)} cases{f' of {total}, the others are done' if len(cases) < total else ''}: about {minutes:.1f} "
-          f"minutes, {calls} call{'s' if calls != 1 else ''} of at most {limit_minutes:g} minutes")
+    plural = "" if len(cases) == 1 else "s"
+    print(f"{len(cases)} case{plural}{f' of {total}, the others are done' if len(cases) < total else ''}: about "
+          f"{minutes:.1f} minutes, {calls} call{'s' if calls != 1 else ''} of at most {limit_minutes:g} minutes")
     print(f"prediction: {MODEL}")
 
 

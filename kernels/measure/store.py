@@ -24,9 +24,14 @@ Done = dict[str, dict[tuple[str | None, str | None], dict[str, Value]]]
 
 
 def source_hashes() -> dict[str, str]:
-    """Return the SHA-256 of every source of the kernels, by path in the checkout; the harness is not one of them."""
+    """Return the SHA-256 of every source that decides what runs and what is right, by path in the checkout.
+
+    The harness and the report are not among them; the definitions of correct are.
+    """
     kernels = ROOT / "kernels"
-    files = [p for p in sorted(kernels.rglob("*.py")) if "measure" not in p.relative_to(kernels).parts]
+    files = [p for p in sorted(kernels.rglob("*.py")) if "measure" not in p.relative_to(kernels).parts
+             and p.name not in ("report.py", "machine_code.py")]
+    files += sorted((ROOT / "turbosim" / "numerics").rglob("*.py"))
     return {str(p.relative_to(ROOT)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 

@@ -34,7 +34,7 @@ def need_triton() -> None:
 
 def interpreted() -> bool:
     """Whether triton runs kernels on the CPU, one operation at a time."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on")
 
 
 def merged(kernel: str, defaults: Options, given: Options) -> dict[str, Any]:
@@ -112,6 +112,27 @@ def check_grid(kernel: str, **counts: int) -> None:
             raise UsageError(f"kernel {kernel!r}: {name} is {count}, and a grid has at most {GRID}; split the batch")
 
 
+def check_output(kernel: str, name: str, x: Any, shape: tuple[int, ...], dtype: Any, device: Any) -> None:
+    """Raise UsageError unless x is a tensor that a kernel may write *shape* of *dtype* to, channels side by side."""
+    if tuple(x.shape) != shape or x.dtype != dtype or x.device != device or x.stride(-1) != 1:
+        raise UsageError(f"kernel {kernel!r}: {name} must be {dtype} of shape {shape} on {device} with unit stride "
+                         f"along the last dimension, got {x.dtype} of shape {tuple(x.shape)} on {x.device}")
+
+
+def prefill_outputs(kernel: str, q: Any, out: Any, lse: Any) -> tuple[Any, Any]:
+    """Return *out* (B, Hq, M, d) and *lse* (B, Hq, M), or new tensors. Raises UsageError where they do not fit."""
+    import torch
+
+    out = torch.empty_like(q) if out is None else out
+    lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device) if lse is None else lse
+    check_output(kernel, "out", out, tuple(q.shape), q.dtype, q.device)
+    check_output(kernel, "lse", lse, tuple(q.shape[:3]), torch.float32, q.device)
+    if not lse.is_contiguous():
+        raise UsageError(f"kernel {kernel!r}: lse must be contiguous, got shape {tuple(lse.shape)} and strides "
+                         f"{lse.stride()}")
+    return out, lse
+
+
 def decode_output(kernel: str, q: Any, out: Any) -> Any:
     """Return *out*, or a new tensor of the shape of *q* (B, Hq, 1, d), as rows that follow each other.
 
@@ -121,6 +142,7 @@ def decode_output(kernel: str, q: Any, out: Any) -> Any:
 
     if out is None:
         return torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    check_output(kernel, "out", out, tuple(q.shape), q.dtype, q.device)
     if not out.is_contiguous():
         raise UsageError(f"kernel {kernel!r}: out must be contiguous, got shape {tuple(out.shape)} and strides "
                          f"{out.stride()}")

@@ -13,6 +13,7 @@ from kernels.ops.common import (
     decode_output,
     merged,
     need_triton,
+    prefill_outputs,
     split_count,
 )
 from turbosim.errors import UsageError
@@ -36,7 +37,6 @@ def flash_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, options:
     UsageError for arguments that do not fit.
     """
     need_triton()
-    import torch
     import triton
 
     from kernels.flash import fwd
@@ -49,8 +49,7 @@ def flash_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, options:
     keys = k.shape[2]
     if causal and queries > keys:
         raise UsageError(f"kernel 'flash': causal attention of {queries} queries needs as many keys, got {keys}")
-    out = torch.empty_like(q) if out is None else out
-    lse = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device) if lse is None else lse
+    out, lse = prefill_outputs("flash", q, out, lse)
     even = keys % chosen["block_n"] == 0 and queries % chosen["block_m"] == 0
     handle = fwd[(triton.cdiv(queries, chosen["block_m"]), heads, batch)](
         q, k, v, out, lse, LOG2_E / math.sqrt(d), *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *out.stride()[:3],

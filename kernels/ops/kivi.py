@@ -103,9 +103,10 @@ def kivi_decode(q: Tensor, cache: KiviCache, options: Options | None = None, out
     check_power_of_two("kivi", 1, 16, warps=chosen["warps"])
     batch, heads, queries, d = q.shape
     kv_heads, blocks = cache.k_codes.shape[1:3]
-    if queries != 1 or heads % kv_heads or d != cache.k_recent.shape[3]:
+    if queries != 1 or heads % kv_heads or d != cache.k_recent.shape[3] or batch != cache.k_recent.shape[0]:
         raise UsageError(f"kernel 'kivi': decode takes one query per sequence over a cache of its heads, got q "
-                         f"{tuple(q.shape)} and {kv_heads} heads of {cache.k_recent.shape[3]} channels")
+                         f"{tuple(q.shape)} and {cache.k_recent.shape[0]} sequences, {kv_heads} heads of "
+                         f"{cache.k_recent.shape[3]} channels")
     group = heads // kv_heads
     splits, per_split = spread(chosen["splits"], blocks + 1, batch * kv_heads, q.device)
     part, stat = scratch(batch * kv_heads, splits, group, d, q.device)

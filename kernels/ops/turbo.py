@@ -15,6 +15,7 @@ from kernels.ops.common import (
     interpreted,
     merged,
     need_triton,
+    prefill_outputs,
 )
 from kernels.ops.flash import scratch, spread
 from turbosim.errors import UsageError
@@ -66,6 +67,8 @@ def quantise(k: Tensor, v: Tensor, cache: QuantizedKVCache | None = None, block:
     count = triton.cdiv(tokens, block)
     padded = count * block
     device = k.device
+    if cache is not None:
+        _check_cache("quantise", cache, k)
     k8 = torch.empty(batch, heads, padded, d, dtype=torch.int8, device=device)
     v8 = torch.empty(batch, heads, d, padded, dtype=torch.int8, device=device)
     k_scale, v_scale = (torch.empty(batch, heads, count, dtype=torch.float16, device=device) for _ in "kv")
@@ -74,11 +77,11 @@ def quantise(k: Tensor, v: Tensor, cache: QuantizedKVCache | None = None, block:
     bits = offsets = none
     whole = max_blocks = code_bytes = 0
     if cache is not None:
-        if cache.tokens or len(cache.bits) != heads or cache.block != block or cache.max_blocks < count:
+        if cache.tokens or len(cache.bits) != heads or cache.block != block or cache.max_tokens < tokens:
             raise UsageError(
                 f"kernel 'quantise': the cache must be empty, with {heads} heads, blocks of {block} and room for "
                 f"{tokens} tokens, got {cache.tokens} tokens, {len(cache.bits)} heads, blocks of {cache.block} and "
-                f"room for {cache.max_blocks * cache.block}")
+                f"room for {cache.max_tokens}")
         bits, offsets = cache.bits_table, cache.offsets_table
         packed = (cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero, cache.v_zero, cache.k_scale,
                   cache.v_scale)
@@ -114,6 +117,18 @@ def fill_buffer(cache: QuantizedKVCache, k: Tensor, v: Tensor, scales: tuple[Ten
     return [handle]
 
 
+def _check_cache(kernel: str, cache: QuantizedKVCache, x: Tensor, name: str = "k") -> None:
+    """Raise UsageError unless x (B, H, n, d) is of the sequences and channels that *cache* has room for.
+
+    Kernels would write or read beyond its tensors.
+    """
+    batch, device = cache.k_scale.shape[0], cache.k_scale.device
+    if (x.shape[0], x.shape[3], x.device) != (batch, cache.head_dim, device) or (
+            kernel == "append" and x.shape[1] != len(cache.bits)):
+        raise UsageError(f"kernel {kernel!r}: the cache is of {batch} sequences and {len(cache.bits)} heads of "
+                         f"{cache.head_dim} channels on {device}, got {name} {tuple(x.shape)} on {x.device}")
+
+
 def append(cache: QuantizedKVCache, k: Tensor, v: Tensor) -> list[Any]:
     """Store one token per sequence (B, Hkv, 1, d), packing a full buffer first; not into an empty cache.
 
@@ -123,10 +138,14 @@ def append(cache: QuantizedKVCache, k: Tensor, v: Tensor) -> list[Any]:
 
     if not cache.tokens:
         raise UsageError("append needs a cache with a prompt, whose scales the buffer takes over")
+    check_attention("append", k, k, v)
+    _check_cache("append", cache, k)
+    if k.shape[2] != 1:
+        raise UsageError(f"append takes one token per sequence, got {k.shape[2]}")
     handles: list[Any] = []
     if cache.held == cache.block:
-        if cache.blocks + 1 == cache.max_blocks:
-            raise UsageError(f"the cache is full: it has room for {cache.max_blocks * cache.block} tokens")
+        if cache.tokens == cache.max_tokens:
+            raise UsageError(f"the cache is full: it has room for {cache.max_tokens} tokens")
         batch, heads = k.shape[:2]
         handles.append(flush[(heads, batch)](
             cache.k_buffer, cache.v_buffer, cache.k_codes, cache.v_codes, cache.k_step, cache.v_step, cache.k_zero,
@@ -145,7 +164,6 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
     Raises UsageError for arguments that do not fit.
     """
     need_triton()
-    import torch
     import triton
 
     from kernels.exponential import LOG2_E, VARIANTS, unit
@@ -162,8 +180,9 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
         raise UsageError(f"kernel 'turbo': shapes do not fit: q {tuple(q.shape)}, k {tuple(kv.k.shape)}")
     if causal and queries > kv.keys:
         raise UsageError(f"kernel 'turbo': causal attention of {queries} queries needs as many keys, got {kv.keys}")
-    out = torch.empty_like(q) if out is None else out
-    lse = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device) if lse is None else lse
+    # Products of INT8 are at least 32 deep.
+    check_power_of_two("turbo", 32, 128, head_dim=d)
+    out, lse = prefill_outputs("turbo", q, out, lse)
     factor = unit(chosen["sas"])
     handle = fwd[(triton.cdiv(queries, chosen["block_m"]), heads, batch)](
         q, kv.k, kv.v, kv.k_scale, kv.v_scale, out, lse, factor / math.sqrt(d), *q.stride()[:3], *out.stride()[:3],
@@ -195,7 +214,10 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
     check_attention("turbo", q, q, q)
     batch, heads, queries, d = q.shape
     kv_heads = len(cache.bits)
-    if queries != 1 or heads % kv_heads or d != cache.head_dim or not cache.tokens:
+    # A byte holds channels d / 4 apart, and slices of d / 4 channels are operands, at least 16 wide.
+    check_power_of_two("turbo", 64, 128, head_dim=d)
+    _check_cache("turbo", cache, q, "q")
+    if queries != 1 or heads % kv_heads or not cache.tokens:
         raise UsageError(f"kernel 'turbo': decode takes one query per sequence over a filled cache of its heads, got q "
                          f"{tuple(q.shape)} and {cache.tokens} tokens in {kv_heads} heads of {cache.head_dim} channels")
     group = heads // kv_heads

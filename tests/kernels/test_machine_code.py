@@ -98,7 +98,7 @@ def test_the_table_has_every_tile_that_is_measured():
 
 @pytest.mark.parametrize("name", ["turbo prefill, exponent, magic", "turbo decode"])
 def test_p_relative_to_the_tile_spares_the_maximum_of_the_tile(target, name):
-    _, rows = target
+    _, rows, _ = target
     row, tile = rows[f"{name}, row"], rows[name]
     for family in ("SHFL", "LDS/STS", "MUFU"):
         assert row["counts"][family] < tile["counts"][family]
@@ -110,6 +110,15 @@ def test_the_readme_has_these_tables(target):
     text = README.read_text()
     begin, end = f"<!-- sm_{capability} -->", f"<!-- end of sm_{capability} -->"
     assert text.split(begin)[1].split(end)[0].strip() == "\n".join(tables(capability, rows, micro)).strip()
+
+
+def test_interpreted_kernels_are_not_reported(capsys):
+    """Nothing would be captured, and every launch would run."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["80"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "error: TRITON_INTERPRET is set, and interpreted kernels are not compiled; unset it\n")
 
 
 def test_an_unknown_target_is_refused(capsys):

@@ -48,6 +48,7 @@ def refused(capsys, *arguments):
     (["--suite", "quick", "--only", "flash", "turbo", "--dry-run"],
      "turbo: a word that belongs to no flag; quote values that contain spaces" + SEE),
     (["--suite", "quick"], "--out is missing: give --out DIR, a directory for the rows, or --dry-run"),
+    (["--suite", "quick", "--out", ""], "--out is empty: give --out DIR, a directory for the rows"),
     (["--suite", "quick", "--out", "x", "--limit-minutes", "0"], "--limit-minutes 0: must be a positive number"),
     (["--suite", "quick", "--out", "x", "--limit-minutes", "nan"], "--limit-minutes nan: must be a positive number"),
     (["--suite", "quick", "--out", "x", "--limit-minutes", "soon"], "--limit-minutes soon: not a number" + SEE),
@@ -256,6 +257,12 @@ def test_a_dry_run_says_what_a_directory_lacks(measured, capsys):
                                          "minutes")):
         assert main(["--suite", "quick", "--only", only, "--device", "fake", "--dry-run", "--out", str(measured)]) == 0
         assert re.fullmatch(line, capsys.readouterr().out.splitlines()[-2])
+
+
+def test_a_dry_run_of_one_case(capsys):
+    assert main(["--suite", "quick", "--only", "quantise", "--part", "1/3", "--device", "fake", "--dry-run"]) == 0
+    assert re.fullmatch(r"1 case: about \d\.\d minutes, 1 call of at most 5 minutes",
+                        capsys.readouterr().out.splitlines()[-2])
 
 
 def test_ncu_is_missing(capsys, tmp_path, monkeypatch):

@@ -39,28 +39,31 @@ def test_prefill_costs_about_2_percent(sas, causal, queries, keys):
     assert deviation(got, attention(q, k, v, causal)).relative_l2 < 0.023
 
 
+SEEDS = 2
+
+
 def prefill_errors(keys, configs):
-    """Relative L2 per config of 64 queries that see all keys, averaged over three seeds of eight sequences."""
+    """Relative L2 per config of 64 queries that see all keys, averaged over SEEDS seeds of eight sequences."""
     errors = dict.fromkeys(configs, 0.0)
-    for seed in range(3):
+    for seed in range(SEEDS):
         q = normal(8, 1, 64, 64, seed=seed)
         k, v = normal(8, 1, keys, 64, seed=seed + 10), normal(8, 1, keys, 64, seed=seed + 20)
         want = attention(q, k, v)
         for config in configs:
-            errors[config] += deviation(turbo_prefill(q, k, v, False, config), want).relative_l2 / 3
+            errors[config] += deviation(turbo_prefill(q, k, v, False, config), want).relative_l2 / SEEDS
     return errors
 
 
 def decode_errors(keys, configs):
     """The same of eight queries in decode over 4-bit blocks, from attention over what the cache holds."""
     errors = dict.fromkeys(configs, 0.0)
-    for seed in range(3):
+    for seed in range(SEEDS):
         q = normal(8, 8, 64, seed=seed)
         cache = QuantizedKVCache(8, (4,), 64, keys)
         cache.prefill(normal(8, 1, keys, 64, seed=seed + 10), normal(8, 1, keys, 64, seed=seed + 20))
         want = attention(q[:, :, None], *cache.dequantised())[:, :, 0]
         for config in configs:
-            errors[config] += deviation(turbo_decode(q, cache, config), want).relative_l2 / 3
+            errors[config] += deviation(turbo_decode(q, cache, config), want).relative_l2 / SEEDS
     return errors
 
 
@@ -68,7 +71,7 @@ def decode_errors(keys, configs):
 def test_the_error_grows_with_length_unless_p_is_relative_to_the_tile(errors):
     """A fifth and more from 1k to 32k keys as published; 3 % of itself, the scatter of these inputs, with rows."""
     row = [TurboConfig(sas=sas, p_scale="row") for sas in ("exact", "exponent")]
-    tile = [TurboConfig(sas=sas) for sas in ("exact", "exponent")]
+    tile = [TurboConfig(sas="exponent")]
     short, long = errors(1024, row + tile), errors(32768, row + tile)
     for config in row:
         assert long[config] < 1.03 * short[config]

@@ -48,7 +48,7 @@ def rows(draw: st.DrawFn) -> list[int]:
     small = st.integers(0, 9)
     return line(
         PIPE=pipe, INTERVAL=draw(small), LATENCY=draw(st.integers(0, 40)), READ=draw(small), KIND=kind,
-        SHARED=draw(small) if pipe == Pipe.MIO else 0,
+        SHARED=draw(small) if pipe == Pipe.MIO or kind == Kind.ASYNC_MMA else 0,
         GLOBAL=draw(st.sampled_from([0, 32, 100, 512])) if kind in (Kind.LOAD, Kind.COPY, Kind.STORE) else 0,
         ARGUMENT=draw(st.integers(0, 2)) if kind != Kind.ASYNC_MMA else draw(st.integers(0, 1)),
         STALL=draw(st.integers(0, 15)), WRITE_BARRIER=draw(st.integers(-1, 5)), READ_BARRIER=draw(st.integers(-1, 5)),
@@ -162,6 +162,14 @@ def test_tensor_work_of_warp_groups_does_not_hold_up_issue(run):
     last = line(PIPE=Pipe.TENSOR, KIND=Kind.ASYNC_MMA, INTERVAL=64, LATENCY=10, ARGUMENT=1)
     found = run(straight(mma, last, line(), line(KIND=Kind.WAIT_MMA)), warps(1), [0], 1, MODEL)
     assert found.first_issue.tolist() == [0, 1, 2, 138, 139]
+
+
+def test_tensor_work_waits_for_operands_in_shared_memory(run):
+    mma = {"PIPE": Pipe.TENSOR, "KIND": Kind.ASYNC_MMA, "INTERVAL": 16, "SHARED": 40}
+    found = run(straight(line(**mma), line(**mma, ARGUMENT=1), line(PIPE=Pipe.MIO, SHARED=1, WRITE_BARRIER=0),
+                         line(KIND=Kind.WAIT_MMA), line(WAIT=1)), warps(1), [0], 1, MODEL)
+    assert found.first_issue.tolist() == [0, 1, 2, 80, 81, 82]
+    assert found.data_path_busy == 81
 
 
 def test_wide_operands_take_the_read_ports(run):

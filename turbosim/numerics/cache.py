@@ -54,7 +54,10 @@ class QuantizedKVCache:
         if head_dim % 4:
             raise UsageError(f"head_dim must be a multiple of 4 to pack 2-bit codes, got {head_dim}")
         self.bits, self.block, self.head_dim = tuple(bits), block, head_dim
-        self.max_blocks = -(-max_tokens // block)
+        places = -(-max_tokens // block)
+        self.max_tokens = places * block
+        # The last tokens are in the buffer, never in a block.
+        self.max_blocks = max(1, places - 1)
         self.blocks = 0
         self.held = 0
         sizes = [self.max_blocks * self.block_bytes(b) for b in bits]
@@ -90,8 +93,8 @@ class QuantizedKVCache:
             raise UsageError(f"prefill needs an empty cache, this one holds {self.tokens} tokens")
         tokens = keys.shape[-2]
         whole = max(0, tokens - 1) // self.block
-        if -(-tokens // self.block) > self.max_blocks:
-            raise UsageError(f"the cache has room for {self.max_blocks * self.block} tokens, got {tokens}")
+        if tokens > self.max_tokens:
+            raise UsageError(f"the cache has room for {self.max_tokens} tokens, got {tokens}")
         for number in range(whole):
             part = slice(number * self.block, (number + 1) * self.block)
             k, v = quantise_int8(keys[..., part, :]), quantise_int8(values[..., part, :])
@@ -102,8 +105,8 @@ class QuantizedKVCache:
     def append(self, keys: Tensor, values: Tensor) -> None:
         """Store one token: float (B, H, d) each. Raises UsageError when the cache is full."""
         if self.held == self.block:
-            if self.blocks + 1 == self.max_blocks:
-                raise UsageError(f"the cache is full: it has room for {self.max_blocks * self.block} tokens")
+            if self.tokens == self.max_tokens:
+                raise UsageError(f"the cache is full: it has room for {self.max_tokens} tokens")
             self.flush()
         self._grow(keys[..., None, :], values[..., None, :])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ from turbosim.sass.tables import Pipe
 from turbosim.sass.traffic import SECTOR, Traffic, traffic_of
 
 _MATRIX_ASYNC = ("HGMMA", "IGMMA", "QGMMA", "BGMMA")
+_GROUP_SHAPE = re.compile(r"[A-Z]GMMA\.(\d+)x(\d+)x(\d+)")
+WARPS_PER_GROUP = 4
 _KINDS = {"LDGSTS": Kind.COPY, "LDGDEPBAR": Kind.GROUP, "LDG": Kind.LOAD, "STG": Kind.STORE, "ATOMG": Kind.LOAD,
           "ATOM": Kind.LOAD, "RED": Kind.STORE, "REDG": Kind.STORE, "LDL": Kind.LOAD, "STL": Kind.STORE,
           "EXIT": Kind.EXIT}
@@ -46,16 +49,21 @@ def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tupl
     return CtaClass(tuple(w.blocks for w in walks)), walks
 
 
-def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
-    """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
-
-    Raises ProgramError where the kernel uses a unit that the model does not have.
-    """
+def check_units(kernel: Kernel) -> None:
+    """Raise ProgramError where *kernel* uses a unit that the model does not have."""
     for instruction in kernel.instructions:
         if what := _NOT_MODELLED.get(instruction.name):
             where = f"kernel {kernel.name!r}: {instruction.opcode} at 0x{16 * instruction.index:x}"
             raise ProgramError(f"{where} uses {what}, which the issue-level model does not have; use a schedule "
                                "(turbosim simulate --kernel)")
+
+
+def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
+    """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
+
+    Raises as :func:`check_units`.
+    """
+    check_units(kernel)
     blocks = blocks_of(kernel.instructions)
     traffic = traffic_of(a for w in walks for a in w.accesses)
     table = np.zeros((len(kernel.instructions), len(Column)), np.int64)
@@ -70,6 +78,8 @@ def _row(instruction: Instruction, rules: Rules, traffic: Traffic | None, ports:
     rule, control = rules.rule(instruction), instruction.control
     kind, argument, wait = kind_of(instruction)
     shared, moved = rule.shared, 0
+    if kind is Kind.ASYNC_MMA:
+        shared = round(operand_bytes(instruction) / rules.gpu.sm.smem_bandwidth)
     if traffic is not None:
         shared = max(shared, round(traffic.turns)) if traffic.turns or traffic.sectors else 0
         moved = round(traffic.sectors * SECTOR)
@@ -78,12 +88,26 @@ def _row(instruction: Instruction, rules: Rules, traffic: Traffic | None, ports:
     row = {
         Column.PIPE: machine.Pipe[rule.pipe.name], Column.INTERVAL: rule.interval,
         Column.LATENCY: max(0, rule.latency - service), Column.READ: rule.read,
-        Column.SHARED: shared if rule.pipe is Pipe.MIO else 0, Column.GLOBAL: moved, Column.KIND: kind,
-        Column.ARGUMENT: argument, Column.STALL: control.stall,
+        Column.SHARED: shared if rule.pipe is Pipe.MIO or kind is Kind.ASYNC_MMA else 0,
+        Column.GLOBAL: moved, Column.KIND: kind, Column.ARGUMENT: argument, Column.STALL: control.stall,
         Column.WRITE_BARRIER: -1 if control.write_barrier is None else control.write_barrier,
         Column.READ_BARRIER: -1 if control.read_barrier is None else control.read_barrier,
         Column.WAIT: sum(1 << b for b in {*control.wait, *wait}), Column.PORTS: ports}
     return [int(row[c]) for c in Column]
+
+
+def operand_bytes(instruction: Instruction) -> float:
+    """Return the bytes of shared memory that one of the four warps of a group reads for its product.
+
+    B comes from there, and A unless it is in registers; each is read once for the group.
+    """
+    shape = _GROUP_SHAPE.match(instruction.opcode)
+    if shape is None:
+        return 0.0
+    m, n, k = (int(v) for v in shape.groups())
+    size = 2 if instruction.name == "HGMMA" else 1
+    a_in_registers = len(instruction.operands) > 1 and instruction.operands[1].kind is Operand.REGISTER
+    return (n + (0 if a_in_registers else m)) * k * size / WARPS_PER_GROUP
 
 
 def kind_of(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from turbosim.program.occupancy import resident_ctas
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Program, Role, Tensor
 from turbosim.program.program import Launch as ProgramLaunch
+from turbosim.sass.build import check_units
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.launch import Launch
 from turbosim.sass.launch import Tensor as Argument
@@ -44,6 +45,7 @@ def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained
     Raises ProgramError where control flow or addresses do not follow from the launch, or not in a form that programs
     have, and where one CTA does not fit the SM.
     """
+    check_units(kernel)
     seen = observe(kernel, launch)
     prices = prices_of(kernel, launch, gpu, gpu.clock.hertz(clock), seen, resident(kernel, launch, gpu))
     return Lifted(_Lifting(kernel, launch, gpu, seen, prices).program(), prices)

@@ -7,7 +7,8 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
 - A warp is eligible when the stall count of its last instruction has passed, the scoreboards that its next one waits
   for are free, and the pipe of that one is free. The compiler has written dependences on fixed latencies into stall
   counts, those on variable latencies into scoreboards, so registers are not tracked.
-- An instruction takes its pipe for its interval. Tensor work of warp groups is queued instead and never blocks issue.
+- An instruction takes its pipe for its interval. Tensor work of warp groups is queued instead and never blocks issue;
+  the operands that it reads from shared memory pass the data path meanwhile, and it ends with the later of the two.
 - Operands pass the read ports of the scheduler's register file, one register a cycle of each of its two banks. An
   instruction is not issued unless the ports are free within a few cycles.
 - Shared memory, shuffles and global accesses go through a queue of each scheduler, which holds so many and lets one go

@@ -10,20 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turbosim.errors import ProgramError
-from turbosim.sass.access import Access
 from turbosim.sass.build import kind_of
 from turbosim.sass.cubin import Kernel
-from turbosim.sass.evaluate import Walk, walk
-from turbosim.sass.flow import Loop, blocks_of, loops_of
+from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
-from turbosim.sass.skeleton import Node, Run, runs, shape_of
+from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
+from turbosim.sass.skeleton import Node, Run
 from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
 
-AXES = "xyz"
 MOST_SCANNED = 4096
 """Coordinates of an axis that are looked at one by one."""
-Cta = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -45,18 +42,6 @@ class Part:
     def count(self) -> str:
         """Name of the class parameter that says whether an optional block is executed."""
         return f"has_{self.name}"
-
-
-@dataclass
-class Sample:
-    """One CTA's first warp."""
-
-    cta: Cta
-    nodes: tuple[Node, ...]
-    walk: Walk
-    counts: dict[str, int]
-    """Executions of every part: turns of loops, 1 of blocks."""
-    accesses: dict[tuple[int, int], Access]
 
 
 @dataclass(frozen=True)
@@ -84,61 +69,29 @@ def observe(kernel: Kernel, launch: Launch) -> Observation:
     return _Observer(kernel, launch).result()
 
 
-def _name(node: Node) -> str:
-    return f"loop{node.loop.first}" if isinstance(node, Run) else f"block{node}"
-
-
-def _spread(size: int) -> list[int]:
-    """Return a few coordinates of an axis."""
-    return sorted({0, 1, 2, 3, size // 2, size - 2, size - 1} & set(range(size)))
-
-
 class _Observer:
     def __init__(self, kernel: Kernel, launch: Launch) -> None:
         self.kernel, self.launch = kernel, launch
-        blocks = blocks_of(kernel.instructions)
-        self.blocks, self.loops = blocks, loops_of(kernel.instructions, blocks)
-        self.known: dict[Cta, Sample] = {}
+        self.sampler = Sampler(kernel, launch)
         self.where = f"kernel {kernel.name!r}"
-
-    def sample(self, cta: Cta) -> Sample:
-        if cta not in self.known:
-            found = walk(self.kernel, self.launch, cta, 0)
-            nodes = shape_of([int(b) for b in found.blocks], self._used_loops())
-            counts: dict[str, int] = {}
-            for node in nodes:
-                counts[_name(node)] = counts.get(_name(node), 0) + (len(node.turns) if isinstance(node, Run) else 1)
-            self.known[cta] = Sample(cta, nodes, found, counts,
-                                     {(a.index, a.visit): a for a in found.accesses if a.space == "global"})
-        return self.known[cta]
-
-    def _used_loops(self) -> tuple[Loop, ...]:
-        return self.loops
-
-    def along(self, axis: int, coordinates: Sequence[int]) -> list[Sample]:
-        cta = list(self.base.cta)
-        found = []
-        for c in coordinates:
-            cta[axis] = c
-            found.append(self.sample((cta[0], cta[1], cta[2])))
-        return found
 
     def result(self) -> Observation:
         grid = self.launch.grid
-        corners = [self.sample((x, 0, 0)) for x in _spread(grid[0])]
-        self.base = max(corners, key=lambda s: len(s.counts))
-        self._check_alike(corners)
+        corners = [self.sampler.sample((x, 0, 0)) for x in spread(grid[0])]
+        self.order = self.sampler.order(corners)
+        # The CTA that shows a part, the one that does most among those that have it.
+        self.base = {name: max((c for c in corners if name in c.counts), key=lambda c: len(c.walk.blocks))
+                     for name in self.order}
+        fullest = max(corners, key=lambda c: len(c.counts))
         for axis in (1, 2):
-            for other in self.along(axis, _spread(grid[axis])):
-                if other.counts != self.base.counts:
+            for other in self.sampler.along(fullest, axis, spread(grid[axis])):
+                if other.counts != fullest.counts:
                     raise ProgramError(f"{self.where}: how often CTA {other.cta} runs its loops is not what CTA "
-                                       f"{self.base.cta} does, and only the first axis of the grid may change it")
-        self.order = list(self.base.counts)
+                                       f"{fullest.cta} does, and only the first axis of the grid may change it")
         counts = self._counts(corners)
-        parts = tuple(self._part(node, counts) for node in self.base.nodes)
+        parts = tuple(self._part(name, counts) for name in self.order)
         stream_of = self._streams(parts)
         streams = tuple(dict.fromkeys(stream_of.values()))
-        by_warp = [self._by_warp(w) for w in range(self.launch.warps)]
         idle = {p.name: self._idle(p, stream_of) for p in parts if p.loop}
         # Turns that move data.
         self.sizes = dict(zip(AXES, grid, strict=True)) | {
@@ -148,35 +101,25 @@ class _Observer:
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
         for stream in streams:
+            by_warp = self.sampler.by_warp(self.base[stream.part])
             region = next((r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))), None)
             if region is None:
                 continue
             nbytes[stream] = region.nbytes
-            forms[stream] = self._form(stream)
+            forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
         classes = self._classes(parts, counts)
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, tuple(self.known.values()))
-
-    def _check_alike(self, samples: Sequence[Sample]) -> None:
-        names = list(self.base.counts)
-        if len(names) != len(self.base.nodes):
-            raise ProgramError(f"{self.where}: runs some of its code more than once outside of loops, which a program "
-                               "cannot say")
-        for sample in samples:
-            mine = [n for n in names if n in sample.counts]
-            if mine != list(sample.counts):
-                raise ProgramError(f"{self.where}: CTAs {self.base.cta} and {sample.cta} run different code, and not "
-                                   "only some of it less often")
+                           dims, classes, tuple(self.sampler.known.values()))
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
         size = self.launch.grid[0]
-        if all(s.counts == self.base.counts for s in corners):
-            return [self.base.counts]
+        if all(s.counts == corners[0].counts for s in corners):
+            return [corners[0].counts]
         rows = [dict.fromkeys(self.order, 0) | s.counts for s in corners]
         lines: dict[str, Callable[[int], int]] = {}
         for name in self.order:
@@ -194,26 +137,29 @@ class _Observer:
         if size > MOST_SCANNED:
             raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
                                "can be looked at one by one")
-        return [dict.fromkeys(self.order, 0) | self.sample((x, 0, 0)).counts for x in range(size)]
+        return [dict.fromkeys(self.order, 0) | self.sampler.sample((x, 0, 0)).counts for x in range(size)]
 
-    def _part(self, node: Node, counts: Sequence[Mapping[str, int]]) -> Part:
-        name = _name(node)
+    def _part(self, name: str, counts: Sequence[Mapping[str, int]]) -> Part:
+        node = self._node(name)
         values = {c[name] for c in counts}
         if isinstance(node, Run):
             code: list[int] = []
             for inner in node.template:
                 if isinstance(inner, Run):
                     raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
-                code += range(self.blocks[inner].first, self.blocks[inner].last + 1)
+                code += range(self.sampler.blocks[inner].first, self.sampler.blocks[inner].last + 1)
             return Part(name, tuple(code), loop=True, trips=values.pop() if len(values) == 1 else None)
-        block = self.blocks[node]
+        block = self.sampler.blocks[node]
         return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
+
+    def _node(self, name: str) -> Node:
+        return next(n for n in self.base[name].nodes if name_of(n) == name)
 
     def _streams(self, parts: Sequence[Part]) -> dict[tuple[str, int], Stream]:
         """Return the stream of every memory instruction, by part."""
-        tensors = instruction_tensors(self.launch, self.base.walk.accesses)
         found: dict[tuple[str, int], Stream] = {}
         for part in parts:
+            tensors = instruction_tensors(self.launch, self.base[part.name].walk.accesses)
             members: dict[tuple[int, str, bool], list[int]] = {}
             segment = 0
             for index in part.code:
@@ -224,56 +170,40 @@ class _Observer:
                     key = segment, tensors[index], instruction.name in STORES
                     members.setdefault(key, []).append(index)
             for (_, tensor, store), indices in members.items():
-                stream = Stream(tuple(indices), tensor, store)
+                stream = Stream(part.name, tuple(indices), tensor, store)
                 found |= {(part.name, i): stream for i in indices}
         return found
-
-    def _by_warp(self, warp: int) -> dict[tuple[int, int], Access]:
-        if warp == 0:
-            return self.base.accesses
-        found = walk(self.kernel, self.launch, self.base.cta, warp)
-        return {(a.index, a.visit): a for a in found.accesses if a.space == "global"}
 
     def _idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> int:
         """Return in how many of its last turns a loop moves nothing, since all of it has been fetched ahead."""
         indices = {i for (name, i), s in stream_of.items() if name == part.name and not s.store}
         if not indices:
             return 0
-        fewest = min((s for s in self.known.values() if s.counts.get(part.name, 0) >= 8),
-                     key=lambda s: s.counts[part.name], default=self.base)
+        fewest = min((s for s in self.sampler.known.values() if s.counts.get(part.name, 0) >= 8),
+                     key=lambda s: s.counts[part.name], default=self.base[part.name])
         turns = fewest.counts[part.name]
         found = walk(self.kernel, self.launch, fewest.cta, 0, visits=turns)
         active = {a.visit for a in found.accesses
                   if a.index in indices and a.space == "global" and (a.active is None or a.active.any())}
         return turns - 1 - max(active, default=-1)
 
-    def _form(self, stream: Stream) -> Form:
+    def _form(self, stream: Stream, base: Sample) -> Form:
         """Return the first byte of *stream*'s region."""
         what = f"{self.where}: where {'stores to' if stream.store else 'loads of'} {stream.tensor!r} begin"
-        starts = self._starts(stream, self.along(0, _spread(self.launch.grid[0])))
-        samples = [(self._at(s.cta), v) for s, v in starts]
-        variables = ["x"]
-        form = fit(what, samples, variables) if samples else None
-        if form is None:
-            form = self._column(stream, what)
-        terms, const = list(form.terms), form.const
-        for axis in (1, 2):
-            spread = self._starts(stream, self.along(axis, _spread(self.launch.grid[axis])))
-            line = fit(what, [(self._at(s.cta), v) for s, v in spread], [AXES[axis]])
-            if line is not None:
-                terms += line.terms
-            else:
-                terms.append(self._grouped(stream, axis, what))
-        owner = next((p for p in self.order if p.startswith("loop") and self._step(stream, p)), None)
-        if owner is not None:
-            terms.append((owner, self._step(stream, owner)))
-        at = dict(zip(AXES, self.base.cta, strict=True))
-        const -= sum(c * at.get(v, 0) for v, c in terms)
-        return Form(const, tuple(terms))
 
-    def _at(self, cta: Cta) -> dict[str, int]:
-        """Return coordinates counted from the base."""
-        return {a: c - b for a, c, b in zip(AXES, cta, self.base.cta, strict=True)}
+        def line(axis: int) -> Form | None:
+            near = self.sampler.along(base, axis, spread(self.launch.grid[axis]))
+            return fit(what, [(offsets(s, base), v) for s, v in self._starts(stream, near)], [AXES[axis]])
+
+        form = line(0) or self._column(stream, base, what)
+        terms = list(form.terms)
+        for axis in (1, 2):
+            along = line(axis)
+            terms += along.terms if along is not None else [self._grouped(stream, base, axis, what)]
+        if step := self._step(stream, base):
+            terms.append((stream.part, step))
+        at = dict(zip(AXES, base.cta, strict=True))
+        return Form(form.const - sum(c * at.get(v, 0) for v, c in terms), tuple(terms))
 
     def _starts(self, stream: Stream, samples: Sequence[Sample]) -> list[tuple[Sample, int]]:
         found = []
@@ -283,36 +213,31 @@ class _Observer:
                 found.append((sample, region.start))
         return found
 
-    def _step(self, stream: Stream, loop: str) -> int:
-        """Return by how much the region moves in each turn of *loop*; 0 when it is not in it."""
-        run = next((n for n in runs(self.base.nodes) if _name(n) == loop), None)
-        if run is None:
+    def _step(self, stream: Stream, base: Sample) -> int:
+        """Return by how much the region moves in each turn of the loop that it is in; 0 when it is in none."""
+        if not stream.part.startswith("loop"):
             return 0
-        inside = {i for b in run.template if not isinstance(b, Run)
-                  for i in range(self.blocks[b].first, self.blocks[b].last + 1)}
-        if not set(stream.instructions) & inside:
-            return 0
-        first, second = (region_of(stream, self.launch, [self.base.accesses], v) for v in (0, 1))
+        first, second = (region_of(stream, self.launch, [base.accesses], v) for v in (0, 1))
         return second.start - first.start if first is not None and second is not None else 0
 
-    def _column(self, stream: Stream, what: str) -> Form:
+    def _column(self, stream: Stream, base: Sample, what: str) -> Form:
         """Return a form with a class parameter, for starts that follow no line in x."""
         size = self.launch.grid[0]
         if size > MOST_SCANNED:
             raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at "
                                "one by one")
         values = dict.fromkeys(range(size), 0)
-        for sample, start in self._starts(stream, self.along(0, range(size))):
+        for sample, start in self._starts(stream, self.sampler.along(base, 0, range(size))):
             values[sample.cta[0]] = start
         column = list(values.values())
         name = next((n for n, known in self.columns.items() if known == column), f"at{len(self.columns)}")
         self.columns[name] = column
         return Form(0, ((name, 1),))
 
-    def _grouped(self, stream: Stream, axis: int, what: str) -> tuple[str, int]:
+    def _grouped(self, stream: Stream, base: Sample, axis: int, what: str) -> tuple[str, int]:
         """Return a term over a coordinate divided by a number, as heads that share keys have it."""
         size = self.launch.grid[axis]
-        starts = [v for _, v in self._starts(stream, self.along(axis, range(size)))]
+        starts = [v for _, v in self._starts(stream, self.sampler.along(base, axis, range(size)))]
         group = next((n for n in range(2, size + 1) if size % n == 0 and all(
             starts[i] == starts[0] + (starts[-1] - starts[0]) // max(1, size // n - 1) * (i // n)
             for i in range(size))), None)

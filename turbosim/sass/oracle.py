@@ -189,12 +189,17 @@ class _Machine:
         self.result.pipe_busy[scheduler, pipe] += interval
         if needed := self._field(warp, Column.PORTS):
             self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
+        shared = self._field(warp, Column.SHARED)
         if kind == Kind.ASYNC_MMA:
             start = max(now, self.pipe_free[scheduler][Pipe.TENSOR])
-            self.pipe_free[scheduler][Pipe.TENSOR] = start + interval
-            return start, start + interval + self._field(warp, Column.LATENCY)
+            end = start + interval
+            if shared:
+                self.path_free = max(now, self.path_free) + shared
+                self.result.data_path_busy += shared
+                end = max(end, self.path_free)
+            self.pipe_free[scheduler][Pipe.TENSOR] = end
+            return start, end + self._field(warp, Column.LATENCY)
         start = now
-        shared = self._field(warp, Column.SHARED)
         if pipe == Pipe.MIO:
             start = max(now, self.pipe_free[scheduler][pipe], self.path_free)
             self.pipe_free[scheduler][pipe] = start + interval

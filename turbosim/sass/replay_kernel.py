@@ -190,12 +190,17 @@ def _serve(w: int, s: int, now: int, table: Any, model: Any, warp: Any, ends: An
     if table[i, _PORTS]:
         scheduler[s, _PORTS_FREE] = max(now, scheduler[s, _PORTS_FREE]) + table[i, _PORTS]
     start = now
+    shared = table[i, _SHARED]
     if kind == _ASYNC:
         start = max(now, scheduler[s, _PIPE_FREE + _TENSOR])
-        scheduler[s, _PIPE_FREE + _TENSOR] = start + interval
-        done = start + interval + table[i, _LATENCY]
+        end = start + interval
+        if shared:
+            sm[_PATH_FREE] = max(now, sm[_PATH_FREE]) + shared
+            sm[PATH_BUSY] += shared
+            end = max(end, sm[_PATH_FREE])
+        scheduler[s, _PIPE_FREE + _TENSOR] = end
+        done = end + table[i, _LATENCY]
     else:
-        shared = table[i, _SHARED]
         if pipe == _MIO:
             start = max(now, max(scheduler[s, _PIPE_FREE + pipe], sm[_PATH_FREE]))
             scheduler[s, _PIPE_FREE + pipe] = start + interval

@@ -23,6 +23,8 @@ STORES = ("STG", "RED", "REDG", "ATOMG", "ATOM")
 class Stream:
     """Instructions that move a region together."""
 
+    part: str
+    """The block or loop that they are in."""
     instructions: tuple[int, ...]
     tensor: str
     store: bool

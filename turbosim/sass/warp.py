@@ -150,8 +150,15 @@ def _allocates(slots: Slots, inst: Instruction) -> Step:
     return _succeeds(slots, inst)
 
 
+_LOST = -1
+"""Stands for a store to an unknown place, which may have changed any word."""
+
+
 def local(_: Slots, inst: Instruction) -> Step:
-    """LDL d, [at] and STL [at], a: words that the compiler keeps in memory."""
+    """LDL d, [at] and STL [at], a: words that the compiler keeps in memory.
+
+    A word that nothing was stored to reads as 0: predicates are kept as bits of such words, and set one by one.
+    """
     loads = inst.name == "LDL"
     at, register = inst.operands[::-1] if loads else inst.operands
     marks = set(inst.modifiers)
@@ -176,7 +183,7 @@ def local(_: Slots, inst: Instruction) -> Step:
             if where is None or isinstance(lanes, Unknown):
                 store(values, target, unknown, True)
             else:
-                store(values, target, memory.get(where + 4 * number, unknown), lanes)
+                store(values, target, memory.get(where + 4 * number, unknown if _LOST in memory else 0), lanes)
 
     def save(values: Values) -> None:
         if (lanes := enabled(values)) is False:
@@ -184,6 +191,7 @@ def local(_: Slots, inst: Instruction) -> Step:
         where, memory = place(values), values[LOCAL]
         if where is None:
             memory.clear()
+            memory[_LOST] = unknown
             return
         for number, source in enumerate(registers):
             value = values[source]

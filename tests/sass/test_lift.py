@@ -1,0 +1,184 @@
+"""Lifted programs: work and traffic against closed forms, costs against the full replay of an SM, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.sass.test_evaluate import BM, BN, D, flash_launch, key_tiles
+from turbosim.engine.api import run
+from turbosim.errors import ProgramError
+from turbosim.hw import load_gpu, with_overrides
+from turbosim.program.ops import Compute, Load, Loop
+from turbosim.program.store import load, save
+from turbosim.program.validate import validate
+from turbosim.program.work import class_counts, launch_work, trip_counts
+from turbosim.sass import oracle, replay
+from turbosim.sass.build import code_of, cta_class, sm_model
+from turbosim.sass.lift import lift, resident
+from turbosim.sass.price import product_of
+from turbosim.sass.rules import Rules
+
+GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm")}
+HEADS, KV_HEADS, BATCH = 6, 2, 2
+CASES = [("causal", 333, 333), ("causal", 192, 1024), ("full", 256, 512), ("full", 64, 1024)]
+
+
+@pytest.fixture(scope="module")
+def lifted(compiled):
+    """Return a function of case, queries, keys and capability that gives the code, its launch and the lifted program."""
+    known = {}
+
+    def get(case, queries, keys, capability):
+        key = case, queries, keys, capability
+        if key not in known:
+            code = compiled(case, capability)
+            launch = flash_launch(code, queries, keys, HEADS, KV_HEADS, BATCH)
+            known[key] = code, launch, lift(code.kernel, launch, GPUS[capability])
+        return known[key]
+
+    return get
+
+
+def tiles(case, queries, keys, grid):
+    """Key tiles of all CTAs of one head."""
+    return sum(sum(key_tiles(case == "causal", queries, keys, x, grid)) for x in range(grid))
+
+
+@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize(("case", "queries", "keys"), CASES)
+def test_products_are_those_of_the_tiles(lifted, case, queries, keys, capability):
+    _, launch, found = lifted(case, queries, keys, capability)
+    work = launch_work(found.program, found.program.launches[0])
+    assert sum(work.macs.values()) == HEADS * BATCH * tiles(case, queries, keys, launch.grid[0]) * 2 * BM * BN * D
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("case", "queries", "keys"), [c for c in CASES if c[2] % BN == 0 and c[1] % BM == 0])
+def test_bytes_are_those_of_the_tiles(lifted, case, queries, keys, capability):
+    _, launch, found = lifted(case, queries, keys, capability)
+    work = launch_work(found.program, found.program.launches[0])
+    heads = HEADS * BATCH
+    assert work.loaded["K"] == work.loaded["V"] == heads * tiles(case, queries, keys, launch.grid[0]) * BN * D * 2
+    assert work.loaded["Q"] == work.stored["O"] == heads * queries * D * 2
+    assert work.stored["LSE"] == heads * queries * 4
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_heads_that_share_keys_load_the_same_tiles(lifted, capability):
+    _, _, found = lifted("full", 256, 512, capability)
+    launch = found.program.launches[0]
+    assert [(d.name, d.size) for d in launch.grid] == [("x", 4), ("y", 3), ("y_group", 2), ("z", 2)]
+    for op, _ in trip_counts(launch.roles[0].body, {}):
+        if isinstance(op, Load):
+            assert ("y" in dict(op.tile.terms)) == (op.tensor == "Q")
+    tensors = {t.name: t for t in found.program.tensors}
+    assert tensors["K"].tiles == BATCH * KV_HEADS * 512 // BN
+    assert tensors["Q"].tiles == BATCH * HEADS * 256 // BM
+
+
+@pytest.mark.parametrize("capability", [80, 89, 90])
+def test_turns_of_every_cta(lifted, capability):
+    """Causal loops turn as often as the masks of each CTA say, with those that move data and those that do not."""
+    code, launch, found = lifted("causal", 192, 1024, capability)
+    program = found.program.launches[0]
+    per_tile = None
+    for number, (cta, _) in enumerate(class_counts(program)):
+        products = sum(op.mma.count * times for op, times in trip_counts(program.roles[0].body, dict(cta.params))
+                       if isinstance(op, Compute) and op.mma is not None)
+        here = sum(key_tiles(True, 192, 1024, number, launch.grid[0]))
+        assert products % here == 0
+        per_tile = per_tile or products // here
+        assert products == per_tile * here
+    assert code.kernel.capability == capability
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("case", "queries", "keys"), CASES)
+def test_programs_are_well_formed_and_survive_a_file(lifted, case, queries, keys, capability, tmp_path):
+    _, _, found = lifted(case, queries, keys, capability)
+    validate(found.program)
+    save(found.program, tmp_path / "fwd.trace")
+    assert load(tmp_path / "fwd.trace") == found.program
+
+
+@pytest.mark.parametrize("engine", ["numba", "simpy"])
+def test_both_engines_replay_a_lifted_kernel_alike(lifted, engine):
+    _, _, found = lifted("causal", 192, 1024, 80)
+    times = {e: run(GPUS[80], found.program, engine=e).launches[0].ticks for e in ("numba", "simpy")}
+    assert times[engine] == times["numba"]
+
+
+@pytest.mark.parametrize("capability", [80, 89, 90])
+def test_blocks_share_out_the_time_of_the_replay(lifted, capability):
+    """Prices times executions are the time that warps were resident: no cycle is lost and none counted twice."""
+    _, _, found = lifted("full", 64, 1024, capability)
+    prices = found.prices
+    resident_cycles = (prices.replayed.cta_ends - prices.replayed.cta_starts).sum()
+    spent = (prices.per_issue * prices.replayed.issues).sum() / 4
+    assert spent == pytest.approx(prices.replayed.waits.sum() / 4 + prices.replayed.instructions / 4)
+    # Warps of a CTA end together but for a few cycles.
+    assert 0.98 * resident_cycles <= spent <= resident_cycles
+
+
+@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize(("keys", "rounds"), [(256, 0), (1024, 0), (256, 2), (1024, 2)])
+def test_the_steady_state_is_close_to_the_full_replay(compiled, keys, rounds, capability):
+    """The engine with priced blocks against the issue-level model with L2, on a GPU full of equal CTAs.
+
+    One CTA on each SM, or *rounds* on each place of all SMs. Every CTA has keys of its own, which the memory that the
+    SMs share must not hold up, since the replay of one SM knows nothing of it.
+    """
+    gpu = with_overrides(GPUS[capability], {"hbm.bandwidth": 1e15, "l2.bandwidth": 1e15})
+    code = compiled("full", capability)
+    many = flash_launch(code, 64, keys, 2, 2, gpu.sm.count * 32)
+    slots = resident(code.kernel, many, gpu) if rounds else 1
+    launch = flash_launch(code, 64, keys, 2, 2, gpu.sm.count * slots * rounds // 2 or gpu.sm.count // 2)
+    found = lift(code.kernel, launch, gpu)
+    alike, walks = cta_class(code.kernel, launch, (0, 0, 0))
+    whole = replay.replay(code_of(code.kernel, Rules.of(gpu), walks), [alike], [0] * slots * max(1, rounds), slots,
+                          sm_model(gpu, gpu.clock.hertz("sustained")))
+    ours = run(gpu, found.program, l2="warm").launches[0].ticks / 64
+    # A CTA alone shows the latencies at its beginning and end, which the replay hides where it prices blocks.
+    assert ours == pytest.approx(whole.cycles, rel=0.03 if rounds else 0.08)
+
+
+def test_the_definition_of_the_sm_agrees_on_compiled_code(compiled):
+    for capability in (80, 89, 90):
+        gpu = GPUS[capability]
+        code = compiled("causal", capability)
+        launch = flash_launch(code, 64, 128)
+        some, walks = cta_class(code.kernel, launch, (0, 0, 0))
+        other, more = cta_class(code.kernel, flash_launch(code, 64, 65), (0, 0, 0))
+        model = sm_model(gpu, gpu.clock.hertz("sustained"))
+        case = code_of(code.kernel, Rules.of(gpu), [*walks, *more]), [some, other], [0, 1, 0, 1], 2, model
+        slow, fast = oracle.replay(*case), replay.replay(*case)
+        assert slow.cycles == fast.cycles
+        for name in ("issues", "waits", "first_issue", "pipe_busy", "cta_starts", "cta_ends"):
+            np.testing.assert_array_equal(getattr(slow, name), getattr(fast, name), name)
+
+
+def test_tensor_memory_is_refused(compiled):
+    code = compiled("full", 100)
+    with pytest.raises(ProgramError, match=re.escape("kernel 'fwd': UTCHMMA") + ".* uses tensor memory of sm_100, which "
+                       "the issue-level model does not have; use a schedule"):
+        lift(code.kernel, flash_launch(code, 64, 128), load_gpu("b200"))
+
+
+@pytest.mark.parametrize(("opcode", "product"), [
+    ("HMMA.16816.F32", (16, 8, 16, "fp16", "mma.sync")), ("HMMA.16816.F32.BF16", (16, 8, 16, "bf16", "mma.sync")),
+    ("IMMA.16832.S8.S8", (16, 8, 32, "int8", "mma.sync")), ("HGMMA.64x128x16.F32", (64, 128, 16, "fp16", "wgmma")),
+    ("IGMMA.64x64x32.S8.S8", (64, 64, 32, "int8", "wgmma")), ("HFMA2.MMA", None), ("FFMA", None)])
+def test_products_by_opcode(opcode, product):
+    assert product_of(opcode) == product
+
+
+def test_loops_hold_their_loads(lifted):
+    """Copies of a turn are issued in it, and waited for in a later one."""
+    _, _, found = lifted("full", 64, 1024, 80)
+    loops = [item for item in found.program.launches[0].roles[0].body if isinstance(item, Loop)]
+    moving = [loop for loop in loops if any(isinstance(op, Load) for op in loop.body)]
+    assert len(moving) == 1
+    assert {op.tensor for op in moving[0].body if isinstance(op, Load)} == {"K", "V"}
