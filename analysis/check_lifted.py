@@ -1,10 +1,10 @@
 """Lifted machine code beside published measurements: ``python -m analysis.check_lifted [TABLE ...]``.
 
-Tables: attention, matmul, softmax, vector_add (A100), h100, int8; all without names. Kernels of the tutorials' structure
-are compiled for the GPU's architecture, lifted and replayed with an empty L2, launched from a stream. Nothing is fitted.
-Of the tilings the fastest predicted one counts, as the sources keep the fastest measured one. The A100 pages do not name
-the card, so that both are shown, the PCIe card at its clocks under a long load and a short one. Errors are those of the
-predicted time: negative is too fast.
+Tables: attention, matmul, softmax, vector_add (A100), h100, int8; all without names. Kernels of the tutorials'
+structure are compiled for the GPU's architecture, lifted and replayed with an empty L2, launched from a stream.
+Nothing is fitted. Of the tilings the fastest predicted one counts, as the sources keep the fastest measured one. The
+A100 pages do not name the card, so that both are shown, the PCIe card at its clocks under a long load and a short one.
+Errors are those of the predicted time: negative is too fast.
 
 Before each run Triton's do_bench overwrites a buffer larger than L2, whose dirty lines the kernel's own lines then
 evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (:func:`write_back`).
