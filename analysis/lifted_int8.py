@@ -17,8 +17,8 @@ FLASH: tuple[Options, ...] = tuple(
     {"block_m": m, "block_n": n, "warps": w, "stages": s}
     for m, n, w, s in ((128, 64, 4, 2), (128, 32, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2), (64, 64, 4, 2)))
 TURBO: tuple[Options, ...] = tuple(
-    {"block_m": m, "warps": w, "stages": s} for m, w, s in ((64, 4, 2), (64, 4, 3), (128, 8, 2), (128, 4, 2)))
-VARIANTS: dict[str, tuple[Options, str | None]] = {
+    {"block_m": m, "warps": w, "stages": s} for m, w, s in ((64, 4, 2), (128, 4, 2), (128, 8, 2)))
+VARIANTS: dict[str, tuple[Options, str]] = {
     "SAS on exponent bits": ({}, "turbo"),
     "SAS by table": ({"sas": "table"}, "turbo:sas_variant=table"),
     "naive SAS": ({"sas": "naive", "convert": "cast"}, "turbo:sas_variant=naive:convert=i2f"),
@@ -95,11 +95,8 @@ def lines(gpus: Sequence[str] = GPUS) -> tuple[list[Line], Refusals]:
             continue
         lead = family[0]
         kernels = {"FP16": (refused.lifted("FP16", attention, FLASH, lead), "flash:path=auto")}
-        base = refused.lifted("SAS on exponent bits", turbo, TURBO, lead)
-        tile = fastest(lead, base)[0] if base else TURBO[0]
         for name, (options, scheduled) in VARIANTS.items():
-            kernels[name] = ([(o, c) for o, c in base if o is tile] if not options else
-                             refused.lifted(name, turbo, [{**tile, **options}], lead)), scheduled or ""
+            kernels[name] = refused.lifted(name, turbo, [{**tiling, **options} for tiling in TURBO], lead), scheduled
         for gpu in family:
             for name, (of, scheduled) in kernels.items():
                 if not of:
