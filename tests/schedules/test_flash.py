@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.schedules.walk import count_ops, ctas, overwrites, touched, unroll
-from turbosim.program.occupancy import occupancy
+from tests.schedules.walk import count_ops, ctas, even_splits, overwrites, touched, unroll
 from turbosim.errors import ProgramError, UsageError
 from turbosim.hw import list_gpus, load_gpu
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
+from turbosim.program.occupancy import occupancy
 from turbosim.program.ops import Compute, Load, Store
 from turbosim.program.validate import validate
 from turbosim.program.work import launch_work, program_work
@@ -112,6 +112,7 @@ def test_prefill_never_overwrites_a_tile_in_use(q, more, stages, warps, causal):
 @given(st.integers(1, 3000), st.integers(1, 4), st.sampled_from([(64, 4), (128, 8)]), st.integers(1, 9))
 def test_decode_never_overwrites_a_tile_in_use(seq, stages, rows_warps, splits):
     block_m, warps = rows_warps
+    splits = even_splits(up(seq, 64), splits)
     options = {"block_m": block_m, "warps": warps, "stages": stages, "splits": splits, "block_n": 64}
     launch = FLASH.program(A100, decode(seq), options).launches[0]
     for cta in ctas(launch):
@@ -190,8 +191,8 @@ def test_flash_attention_2_multiplies_with_mma_sync_everywhere():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"path": "wgmma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 is one of auto, mma.sync, got 'wgmma'"),
-    ({"path": "mma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 is one of auto, mma.sync, got 'mma'"),
+    ({"path": "wgmma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 must be one of auto, mma.sync, got 'wgmma'"),
+    ({"path": "mma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 must be one of auto, mma.sync, got 'mma'"),
 ])
 def test_a_path_the_gpu_lacks_is_refused(options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
@@ -239,9 +240,16 @@ def test_split_heuristic(tiles, slots, blocks):
        st.none() | st.integers(1, 40))
 def test_splits_share_out_the_cache(batch, kv, group, seq, splits):
     shape = decode(seq, batch, kv, group)
+    tiles, heads = up(seq, 128), batch * kv
+    if splits and splits != even_splits(tiles, splits):
+        message = (f"kernel 'flash': option splits must leave no split without KV tiles, got {splits} for {tiles} tiles of "
+                   f"128 tokens; use splits={even_splits(tiles, splits)}")
+        with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+            FLASH.program(A100, shape, {"splits": splits})
+        splits = even_splits(tiles, splits)
     program = FLASH.program(A100, shape, {"splits": splits})
-    tiles, heads, got = up(seq, 128), batch * kv, program.meta["splits"]
-    assert got == (splits if splits and up(tiles, splits) * (splits - 1) < tiles else got) <= tiles
+    got = program.meta["splits"]
+    assert got == (splits or got) == even_splits(tiles, got)
     for name in ("K0", "V0"):
         assert sorted(touched(program.launches[0], Load, name)) == list(range(heads * tiles))
     per_cta = [cta["n0"] for cta in ctas(program.launches[0])]
