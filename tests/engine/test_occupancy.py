@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from turbosim.engine.api import run
-from turbosim.program.occupancy import occupancy
 from turbosim.errors import ProgramError
 from turbosim.hw import list_gpus, load_gpu
+from turbosim.program.occupancy import occupancy
 from turbosim.program.ops import Compute
 from turbosim.program.program import Dim, Launch, Role
 from turbosim.schedules.registry import get_schedule

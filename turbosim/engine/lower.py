@@ -24,9 +24,9 @@ from turbosim.engine.lowered import (
     LoweredTensor,
     Memory,
 )
-from turbosim.program.occupancy import WARP_SIZE, occupancy
 from turbosim.errors import ProgramError
 from turbosim.hw.spec import Dtype, Gpu, Unit
+from turbosim.program.occupancy import WARP_SIZE, occupancy
 from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait
 from turbosim.program.program import Counter, CounterKind, Launch, Program, Role
 from turbosim.program.work import class_counts, sectors, trip_counts

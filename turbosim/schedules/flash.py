@@ -78,7 +78,7 @@ def default_tiling(gpu: Gpu, shape: Attention, path: str = "mma.sync") -> Tiling
 def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range."""
     if options.order not in ("forward", "heavy_first"):
-        raise UsageError(f"kernel 'flash': option order is 'forward' or 'heavy_first', got {options.order!r}")
+        raise UsageError(f"kernel 'flash': option order must be 'forward' or 'heavy_first', got {options.order!r}")
     check_positive("flash", pieces=options.pieces)
     if options.splits is not None:
         check_positive("flash", splits=options.splits)

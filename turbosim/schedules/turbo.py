@@ -79,7 +79,7 @@ def int4_path(gpu: Gpu) -> bool:
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UsageError(f"kernel 'turbo': option {name} is one of {', '.join(known)}, got {value!r}"
+        raise UsageError(f"kernel 'turbo': option {name} must be one of {', '.join(known)}, got {value!r}"
                          f"{did_you_mean(value, known)}")
 
 
