@@ -10,14 +10,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.schedules.walk import count_ops, ctas, even_splits, overwrites, touched, unroll
+from turbosim import simulate
 from turbosim.errors import ProgramError, UsageError
 from turbosim.hw import list_gpus, load_gpu
-from turbosim.hw.spec import Dtype, MmaPath, OpClass
+from turbosim.hw.spec import Dtype, MmaPath, OpClass, Unit
 from turbosim.program.occupancy import occupancy
-from turbosim.program.ops import Compute, Load, Store
+from turbosim.program.ops import Compute, Load, Signal, Store, Wait
 from turbosim.program.validate import validate
 from turbosim.program.work import launch_work, program_work
 from turbosim.schedules.flash import FLASH, Tiling, default_tiling
+from turbosim.schedules.prefill import SYNCS
+from turbosim.schedules.registry import get_schedule
 from turbosim.schedules.tiles import split_count
 from turbosim.workload import Attention, Phase
 
@@ -106,6 +109,57 @@ def test_prefill_never_overwrites_a_tile_in_use(q, more, stages, warps, causal):
     for cta in ctas(launch):
         assert overwrites(launch.roles[0], cta, "K", "QK^T", stages) == []
         assert overwrites(launch.roles[0], cta, "V", "PV", stages) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 600), st.integers(0, 300), st.integers(2, 4), st.sampled_from([(64, 4), (128, 8), (192, 12)]),
+       st.booleans(), st.sampled_from(["flash", "turbo"]))
+def test_mbarriers_let_a_stage_be_refilled_when_every_warp_group_has_read_it(q, more, stages, rows_warps, causal, kernel):
+    block_m, warps = rows_warps
+    options = {"path": "auto", "sync": "mbarrier", "block_m": block_m, "block_n": 64, "warps": warps, "stages": stages}
+    program = get_schedule(kernel).program(H200, prefill(q, more, 64, causal), options)
+    validate(program)
+    launch = program.launches[0]
+    for cta in ctas(launch):
+        released = {f"free {i}": 0 for i in range(warps // 4)}
+        loads = Counter()
+        for op, variables in unroll(launch.roles[0].body, cta):
+            if isinstance(op, Wait) and op.counter in released:
+                released[op.counter] = op.until.value(variables)
+            elif isinstance(op, Load) and op.tensor in ("K", "V"):
+                loads[op.tensor] += 1
+                assert min(released.values()) >= loads[op.tensor] - stages
+        for role, counter in zip(launch.roles, released, strict=True):
+            products = signals = 0
+            for op, _ in unroll(role.body, cta):
+                products += isinstance(op, Compute) and op.label == "PV"
+                if isinstance(op, Signal) and op.counter == counter:
+                    signals += 1
+                    assert products == signals
+            assert signals == cta["n"]
+
+
+def test_mbarriers_free_the_warp_groups_of_each_other():
+    shape = Attention(1, 32, 8, 4096, 4096, 128, causal=True, phase=Phase.PREFILL)
+    step, free = (simulate(H200, shape, "flash", options={"path": "auto", "sync": sync}) for sync in SYNCS)
+    # The same work in less time, because the tensor cores work for one group during the softmax of the other.
+    assert free.launches[0].busy_ticks[Unit.TENSOR] == step.launches[0].busy_ticks[Unit.TENSOR]
+    assert free.time_s < 0.85 * step.time_s
+
+
+@pytest.mark.parametrize(("gpu", "options", "message"), [
+    (H200, {"sync": "mbarier"},
+     "kernel 'flash': option sync must be one of barrier, mbarrier, got 'mbarier' (did you mean 'mbarrier'?)"),
+    (H200, {"sync": "mbarrier"},
+     "kernel 'flash': option sync=mbarrier needs copies by TMA, which come with path wgmma or tcgen05, and at least 2 "
+     "stages, got path mma.sync and stages 1"),
+    (H200, {"sync": "mbarrier", "path": "auto", "stages": 1},
+     "kernel 'flash': option sync=mbarrier needs copies by TMA, which come with path wgmma or tcgen05, and at least 2 "
+     "stages, got path wgmma and stages 1"),
+])
+def test_a_sync_the_copies_do_not_allow_is_refused(gpu, options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        FLASH.program(gpu, prefill(512, d=128), options)
 
 
 @settings(max_examples=30, deadline=None)

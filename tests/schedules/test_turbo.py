@@ -391,7 +391,7 @@ def test_every_combination_is_a_valid_program(options):
     (DECODES[1], {"two_bit_heads": -1}, "kernel 'turbo': two_bit_heads must be 0 to 2, got -1"),
     (SMALL, {"bit": "4"}, ("kernel 'turbo' has no option 'bit': it has bits, two_bit_heads, flashq, sas, sas_variant, "
                            "convert, p_scale, quantise_inputs, dequant, product, path, block_m, block_n, warps, stages, "
-                           "splits, pieces, order (did you mean 'bits'?)")),
+                           "splits, pieces, order, sync (did you mean 'bits'?)")),
     (SMALL, {"sas": "maybe"}, "kernel 'turbo': option sas must be true or false, got 'maybe'"),
 ])
 def test_invalid_options(shape, options, message):
