@@ -13,7 +13,8 @@ TOKEN = Attention(1, 4, 4, 1, 1, 64, causal=False, phase=Phase.DECODE)
 
 CASES: list[tuple[str, dict[str, Any], Workload]] = [
     *[("flash", o, w) for w in (PREFILL, FULL) for o in ({}, {"stages": 3, "block_n": 32}, {"order": "heavy_first"})],
-    *[("flash", o, w) for w in (DECODE, TOKEN) for o in ({}, {"splits": 3, "stages": 2, "block_n": 64})],
+    *[("flash", o, w) for w, splits in ((DECODE, 3), (TOKEN, 1))
+      for o in ({}, {"splits": splits, "stages": 2, "block_n": 64})],
     *[("turbo", o, w) for w in (PREFILL, FULL)
       for o in ({}, {"sas": False}, {"flashq": False}, {"bits": "4", "sas_variant": "naive", "convert": "i2f"},
                 {"bits": "2", "sas_variant": "table", "p_scale": "fixed", "stages": 1}, {"quantise_inputs": True})],

@@ -23,11 +23,15 @@ def slowdown(gpu, changes, kernel, workload=PREFILL, **options):
             / simulate(gpu, workload, kernel, options=options).time_s)
 
 
-def test_half_the_sfu_slows_flash_clearly_more_than_turbo():
-    half = {"pipes.sfu.rate": H200.pipes["sfu"].rate / 2}
-    flash, turbo = slowdown(H200, half, "flash", path="auto"), slowdown(H200, half, "turbo")
-    assert flash > 1.1
-    assert turbo < 1.01
+@pytest.mark.parametrize(("options", "least"), [({}, 1.05), ({"path": "auto"}, 1.1),
+                                                ({"path": "auto", "sync": "mbarrier"}, 1.1)], ids=str)
+def test_half_the_sfu_slows_flash(options, least):
+    assert slowdown(H200, {"pipes.sfu.rate": H200.pipes["sfu"].rate / 2}, "flash", **options) > least
+
+
+@pytest.mark.parametrize("options", [{}, {"path": "mma.sync"}, {"sync": "mbarrier"}], ids=str)
+def test_half_the_sfu_does_not_slow_turbo(options):
+    assert slowdown(H200, {"pipes.sfu.rate": H200.pipes["sfu"].rate / 2}, "turbo", **options) < 1.01
 
 
 def test_half_the_int8_tensor_rate_moves_turbo_and_not_flash():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.shapes import CASES, case_id
+from tests.shapes import CASES, PREFILL, case_id
 from tests.strategies import gpus, programs
 from turbosim.engine.lower import lower
 from turbosim.engine.numba_engine import NumbaEngine
@@ -53,6 +53,13 @@ def test_engines_agree_on_every_schedule(name, case):
     kernel, options, workload = case
     gpu = with_overrides(load_gpu(name), SMALL)
     agree(gpu, get_schedule(kernel).program(gpu, workload, options))
+
+
+@pytest.mark.parametrize("kernel", ["flash", "turbo"])
+def test_engines_agree_on_stages_released_by_mbarrier(kernel):
+    gpu = with_overrides(load_gpu("h200_sxm"), SMALL)
+    options = {"path": "auto", "sync": "mbarrier", "block_m": 128}
+    agree(gpu, get_schedule(kernel).program(gpu, PREFILL, options))
 
 
 def test_the_fast_engine_without_records_gives_the_same_totals():

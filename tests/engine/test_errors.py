@@ -79,7 +79,7 @@ def test_what_memory_cannot_hold(shape, tile, message):
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"engine": "nunba"}, "unknown engine 'nunba': not among numba, simpy (did you mean 'numba'?)"),
     ({"clock": "turbo"}, "unknown clock 'turbo': not among boost, tensor_spec, sustained"),
-    ({"record": (108,)}, "record: a100_sxm_80gb has SMs 0 to 107, got 108"),
+    ({"record": (108,)}, "record: SMs must be 0 to 107 on a100_sxm_80gb, got 108"),
 ])
 def test_unknown_choices(arguments, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):

@@ -43,6 +43,7 @@ BASE = "extends: h200_sxm\nname: my_gpu\n"
      "{file}:4:22: hbm.bandwidth: must be greater than 0, got -5 TB/s"),
     ("extends: h200_sxm\nname: other\n", "{file}:2:7: name: must be the file's name 'my_gpu', got 'other'"),
     ("extends: h20_sxm\nname: my_gpu\n", "{file}:1:1: extends: no hardware file 'h20_sxm' (did you mean 'h200_sxm'?)"),
+    ("extends: my_gpu.yaml\nname: my_gpu\n", "{file}:1:1: extends: no hardware file 'my_gpu.yaml'"),
     ("extends: my_gpu\nname: my_gpu\n", "{file}:1:1: extends: 'my_gpu' is part of the chain that extends it: my_gpu"),
     ("", "{file}:1:1: a hardware file is a table of fields, got nothing"),
     ("- l4", "{file}:1:1: a hardware file is a table of fields, got a list"),

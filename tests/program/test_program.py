@@ -104,6 +104,12 @@ def role(*ops):
      "launch 'l' / role 'r' / loop i / wait: unknown variable 'q'"),
     (changed(grid=(Dim("x", 0),)), "launch 'l': grid dimension 'x' must be at least 1, got 0"),
     (changed(grid=(Dim("x", 2), Dim("y", -1))), "launch 'l': grid dimension 'y' must be at least 1, got -1"),
+    (changed(grid=(Dim("x", 10**6), Dim("y", 10**6))),
+     "launch 'l': has 1,000,000,000,000 CTAs, the engines keep a class number per grid coordinate for at most 50,000,000; "
+     "use larger tiles or a smaller problem"),
+    (changed(grid=(Dim("x", 10**30),)),
+     "launch 'l': has 1,000,000,000,000,000,000,000,000,000,000 CTAs, the engines keep a class number per grid coordinate "
+     "for at most 50,000,000; use larger tiles or a smaller problem"),
     (changed(class_of=(("x", (0,)),)), "launch 'l': class table of 'x' has 1 entries, the dimension has 2"),
     (changed(class_of=(("x", (0, 1)),)), "launch 'l': class tables reach 0 to 1, classes are 0 to 0"),
     (dataclasses.replace(GOOD, tensors=(*GOOD.tensors, GOOD.tensors[0])),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.schedules.walk import even_splits
 from turbosim.errors import UsageError
 from turbosim.hw import load_gpu
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
@@ -62,7 +63,7 @@ def test_flash_prefill(shape, order, stages):
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 4, 8]), st.integers(1, 5000), st.integers(1, 9))
 def test_flash_decode(batch, kv_heads, group, seq, splits):
     shape = Attention(batch, kv_heads * group, kv_heads, 1, seq, 128, False, Phase.DECODE)
-    program = get_schedule("flash").program(A100, shape, {"splits": splits})
+    program = get_schedule("flash").program(A100, shape, {"splits": even_splits(up(seq, 128), splits)})
     validate(program)
     work = program_work(program)
     tiles = batch * kv_heads * up(seq, 128)
@@ -152,18 +153,18 @@ PREFILL = attention_of(get_model("llama3-8b"), Phase.PREFILL, 1, 512)
     ("flash", {"block_m": 100}, "kernel 'flash': option block_m must be a positive multiple of 16, got 100"),
     ("flash", {"warps": 6}, "kernel 'flash': warps must be a positive multiple of 4, got 6"),
     ("flash", {"stages": 0}, "kernel 'flash': option stages must be at least 1, got 0"),
-    ("flash", {"order": "random"}, "kernel 'flash': option order is 'forward' or 'heavy_first', got 'random'"),
+    ("flash", {"order": "random"}, "kernel 'flash': option order must be 'forward' or 'heavy_first', got 'random'"),
     ("flash", {"blockm": 64}, "kernel 'flash' has no option 'blockm': it has path, block_m, block_n, warps, stages, "
-                              "splits, pieces, order (did you mean 'block_m'?)"),
-    ("flash", {"stages": "two"}, "kernel 'flash': option stages is a whole number, got 'two'"),
-    ("flash", {"stages": 1.5}, "kernel 'flash': option stages is a whole number, got 1.5"),
-    ("flash", {"stages": True}, "kernel 'flash': option stages is a whole number, got True"),
-    ("turbo", {"sas": 1}, "kernel 'turbo': option sas is true or false, got 1"),
-    ("turbo", {"bits": 2.0}, "kernel 'turbo': option bits is a text, got 2.0"),
-    ("turbo", {"bits": "3"}, "kernel 'turbo': option bits is one of 4, 2, mixed, got '3'"),
-    ("turbo", {"sas": "maybe"}, "kernel 'turbo': option sas is true or false, got 'maybe'"),
+                              "splits, pieces, order, sync (did you mean 'block_m'?)"),
+    ("flash", {"stages": "two"}, "kernel 'flash': option stages must be a whole number, got 'two'"),
+    ("flash", {"stages": 1.5}, "kernel 'flash': option stages must be a whole number, got 1.5"),
+    ("flash", {"stages": True}, "kernel 'flash': option stages must be a whole number, got True"),
+    ("turbo", {"sas": 1}, "kernel 'turbo': option sas must be true or false, got 1"),
+    ("turbo", {"bits": 2.0}, "kernel 'turbo': option bits must be text, got 2.0"),
+    ("turbo", {"bits": "3"}, "kernel 'turbo': option bits must be one of 4, 2, mixed, got '3'"),
+    ("turbo", {"sas": "maybe"}, "kernel 'turbo': option sas must be true or false, got 'maybe'"),
     ("turbo", {"two_bit_heads": 9}, "kernel 'turbo': two_bit_heads must be 0 to 8, got 9"),
-    ("kivi", {"bits": "8"}, "kernel 'kivi': option bits is 4 or 2, got '8'"),
+    ("kivi", {"bits": "8"}, "kernel 'kivi': option bits must be 4 or 2, got '8'"),
     ("gear", {"rank": 0}, "kernel 'gear': option rank must be at least 1, got 0"),
     ("gemm", {}, "kernel 'gemm' runs gemm workloads, got attention"),
 ])

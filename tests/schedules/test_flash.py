@@ -9,15 +9,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.schedules.walk import count_ops, ctas, overwrites, touched, unroll
+from tests.schedules.walk import count_ops, ctas, even_splits, overwrites, touched, unroll
+from turbosim import simulate
 from turbosim.errors import ProgramError, UsageError
 from turbosim.hw import list_gpus, load_gpu
-from turbosim.hw.spec import Dtype, MmaPath, OpClass
+from turbosim.hw.spec import Dtype, MmaPath, OpClass, Unit
 from turbosim.program.occupancy import occupancy
-from turbosim.program.ops import Compute, Load, Store
+from turbosim.program.ops import Compute, Load, Signal, Store, Wait
 from turbosim.program.validate import validate
 from turbosim.program.work import launch_work, program_work
 from turbosim.schedules.flash import FLASH, Tiling, default_tiling
+from turbosim.schedules.prefill import SYNCS
+from turbosim.schedules.registry import get_schedule
 from turbosim.schedules.tiles import split_count
 from turbosim.workload import Attention, Phase
 
@@ -109,9 +112,61 @@ def test_prefill_never_overwrites_a_tile_in_use(q, more, stages, warps, causal):
 
 
 @settings(max_examples=30, deadline=None)
+@given(st.integers(1, 600), st.integers(0, 300), st.integers(2, 4), st.sampled_from([(64, 4), (128, 8), (192, 12)]),
+       st.booleans(), st.sampled_from(["flash", "turbo"]))
+def test_mbarriers_let_a_stage_be_refilled_when_every_warp_group_has_read_it(q, more, stages, rows_warps, causal, kernel):
+    block_m, warps = rows_warps
+    options = {"path": "auto", "sync": "mbarrier", "block_m": block_m, "block_n": 64, "warps": warps, "stages": stages}
+    program = get_schedule(kernel).program(H200, prefill(q, more, 64, causal), options)
+    validate(program)
+    launch = program.launches[0]
+    for cta in ctas(launch):
+        released = {f"free {i}": 0 for i in range(warps // 4)}
+        loads = Counter()
+        for op, variables in unroll(launch.roles[0].body, cta):
+            if isinstance(op, Wait) and op.counter in released:
+                released[op.counter] = op.until.value(variables)
+            elif isinstance(op, Load) and op.tensor in ("K", "V"):
+                loads[op.tensor] += 1
+                assert min(released.values()) >= loads[op.tensor] - stages
+        for role, counter in zip(launch.roles, released, strict=True):
+            products = signals = 0
+            for op, _ in unroll(role.body, cta):
+                products += isinstance(op, Compute) and op.label == "PV"
+                if isinstance(op, Signal) and op.counter == counter:
+                    signals += 1
+                    assert products == signals
+            assert signals == cta["n"]
+
+
+def test_mbarriers_free_the_warp_groups_of_each_other():
+    shape = Attention(1, 32, 8, 4096, 4096, 128, causal=True, phase=Phase.PREFILL)
+    step, free = (simulate(H200, shape, "flash", options={"path": "auto", "sync": sync}) for sync in SYNCS)
+    # The same work in less time, because the tensor cores work for one group during the softmax of the other.
+    assert free.launches[0].busy_ticks[Unit.TENSOR] == step.launches[0].busy_ticks[Unit.TENSOR]
+    assert free.time_s < 0.85 * step.time_s
+
+
+@pytest.mark.parametrize(("gpu", "options", "message"), [
+    (H200, {"sync": "mbarier"},
+     "kernel 'flash': option sync must be one of barrier, mbarrier, got 'mbarier' (did you mean 'mbarrier'?)"),
+    (H200, {"sync": "mbarrier"},
+     "kernel 'flash': option sync=mbarrier needs copies by TMA, which come with path wgmma or tcgen05, and at least 2 "
+     "stages, got path mma.sync and stages 1"),
+    (H200, {"sync": "mbarrier", "path": "auto", "stages": 1},
+     "kernel 'flash': option sync=mbarrier needs copies by TMA, which come with path wgmma or tcgen05, and at least 2 "
+     "stages, got path wgmma and stages 1"),
+])
+def test_a_sync_the_copies_do_not_allow_is_refused(gpu, options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        FLASH.program(gpu, prefill(512, d=128), options)
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 4), st.sampled_from([(64, 4), (128, 8)]), st.integers(1, 9))
 def test_decode_never_overwrites_a_tile_in_use(seq, stages, rows_warps, splits):
     block_m, warps = rows_warps
+    splits = even_splits(up(seq, 64), splits)
     options = {"block_m": block_m, "warps": warps, "stages": stages, "splits": splits, "block_n": 64}
     launch = FLASH.program(A100, decode(seq), options).launches[0]
     for cta in ctas(launch):
@@ -190,8 +245,8 @@ def test_flash_attention_2_multiplies_with_mma_sync_everywhere():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"path": "wgmma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 is one of auto, mma.sync, got 'wgmma'"),
-    ({"path": "mma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 is one of auto, mma.sync, got 'mma'"),
+    ({"path": "wgmma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 must be one of auto, mma.sync, got 'wgmma'"),
+    ({"path": "mma"}, "kernel 'flash': option path on a100_sxm_80gb in fp16 must be one of auto, mma.sync, got 'mma'"),
 ])
 def test_a_path_the_gpu_lacks_is_refused(options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
@@ -239,9 +294,16 @@ def test_split_heuristic(tiles, slots, blocks):
        st.none() | st.integers(1, 40))
 def test_splits_share_out_the_cache(batch, kv, group, seq, splits):
     shape = decode(seq, batch, kv, group)
+    tiles, heads = up(seq, 128), batch * kv
+    if splits and splits != even_splits(tiles, splits):
+        message = (f"kernel 'flash': option splits must leave no split without KV tiles, got {splits} for {tiles} tiles of "
+                   f"128 tokens; use splits={even_splits(tiles, splits)}")
+        with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+            FLASH.program(A100, shape, {"splits": splits})
+        splits = even_splits(tiles, splits)
     program = FLASH.program(A100, shape, {"splits": splits})
-    tiles, heads, got = up(seq, 128), batch * kv, program.meta["splits"]
-    assert got == (splits if splits and up(tiles, splits) * (splits - 1) < tiles else got) <= tiles
+    got = program.meta["splits"]
+    assert got == (splits or got) == even_splits(tiles, got)
     for name in ("K0", "V0"):
         assert sorted(touched(program.launches[0], Load, name)) == list(range(heads * tiles))
     per_cta = [cta["n0"] for cta in ctas(program.launches[0])]

@@ -94,7 +94,7 @@ def test_gemm_defaults_fit(name):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"dtype": "fp61"}, "kernel 'gemm': option dtype is one of fp16, bf16, fp8, int8, int4, got 'fp61' (did you mean 'fp16'?)"),
+    ({"dtype": "fp61"}, "kernel 'gemm': option dtype must be one of fp16, bf16, fp8, int8, int4, got 'fp61' (did you mean 'fp16'?)"),
     ({"dtype": "fp8"}, "a100_sxm_80gb has no fp8 tensor cores"),
     ({"block_m": 96}, "kernel 'gemm': block_m must be a multiple of 64 rows per warp group, got 96 for 2"),
     ({"block_n": 100}, "kernel 'gemm': option block_n must be a positive multiple of 16, got 100"),
@@ -165,7 +165,7 @@ def test_long_copies_come_close_to_the_memory_bandwidth(write):
     ({"tile_bytes": 100}, "kernel 'copy': option tile_bytes must be a positive multiple of 32, got 100"),
     ({"stages": 0}, "kernel 'copy': option stages must be at least 1, got 0"),
     ({"ctas_per_sm": 0}, "kernel 'copy': option ctas_per_sm must be at least 1, got 0"),
-    ({"write": "maybe"}, "kernel 'copy': option write is true or false, got 'maybe'"),
+    ({"write": "maybe"}, "kernel 'copy': option write must be true or false, got 'maybe'"),
 ])
 def test_copy_options_out_of_range(options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):

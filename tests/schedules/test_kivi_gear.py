@@ -7,6 +7,7 @@ from math import ceil
 
 import pytest
 
+from tests.schedules.walk import even_splits
 from turbosim.errors import UsageError
 from turbosim.hw import load_gpu
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
@@ -168,10 +169,12 @@ def test_gear_adds_the_factors_that_the_format_counts(shape):
 @pytest.mark.parametrize("shape", [*DECODES, SHORT], ids=str)
 @pytest.mark.parametrize("options", [{"bits": "4"}, {"bits": "2"}, {"splits": 2, "stages": 1}], ids=str)
 def test_fused_decode_reads_the_cache_once(shape, options):
+    blocks, recent = window(shape.seq_k)
+    if "splits" in options:
+        options = {**options, "splits": even_splits(blocks, options["splits"])}
     program = build("kivi", shape, fused=True, **options)
     work = launch_work(program, program.launches[0])
     d, heads, bits = shape.head_dim, shape.batch * shape.kv_heads, options.get("bits", "4")
-    blocks, recent = window(shape.seq_k)
     read = sum(n for name, n in work.loaded.items() if name != "Q")
     assert read == heads * FORMATS[f"kivi-{bits}"].cache_bytes(d, shape.seq_k)
     rows = 16 * ceil(shape.group / 16)
@@ -234,7 +237,7 @@ def test_program_size_does_not_depend_on_the_sequence(kernel, phase, options):
 
 
 @pytest.mark.parametrize(("kernel", "shape", "options", "message"), [
-    ("kivi", SHORT, {"bits": "3"}, "kernel 'kivi': option bits is 4 or 2, got '3'"),
+    ("kivi", SHORT, {"bits": "3"}, "kernel 'kivi': option bits must be 4 or 2, got '3'"),
     ("kivi", SHORT, {"block_n": 32}, "kernel 'kivi': option block_n must be a positive multiple of 64, got 32"),
     ("kivi", SHORT, {"stages": 0}, "kernel 'kivi': option stages must be at least 1, got 0"),
     ("kivi", SHORT, {"splits": 0}, "kernel 'kivi': option splits must be at least 1, got 0"),
@@ -244,7 +247,7 @@ def test_program_size_does_not_depend_on_the_sequence(kernel, phase, options):
       "'fused'?)")),
     ("kivi", SHORT, {"splits": 3}, "kernel 'kivi': option splits needs fused=true"),
     ("kivi", PREFILLS[0], {"fused": True}, "kernel 'kivi': option fused is for decode, and this is prefill; leave it out"),
-    ("gear", SHORT, {"bits": "mixed"}, "kernel 'gear': option bits is 4 or 2, got 'mixed'"),
+    ("gear", SHORT, {"bits": "mixed"}, "kernel 'gear': option bits must be 4 or 2, got 'mixed'"),
     ("gear", SHORT, {"rank": 0}, "kernel 'gear': option rank must be at least 1, got 0"),
     ("gear", PREFILLS[0], {"pieces": 0}, "kernel 'gear': option pieces must be at least 1, got 0"),
 ])

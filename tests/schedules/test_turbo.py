@@ -8,6 +8,7 @@ from math import ceil
 
 import pytest
 
+from tests.schedules.walk import even_splits
 from turbosim.errors import UsageError
 from turbosim.hw import load_gpu
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
@@ -111,11 +112,13 @@ def test_prefill_writes_every_block_of_the_cache_once(shape, options, two_bit):
     ({"bits": "4"}, lambda h: 0), ({"bits": "2"}, lambda h: h), ({}, lambda h: h // 2),
     ({"splits": 3, "stages": 2}, lambda h: h // 2), ({"two_bit_heads": 1, "sas": False}, lambda h: 1)])
 def test_decode_reads_the_cache_once(shape, options, two_bit):
-    program = build(A100, shape, **options)
-    work = launch_work(program, program.launches[0])
     two, d, tokens = two_bit(shape.kv_heads), shape.head_dim, shape.seq_k
     held = tokens % 64 or min(64, tokens)
     blocks = (tokens - held) // 64
+    if "splits" in options:
+        options = {**options, "splits": even_splits(blocks, options["splits"])}
+    program = build(A100, shape, **options)
+    work = launch_work(program, program.launches[0])
     read = sum(n for name, n in work.loaded.items() if name != "Q")
     splits = program.meta["splits"]
     expected = 0
@@ -348,20 +351,20 @@ def test_every_combination_is_a_valid_program(options):
 
 
 @pytest.mark.parametrize(("shape", "options", "message"), [
-    (SMALL, {"bits": "3"}, "kernel 'turbo': option bits is one of 4, 2, mixed, got '3'"),
-    (SMALL, {"bits": "mixd"}, "kernel 'turbo': option bits is one of 4, 2, mixed, got 'mixd' (did you mean 'mixed'?)"),
+    (SMALL, {"bits": "3"}, "kernel 'turbo': option bits must be one of 4, 2, mixed, got '3'"),
+    (SMALL, {"bits": "mixd"}, "kernel 'turbo': option bits must be one of 4, 2, mixed, got 'mixd' (did you mean 'mixed'?)"),
     (SMALL, {"two_bit_heads": 3}, "kernel 'turbo': two_bit_heads must be 0 to 2, got 3"),
     (SMALL, {"bits": "4", "two_bit_heads": 1},
      "kernel 'turbo': option two_bit_heads needs bits=mixed, got bits=4"),
-    (SMALL, {"sas_variant": "tabel"}, ("kernel 'turbo': option sas_variant is one of auto, exponent, table, naive, unit, got "
+    (SMALL, {"sas_variant": "tabel"}, ("kernel 'turbo': option sas_variant must be one of auto, exponent, table, naive, unit, got "
                                        "'tabel' (did you mean 'table'?)")),
     (SMALL, {"sas_variant": "unit"},
      "kernel 'turbo': sas_variant=unit needs a SAS unit, which a100_sxm_80gb does not have"),
-    (SMALL, {"convert": "f2i"}, "kernel 'turbo': option convert is one of magic, i2f, got 'f2i'"),
+    (SMALL, {"convert": "f2i"}, "kernel 'turbo': option convert must be one of magic, i2f, got 'f2i'"),
     (SMALL, {"p_scale": "rows"},
-     "kernel 'turbo': option p_scale is one of tile, fixed, row, got 'rows' (did you mean 'row'?)"),
-    (DECODES[1], {"dequant": "word"}, "kernel 'turbo': option dequant is one of element, packed, got 'word'"),
-    (SMALL, {"order": "back"}, "kernel 'turbo': option order is one of forward, heavy_first, got 'back'"),
+     "kernel 'turbo': option p_scale must be one of tile, fixed, row, got 'rows' (did you mean 'row'?)"),
+    (DECODES[1], {"dequant": "word"}, "kernel 'turbo': option dequant must be one of element, packed, got 'word'"),
+    (SMALL, {"order": "back"}, "kernel 'turbo': option order must be one of forward, heavy_first, got 'back'"),
     (SMALL, {"block_m": 40}, "kernel 'turbo': option block_m must be a positive multiple of 16, got 40"),
     (SMALL, {"block_m": 48},
      "kernel 'turbo': block_m must be a multiple of 64 rows per warp group, got 48 for 1"),
@@ -380,7 +383,7 @@ def test_every_combination_is_a_valid_program(options):
     (SMALL, {"flashq": False, "bits": "2"}, "kernel 'turbo': option bits needs flashq=true"),
     (DECODES[1], {"product": "int4", "dequant": "packed"},
      "kernel 'turbo': option dequant needs product=int8, since INT4 takes codes as they are"),
-    (DECODES[1], {"product": "int8x"}, "kernel 'turbo': option product is one of int8, int4, got 'int8x' (did you mean "
+    (DECODES[1], {"product": "int8x"}, "kernel 'turbo': option product must be one of int8, int4, got 'int8x' (did you mean "
                                        "'int8'?)"),
     (DECODES[1], {"splits": 0}, "kernel 'turbo': option splits must be at least 1, got 0"),
     (DECODES[1], {"stages": 0}, "kernel 'turbo': option stages must be at least 1, got 0"),
@@ -388,8 +391,8 @@ def test_every_combination_is_a_valid_program(options):
     (DECODES[1], {"two_bit_heads": -1}, "kernel 'turbo': two_bit_heads must be 0 to 2, got -1"),
     (SMALL, {"bit": "4"}, ("kernel 'turbo' has no option 'bit': it has bits, two_bit_heads, flashq, sas, sas_variant, "
                            "convert, p_scale, quantise_inputs, dequant, product, path, block_m, block_n, warps, stages, "
-                           "splits, pieces, order (did you mean 'bits'?)")),
-    (SMALL, {"sas": "maybe"}, "kernel 'turbo': option sas is true or false, got 'maybe'"),
+                           "splits, pieces, order, sync (did you mean 'bits'?)")),
+    (SMALL, {"sas": "maybe"}, "kernel 'turbo': option sas must be true or false, got 'maybe'"),
 ])
 def test_invalid_options(shape, options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):

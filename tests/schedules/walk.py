@@ -62,3 +62,9 @@ def overwrites(role: Role, cta: dict[str, int], tensor: str, user: str, buffers:
                 early.append(loads)
             loads += 1
     return early
+
+
+def even_splits(tiles: int, splits: int) -> int:
+    """Return the most splits, *splits* at most, that leave none without a tile when all but the last have as many."""
+    tiles = max(1, tiles)
+    return next(n for n in range(min(splits, tiles), 0, -1) if -(-tiles // n) * (n - 1) < tiles)

@@ -7,15 +7,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from turbosim.errors import TurbosimError, UsageError
+from turbosim.errors import TurbosimError, UsageError, did_you_mean
 from turbosim.files import write_whole
 from turbosim.units import parse
 
@@ -28,41 +27,32 @@ if TYPE_CHECKING:
     from turbosim.workload import Phase, Workload
 
 
-class EngineChoice(StrEnum):
-    """Engines."""
-
-    NUMBA = "numba"
-    SIMPY = "simpy"
-
-
-class ClockChoice(StrEnum):
-    """Clocks of a hardware file."""
-
-    SUSTAINED = "sustained"
-    BOOST = "boost"
-    TENSOR_SPEC = "tensor_spec"
+def one_of(flag: str, text: str, known: Sequence[str]) -> str:
+    """Return *text* if it is among the *known* values of the option *flag*. Raises UsageError."""
+    if text not in known:
+        raise UsageError(f"{flag}: must be one of {', '.join(known)}, got {text!r}{did_you_mean(text, known)}")
+    return text
 
 
-class LaunchChoice(StrEnum):
-    """Launch overheads."""
+def _choice(flag: str, *known: str, about: str) -> Any:
+    """Return an option with few values; an unknown one is refused in the words of every other error."""
 
-    GRAPH = "graph"
-    STREAM = "stream"
+    def check(value: str) -> str:
+        return one_of(flag, value, known)
 
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in known if value.startswith(incomplete)]
 
-class L2Choice(StrEnum):
-    """State of the L2 cache at the start."""
-
-    COLD = "cold"
-    WARM = "warm"
+    return typer.Option(flag, metavar=f"[{'|'.join(known)}]", help=about, callback=check, autocompletion=complete)
 
 
 Hw = Annotated[str, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
-Engine = Annotated[EngineChoice, typer.Option("--engine", help="numba is fast; simpy, the reference, finds the same.")]
-Clock = Annotated[ClockChoice, typer.Option(
-    "--clock", help="SM clock: under sustained load, boost, or of the vendor's tensor peak.")]
-LaunchMode = Annotated[LaunchChoice, typer.Option("--launch", help="Launch overhead: CUDA graph or stream.")]
-L2State = Annotated[L2Choice, typer.Option("--l2", help="L2 at the start: empty, or as a first run leaves it.")]
+Engine = Annotated[str, _choice("--engine", "numba", "simpy",
+                                about="numba is fast; simpy, the reference, finds the same.")]
+Clock = Annotated[str, _choice("--clock", "sustained", "boost", "tensor_spec",
+                               about="SM clock: under sustained load, boost, or of the vendor's tensor peak.")]
+LaunchMode = Annotated[str, _choice("--launch", "graph", "stream", about="Launch overhead: CUDA graph or stream.")]
+L2State = Annotated[str, _choice("--l2", "cold", "warm", about="L2 at the start: empty, or as a first run leaves it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Model = Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")]
 PhaseName = Annotated[str, typer.Option("--phase", help="prefill or decode.")]
@@ -136,13 +126,7 @@ def phase_of(text: str) -> Phase:
     """Return the phase called *text*. Raises UsageError."""
     from turbosim.workload import Phase
 
-    try:
-        return Phase(text)
-    except ValueError:
-        from turbosim.errors import did_you_mean
-
-        names = [p.value for p in Phase]
-        raise UsageError(f"--phase: is one of {', '.join(names)}, got {text!r}{did_you_mean(text, names)}") from None
+    return Phase(one_of("--phase", text, [p.value for p in Phase]))
 
 
 def nbytes(text: str, what: str) -> int:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turbosim.cli import common
-from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
 from turbosim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ Seqs = Annotated[str, typer.Option("--seq", metavar="<size,...>", help="Tokens p
 
 
 def parse_kernels(text: str) -> dict[str, tuple[str, dict[str, str]]]:
-    """Return (kernel, options) by label. Raises UsageError for an empty entry or an unknown kernel."""
+    """Return (kernel, options) by label. Raises UsageError for an empty or repeated entry, or an unknown kernel."""
     from turbosim.schedules.registry import get_schedule
 
     kernels = {}
@@ -38,6 +37,8 @@ def parse_kernels(text: str) -> dict[str, tuple[str, dict[str, str]]]:
         if not name:
             raise UsageError(f"--kernels: {text!r} has an empty entry; write for example flash,turbo:bits=2")
         get_schedule(name).parse_options(dict(common.settings(pairs)))
+        if entry.strip() in kernels:
+            raise UsageError(f"--kernels: {entry.strip()!r} is listed twice; each is simulated once, so drop one")
         kernels[entry.strip()] = (name, common.settings(pairs))
     return kernels
 
@@ -85,10 +86,10 @@ def compare(
     seq: Seqs = "4096",
     kernels: Kernels = "flash,kivi,gear,turbo",
     csv: Annotated[Path | None, typer.Option(help="Also write the rows as CSV.")] = None,
-    engine: common.Engine = EngineChoice.NUMBA,
-    clock: common.Clock = ClockChoice.SUSTAINED,
-    launch: common.LaunchMode = LaunchChoice.GRAPH,
-    l2: common.L2State = L2Choice.COLD,
+    engine: common.Engine = "numba",
+    clock: common.Clock = "sustained",
+    launch: common.LaunchMode = "graph",
+    l2: common.L2State = "cold",
     as_json: common.Json = False,
 ) -> None:
     """Compare kernels over batches and sequence lengths: time, ratio to the first kernel, where the time goes."""

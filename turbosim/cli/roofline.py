@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turbosim.cli import common
-from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
 from turbosim.cli.compare import Batches, Kernels, Seqs, run_all
 
 if TYPE_CHECKING:
@@ -32,10 +31,10 @@ def roofline(
     levels: Annotated[bool | None, typer.Option(
         "--levels/--no-levels", help="Mark every kernel's intensity at L2 and shared memory too; unless told, on "
                                      "pictures of few points.")] = None,
-    engine: common.Engine = EngineChoice.NUMBA,
-    clock: common.Clock = ClockChoice.SUSTAINED,
-    launch: common.LaunchMode = LaunchChoice.GRAPH,
-    l2: common.L2State = L2Choice.COLD,
+    engine: common.Engine = "numba",
+    clock: common.Clock = "sustained",
+    launch: common.LaunchMode = "graph",
+    l2: common.L2State = "cold",
 ) -> None:
     """Draw the roofline of a GPU with simulated kernels as points, as PNG and SVG."""
     from turbosim.hw import load_gpu

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from turbosim.cli import common
-from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
 from turbosim.cli.workload import WorkloadOptions, with_workload
 
 EXAMPLE = common.examples(
@@ -29,10 +28,10 @@ def simulate(
     workload: WorkloadOptions,
     trace: Annotated[Path | None, typer.Option(help="Replay a saved program instead of a kernel.")] = None,
     save_trace: Annotated[Path | None, typer.Option(help="Save the program (.json or .gz).")] = None,
-    engine: common.Engine = EngineChoice.NUMBA,
-    clock: common.Clock = ClockChoice.SUSTAINED,
-    launch: common.LaunchMode = LaunchChoice.GRAPH,
-    l2: common.L2State = L2Choice.COLD,
+    engine: common.Engine = "numba",
+    clock: common.Clock = "sustained",
+    launch: common.LaunchMode = "graph",
+    l2: common.L2State = "cold",
     as_json: common.Json = False,
 ) -> None:
     """Simulate one kernel on one GPU: time, throughput, bandwidth, utilisation, and where the time goes."""
@@ -51,7 +50,7 @@ def simulate(
         program = load(trace)
         common.announce_compilation(engine)
         with common.progress(program.name) as report:
-            result = run(gpu, program, engine=engine.value, clock=clock.value, launch=launch.value, l2=l2.value,
+            result = run(gpu, program, engine=engine, clock=clock, launch=launch, l2=l2,  # type: ignore[arg-type]
                          progress=report)
     else:
         shape, options = workload.build(), workload.kernel_options()

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from turbosim.cli import common
-from turbosim.cli.common import ClockChoice, EngineChoice, L2Choice, LaunchChoice
 from turbosim.cli.workload import WorkloadOptions, with_workload
 from turbosim.errors import UsageError
 
@@ -29,10 +28,10 @@ def timeline(
     png: Annotated[Path | None, typer.Option(help="Also draw a window of cycles.")] = None,
     begin: Annotated[float, typer.Option("--from", help="First cycle of the picture.")] = 0.0,
     end: Annotated[float, typer.Option("--to", help="Last cycle of the picture.")] = 12000.0,
-    engine: common.Engine = EngineChoice.NUMBA,
-    clock: common.Clock = ClockChoice.SUSTAINED,
-    launch: common.LaunchMode = LaunchChoice.GRAPH,
-    l2: common.L2State = L2Choice.COLD,
+    engine: common.Engine = "numba",
+    clock: common.Clock = "sustained",
+    launch: common.LaunchMode = "graph",
+    l2: common.L2State = "cold",
 ) -> None:
     """Record one SM and write its timeline: units, warp groups with stall reasons, copies in flight."""
     from turbosim.hw import load_gpu
@@ -44,7 +43,10 @@ def timeline(
         common.check_output("--png", png, ".png", ".svg")
     if end <= begin:
         raise UsageError(f"--to: must be above --from, got {end:g} and {begin:g}")
-    result = common.simulate(load_gpu(hw), workload.build(), workload.kernel, workload.kernel_options(), engine, clock,
+    gpu = load_gpu(hw)
+    if not 0 <= sm < gpu.sm.count:
+        raise UsageError(f"--sm: must be 0 to {gpu.sm.count - 1} on {gpu.name}, got {sm}")
+    result = common.simulate(gpu, workload.build(), workload.kernel, workload.kernel_options(), engine, clock,
                              launch, l2, (sm,))
     common.write_file(output, chrome_trace_bytes(result, compress=output.suffix == ".gz"))
     if png is not None:

@@ -45,7 +45,7 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
     recorded = frozenset(record)
     for sm in sorted(recorded):
         if not 0 <= sm < gpu.sm.count:
-            raise UsageError(f"record: {gpu.name} has SMs 0 to {gpu.sm.count - 1}, got {sm}")
+            raise UsageError(f"record: SMs must be 0 to {gpu.sm.count - 1} on {gpu.name}, got {sm}")
     validate(program)
     lowered = lower(gpu, program, clock, launch)
     totals, records = _replay(lowered, engine, l2, recorded, progress)

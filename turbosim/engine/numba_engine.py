@@ -10,7 +10,6 @@ import numpy as np
 from turbosim.engine import numba_kernel as nk
 from turbosim.engine import numba_layout as nl
 from turbosim.engine.lowered import ENV_SIZE, LOOP_SLOTS, LoweredProgram
-from turbosim.engine.numba_memory import set_leaf
 from turbosim.engine.numba_pack import Code, forward_state
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
@@ -166,7 +165,8 @@ class _LaunchRun:
 
     def execute(self) -> bool:
         """Run to the end; return False when the records did not fit."""
-        self._first_ctas()
+        self.started = int(nk.first_ctas(self.machine, self.engine.program.sms))
+        self.state[nl.NEXT_CTA] = self.started
         total = self.launch.ctas
         while self.machine.tree[1] != nl.NEVER:
             nk.run(_BUDGET, self.machine, self.forward)
@@ -183,28 +183,6 @@ class _LaunchRun:
         if len(stuck):
             raise SimulationError(self._deadlock(stuck))
         return True
-
-    def _first_ctas(self) -> None:
-        """Fill the slots: one CTA on every SM, then a second, as the hardware scheduler does."""
-        launch = self.launch
-        cta = 0
-        actors: list[int] = []
-        for number in range(self.slots):
-            for sm in range(self.engine.program.sms):
-                if cta == launch.ctas:
-                    break
-                place = sm * self.slots + number
-                self.machine.slot_cta[place] = cta
-                nk.start_cta(self.machine, place, cta)
-                actors += range(place * self.roles, (place + 1) * self.roles)
-                cta += 1
-        for actor in actors:
-            tree = self.machine.tree
-            set_leaf(tree, len(tree) // 2 + actor, (launch.cta_launch << nl.ACTOR_BITS) | actor)
-        self.state[nl.NEXT_CTA] = cta
-        self.started = cta
-        for occupied in np.flatnonzero(self.machine.slot_cta >= 0):
-            self.machine.reasons[occupied // self.slots, :, Reason.CTA_LAUNCH] += launch.cta_launch
 
     def _deadlock(self, stuck: np.ndarray[Any, Any]) -> str:
         first: list[int] = stuck.tolist()

@@ -100,7 +100,7 @@ from turbosim.engine.numba_layout import (
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
 
 
-@jit_cached
+@jit
 def start_cta(m: Machine, slot: int, cta: int) -> None:
     """Set up the environment, program counters and counters of a CTA's roles."""
     roles = m.config[ROLES]
@@ -124,6 +124,23 @@ def start_cta(m: Machine, slot: int, cta: int) -> None:
     for counter in range(m.signals.shape[1]):
         m.signals[slot, counter, ISSUED] = 0
         m.signals[slot, counter, LAST_DONE] = 0
+
+
+@jit_cached
+def first_ctas(m: Machine, sms: int) -> int:
+    """Fill the slots, one CTA on every SM, then a second, as the hardware scheduler does; return their number."""
+    roles, slots, launch = m.config[ROLES], m.config[OCCUPANCY], m.config[CTA_LAUNCH]
+    leaves = len(m.tree) // 2
+    started = min(sms * slots, m.config[CTAS])
+    for cta in range(started):
+        place = cta % sms * slots + cta // sms
+        m.slot_cta[place] = cta
+        start_cta(m, place, cta)
+        for role in range(roles):
+            actor = place * roles + role
+            set_leaf(m.tree, leaves + actor, (launch << ACTOR_BITS) | actor)
+            m.reasons[cta % sms, role, LAUNCH_REASON] += launch
+    return started
 
 
 @jit

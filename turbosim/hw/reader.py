@@ -144,7 +144,9 @@ class Reader:
         candidates = [file.parent / f"{base}.yaml", self.kind.folder() / f"{base}.yaml"]
         path = next((c for c in candidates if c.is_file()), None)
         if path is None:
-            known = sorted(p.stem for d in {c.parent for c in candidates} for p in d.glob("*.yaml"))
+            # Extending a file of the chain would be refused next.
+            known = sorted(p.stem for d in {c.parent for c in candidates} for p in d.glob("*.yaml")
+                           if not any(p.resolve() == seen.resolve() for seen in chain))
             raise ConfigError(f"no {self.kind.noun} {base!r}{did_you_mean(str(base), known)}")
         if any(path.resolve() == seen.resolve() for seen in chain):
             raise ConfigError(f"{base!r} is part of the chain that extends it: {' <- '.join(f.stem for f in chain)}")

@@ -13,6 +13,8 @@ from turbosim.program.program import CounterKind, CtaClass, Launch, Program
 from turbosim.program.work import class_counts, trip_counts
 
 MAX_GRID_DIMS, MAX_LOOPS, MAX_PARAMS = 5, 3, 6
+MOST_CTAS = 50_000_000
+"""CTAs of a launch: the engines keep a class number for every grid coordinate, in 16 bytes."""
 _BARRIERS = (CounterKind.BARRIER, CounterKind.MBARRIER)
 
 
@@ -70,6 +72,10 @@ class _Checker:
         for role in launch.roles:
             if role.warps < 1:
                 self._add(f"{where} / role {role.name!r}", f"warps must be at least 1, got {role.warps}")
+        if min((d.size for d in launch.grid), default=1) >= 1 and launch.ctas > MOST_CTAS:
+            self._add(where, f"has {launch.ctas:,} CTAs, the engines keep a class number per grid coordinate for at "
+                             f"most {MOST_CTAS:,}; use larger tiles or a smaller problem")
+            return
         if self._class_rules(launch, where) and all(dim.size >= 1 for dim in launch.grid):
             for index, (cta_class, count) in enumerate(class_counts(launch)):
                 if count == 0:

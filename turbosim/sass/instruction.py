@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 
@@ -121,6 +122,7 @@ _ADDRESS = re.compile(r"(?:(?:desc|gdesc|idesc|tmem)\[[^\]]*\])?\[(?P<at>[^\]]*)
 _FILES = {"R": Kind.REGISTER, "UR": Kind.UNIFORM, "P": Kind.PREDICATE, "UP": Kind.UNIFORM_PREDICATE}
 
 
+@lru_cache(maxsize=1 << 14)
 def parse_operand(text: str) -> Operand:
     """Return the operand written as *text*; what is not understood is of kind OTHER."""
     rest = text = text.strip()

@@ -15,7 +15,7 @@ from turbosim.hw.spec import Gpu
 from turbosim.program.ops import Mma
 from turbosim.sass.build import code_of, sm_model
 from turbosim.sass.cubin import Kernel
-from turbosim.sass.evaluate import walk
+from turbosim.sass.evaluate import Walk, walk
 from turbosim.sass.flow import blocks_of, loops_of
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Code, Column, CtaClass, Pipe, Replay
@@ -95,10 +95,12 @@ def prices_of(kernel: Kernel, launch: Launch, gpu: Gpu, hertz: float, seen: Obse
     loops = loops_of(kernel.instructions, blocks_of(kernel.instructions))
     chosen = sorted(seen.samples, key=lambda s: len(s.walk.blocks))
     chosen = [chosen[len(chosen) // 2], chosen[-1]] if len(chosen) > 1 else chosen
-    walks, classes = [], []
+    walks: list[Walk] = []
+    classes = []
     for sample in chosen:
         of_warps = [sample.walk, *(walk(kernel, launch, sample.cta, w) for w in range(1, launch.warps))]
-        walks += of_warps
+        # Warps are alike in how they use the banks; of the second CTA one is enough to see what the first does not run.
+        walks += of_warps if not walks else of_warps[:1]
         classes.append(CtaClass(tuple(
             np.array(shortened(shape_of([int(b) for b in w.blocks], loops), TURNS), np.int32) for w in of_warps)))
     code = code_of(kernel, Rules.of(gpu), walks)

@@ -77,10 +77,10 @@ def _parse(kernel: str, name: str, value: Any, expected: Any) -> Any:
     try:
         return TypeAdapter(expected).validate_python(value, strict=not isinstance(value, str))
     except ValidationError:
-        raise UsageError(f"kernel {kernel!r}: option {name} is {_KINDS[_bare(expected)]}, got {value!r}") from None
+        raise UsageError(f"kernel {kernel!r}: option {name} must be {_KINDS[_bare(expected)]}, got {value!r}") from None
 
 
-_KINDS = {int: "a whole number", bool: "true or false", str: "a text"}
+_KINDS = {int: "a whole number", bool: "true or false", str: "text"}
 
 
 def _bare(expected: Any) -> Any:

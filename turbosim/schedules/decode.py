@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from turbosim.errors import UsageError
 from turbosim.hw.spec import Gpu, OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
@@ -64,14 +65,12 @@ class DecodePlan:
 
 
 def decode_program(gpu: Gpu, plan: DecodePlan, meta: Mapping[str, str | int | float | bool]) -> Program:
-    """Return the split kernel and, with more than one split, the combine kernel."""
+    """Return the split kernel and, with more than one split, the combine kernel.
+
+    Raises UsageError for more splits than there are equal shares of the KV tiles.
+    """
     shape = plan.shape
-    splits = plan.splits
-    if splits is None:
-        # Two CTAs of four warps share an SM, as in FlashAttention-2's call of its heuristic.
-        splits = split_count(shape.batch * shape.kv_heads, 2 * gpu.sm.count, max(1, plan.key_tiles))
-    splits = max(1, min(splits, plan.key_tiles))
-    splits = ceil_div(plan.key_tiles, ceil_div(plan.key_tiles, splits)) if plan.key_tiles else 1
+    splits = _splits(gpu, plan)
     heads = shape.batch * shape.kv_heads
     tensors = [Tensor("Q", heads, 2 * shape.group * shape.head_dim, "fp16")]
     for number, (nbytes, count) in enumerate(zip(plan.kv_tile_bytes, plan.heads_of_format, strict=True)):
@@ -91,6 +90,19 @@ def decode_program(gpu: Gpu, plan: DecodePlan, meta: Mapping[str, str | int | fl
     return Program(f"{plan.kernel} decode", tuple(tensors), tuple(launches), shape.flops,
                    {**meta, "block_m": plan.block_m, "block_n": plan.block_n, "warps": plan.warps,
                     "stages": plan.stages, "splits": splits})
+
+
+def _splits(gpu: Gpu, plan: DecodePlan) -> int:
+    """Return the number of KV splits, none of which is without a tile."""
+    tiles, wanted = max(1, plan.key_tiles), plan.splits
+    if wanted is None:
+        # Two CTAs of four warps share an SM, as in FlashAttention-2's call of its heuristic.
+        wanted = split_count(plan.shape.batch * plan.shape.kv_heads, 2 * gpu.sm.count, tiles)
+    splits = ceil_div(tiles, ceil_div(tiles, min(wanted, tiles)))
+    if plan.splits is not None and plan.splits != splits:
+        raise UsageError(f"kernel {plan.kernel!r}: option splits must leave no split without KV tiles, got "
+                         f"{plan.splits} for {plan.key_tiles} tiles of {plan.block_n} tokens; use splits={splits}")
+    return splits
 
 
 def _split_launch(plan: DecodePlan, splits: int) -> Launch:

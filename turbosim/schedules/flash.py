@@ -4,7 +4,8 @@ FlashAttention-2 multiplies with ``mma.sync`` on every GPU, so that is the defau
 Dao-AILab/flash-attention (``flash_fwd_launch_template.h``). ``path=auto`` takes the newest instructions of the GPU, as
 kernels compiled by Triton do. Where those are ``wgmma`` or ``tcgen05``, two warp groups of 64 rows then share 128-key
 tiles, the size of FlashAttention-3 without its producer warp and its overlap of softmax and product in one warp group:
-products are waited for.
+products are waited for. Barriers keep both warp groups in step, as in Triton's machine code, unless ``sync=mbarrier``;
+FlashAttention-3's ping-pong order of the two is not modelled.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from turbosim.program.program import Program
 from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
-from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors
+from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors, sync_note
 from turbosim.schedules.tiles import (
     accumulator_registers,
     best_path,
@@ -45,6 +46,8 @@ class FlashOptions:
     """Parts in which MMA blocks are served; softmax blocks take half as many."""
     order: str = "forward"
     """Causal: query tiles ``forward`` or ``heavy_first``."""
+    sync: str = "barrier"
+    """Prefill, what lets a stage be refilled: a ``barrier`` of all warp groups, or an ``mbarrier`` (TMA only)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def default_tiling(gpu: Gpu, shape: Attention, path: str = "mma.sync") -> Tiling
 def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range."""
     if options.order not in ("forward", "heavy_first"):
-        raise UsageError(f"kernel 'flash': option order is 'forward' or 'heavy_first', got {options.order!r}")
+        raise UsageError(f"kernel 'flash': option order must be 'forward' or 'heavy_first', got {options.order!r}")
     check_positive("flash", pieces=options.pieces)
     if options.splits is not None:
         check_positive("flash", splits=options.splits)
@@ -88,7 +91,8 @@ def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     return Program(
         "flash prefill", prefill_tensors(plan), (prefill_launch(plan),), shape.flops,
         {"kernel": "flash", "path": plan.path, "block_m": plan.block_m, "block_n": plan.block_n,
-         "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces, "order": options.order})
+         "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces, "order": options.order,
+         **sync_note(plan)})
 
 
 def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan:
@@ -118,7 +122,7 @@ def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan
         heavy_first=options.order == "heavy_first", q_bytes=2 * block_m * d, kv_bytes=2 * block_n * d,
         out_bytes=2 * rows * d, dtype="fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=(),
         finish=(softmax.normalise(rows, d),), smem_bytes=2 * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers((rows, d), (rows, block_n)), path=path.value)
+        registers=accumulator_registers((rows, d), (rows, block_n)), path=path.value, sync=options.sync)
 
 
 DECODE_ROWS = 64
@@ -158,4 +162,4 @@ def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
 
 FLASH: Schedule[FlashOptions] = Schedule(
     "flash", "FlashAttention-2 style FP16 attention", (Attention,), FlashOptions, build_flash,
-    {"path": Phase.PREFILL, "order": Phase.PREFILL, "splits": Phase.DECODE})
+    {"path": Phase.PREFILL, "order": Phase.PREFILL, "sync": Phase.PREFILL, "splits": Phase.DECODE})

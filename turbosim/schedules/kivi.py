@@ -47,7 +47,7 @@ class KiviOptions:
 def check_bits(kernel: str, bits: str) -> None:
     """Raise UsageError unless *bits* is 4 or 2."""
     if bits not in ("4", "2"):
-        raise UsageError(f"kernel {kernel!r}: option bits is 4 or 2, got {bits!r}")
+        raise UsageError(f"kernel {kernel!r}: option bits must be 4 or 2, got {bits!r}")
 
 
 def build_kivi(gpu: Gpu, shape: Attention, options: KiviOptions) -> Program:

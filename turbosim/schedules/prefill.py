@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from turbosim.errors import UsageError, did_you_mean
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Role, Tensor
 from turbosim.schedules.tiles import ceil_div
 from turbosim.workload import Attention
 
+SYNCS = ("barrier", "mbarrier")
+"""A stage is refilled after a barrier of all warp groups, as in the machine code that Triton 3.9 writes for sm_90 (one
+after Q K^T, several around the copies), or once every warp group has released it, as in kernels written for TMA."""
 WAIT_Q, WAIT_K, WAIT_V = "wait Q", "wait K", "wait V"
 
 
@@ -59,6 +63,8 @@ class PrefillPlan:
     registers: int
     path: str
     """Instruction path of the products."""
+    sync: str = "barrier"
+    """What lets a stage be refilled, one of :data:`SYNCS`."""
 
     @property
     def query_tiles(self) -> int:
@@ -102,7 +108,11 @@ def prefill_tensors(plan: PrefillPlan) -> tuple[Tensor, ...]:
 
 
 def prefill_launch(plan: PrefillPlan, extra_roles: tuple[Role, ...] = ()) -> Launch:
-    """Return the launch: grid (query tile, query head in group, KV head, batch)."""
+    """Return the launch: grid (query tile, query head in group, KV head, batch).
+
+    Raises UsageError for a *sync* that the plan's copies do not allow.
+    """
+    _check_sync(plan)
     tiles = plan.query_tiles
     order = range(tiles - 1, -1, -1) if plan.heavy_first else range(tiles)
     kinds: dict[tuple[tuple[str, int], ...], int] = {}
@@ -112,12 +122,32 @@ def prefill_launch(plan: PrefillPlan, extra_roles: tuple[Role, ...] = ()) -> Lau
         grid=(Dim("m", tiles), Dim("g", plan.shape.group), Dim("h", plan.shape.kv_heads), Dim("b", plan.shape.batch)),
         roles=(*(Role(f"wg{i}", 4, _stream(plan, i)) for i in range(plan.roles)), *extra_roles),
         counters=(Counter("Q", CounterKind.DATA), Counter("K", CounterKind.DATA), Counter("V", CounterKind.DATA),
-                  Counter("sync", CounterKind.BARRIER)),
+                  Counter("sync", CounterKind.BARRIER),
+                  *(Counter(_free(i), CounterKind.MBARRIER) for i in range(plan.roles) if plan.sync == "mbarrier")),
         classes=tuple(CtaClass(f"n{dict(params)['n']}", params) for params in kinds),
         class_of=(("m", tuple(index)),),
         smem_bytes=plan.smem_bytes,
         registers_per_thread=plan.registers,
     )
+
+
+def _check_sync(plan: PrefillPlan) -> None:
+    if plan.sync not in SYNCS:
+        raise UsageError(f"kernel {plan.kernel!r}: option sync must be one of {', '.join(SYNCS)}, got {plan.sync!r}"
+                         f"{did_you_mean(plan.sync, SYNCS)}")
+    if plan.sync == "mbarrier" and not (plan.bulk and plan.stages > 1):
+        raise UsageError(f"kernel {plan.kernel!r}: option sync=mbarrier needs copies by TMA, which come with path "
+                         f"wgmma or tcgen05, and at least 2 stages, got path {plan.path} and stages {plan.stages}")
+
+
+def sync_note(plan: PrefillPlan) -> dict[str, str]:
+    """Return what a program's description says of the copies: nothing of the usual barrier."""
+    return {} if plan.sync == "barrier" else {"sync": plan.sync}
+
+
+def _free(role: int) -> str:
+    """Return the counter of the tiles that a warp group has released."""
+    return f"free {role}"
 
 
 def _params(plan: PrefillPlan, tile: int) -> tuple[tuple[str, int], ...]:
@@ -176,7 +206,8 @@ class _Body:
         """
         plan = self.plan
         work = plan.tile(masked)
-        barriers = 2 + sum(1 for x in work.softmax if x == "barrier")
+        released = plan.sync == "mbarrier"
+        barriers = (0 if released else 2) + sum(1 for x in work.softmax if x == "barrier")
         mine: list[Op] = []
         passed = 0
 
@@ -188,10 +219,12 @@ class _Body:
 
         leader = self.role == 0
         mine.append(Wait(WAIT_K, "K", j + 1))
-        barrier()
+        if not released:
+            barrier()
         if leader and plan.stages == 1:
             mine.append(self._load("V", j))
         if leader and plan.stages > 1 and prefetch:
+            mine += [Wait("wait free", _free(i), j) for i in range(plan.roles) if released]
             mine += [self._load("K", j + (plan.stages - 1)), self._load("V", j + (plan.stages - 1))]
         mine += work.scores
         if plan.stages == 1:
@@ -204,7 +237,10 @@ class _Body:
             else:
                 barrier()
         mine.append(Wait(WAIT_V, "V", j + 1))
-        if plan.stages > 1:
+        if plan.stages > 1 and not released:
             barrier()
         mine += work.output
+        if released:
+            last = max(i for i, op in enumerate(mine) if isinstance(op, Compute) and op.mma is not None)
+            mine.insert(last + 1, Signal("release", _free(self.role)))
         return tuple(mine)

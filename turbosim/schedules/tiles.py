@@ -56,7 +56,7 @@ def best_path(gpu: Gpu, dtype: Dtype, rows: int, kernel: str = "", wanted: str =
         return newest if rows >= 64 or not newest.is_async else MmaPath.MMA_SYNC
     paths = [p.value for p in MmaPath if p in gpu.tensor and dtype in gpu.tensor[p].rates]
     if wanted not in paths:
-        raise UsageError(f"kernel {kernel!r}: option path on {gpu.name} in {dtype.value} is one of "
+        raise UsageError(f"kernel {kernel!r}: option path on {gpu.name} in {dtype.value} must be one of "
                          f"{', '.join(['auto', *paths])}, got {wanted!r}{did_you_mean(wanted, paths)}")
     path = MmaPath(wanted)
     if path.is_async and rows < 64:

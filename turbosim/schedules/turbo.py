@@ -20,7 +20,7 @@ from turbosim.program.ops import Affine, Compute, Load, Loop, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.schedules import sas, softmax
 from turbosim.schedules.base import Schedule
-from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors
+from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors, sync_note
 from turbosim.schedules.tiles import (
     THREADS,
     accumulator_registers,
@@ -70,6 +70,8 @@ class TurboOptions:
     splits: int | None = None
     pieces: int = 4
     order: str = "forward"
+    sync: str = "barrier"
+    """Prefill: as in ``flash``."""
 
 
 def int4_path(gpu: Gpu) -> bool:
@@ -79,7 +81,7 @@ def int4_path(gpu: Gpu) -> bool:
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UsageError(f"kernel 'turbo': option {name} is one of {', '.join(known)}, got {value!r}"
+        raise UsageError(f"kernel 'turbo': option {name} must be one of {', '.join(known)}, got {value!r}"
                          f"{did_you_mean(value, known)}")
 
 
@@ -178,7 +180,8 @@ def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
     launches = [prefill_launch(plan)]
     meta: dict[str, str | int | float | bool] = {
         "kernel": "turbo", "path": plan.path, "flashq": options.flashq, "sas": options.sas, "block_m": plan.block_m,
-        "block_n": plan.block_n, "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces}
+        "block_n": plan.block_n, "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces,
+        **sync_note(plan)}
     if options.sas:
         meta["sas_variant"] = options.sas_variant
     if options.flashq:
@@ -223,7 +226,7 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
         dtype="int8" if width == 1 else "fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile,
         start=quantise("Q", rows * d),
         finish=(softmax.normalise(rows, d),), smem_bytes=width * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers(*accumulators), path=path.value)
+        registers=accumulator_registers(*accumulators), path=path.value, sync=options.sync)
 
 
 def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...],
@@ -260,5 +263,5 @@ def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...],
 
 TURBO: Schedule[TurboOptions] = Schedule(
     "turbo", "TurboAttention: INT8 attention, SAS softmax, 4/2-bit cache", (Attention,), TurboOptions, build_turbo,
-    {"path": Phase.PREFILL, "order": Phase.PREFILL, "quantise_inputs": Phase.PREFILL, "block_m": Phase.PREFILL,
-     "product": Phase.DECODE, "dequant": Phase.DECODE, "splits": Phase.DECODE})
+    {"path": Phase.PREFILL, "order": Phase.PREFILL, "sync": Phase.PREFILL, "quantise_inputs": Phase.PREFILL,
+     "block_m": Phase.PREFILL, "product": Phase.DECODE, "dequant": Phase.DECODE, "splits": Phase.DECODE})

@@ -1,0 +1,80 @@
+"""Speed of the issue-level model and of lifting: ``python -m analysis.bench_sass``.
+
+Replays flash attention's machine code (sm_80, causal, 8k tokens, d = 64) on one SM with the compiled model and with its
+plain definition, side by side, and times the way from Triton source to a simulated GPU, with Triton's cache empty and
+full. Needs torch and triton, and no GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from turbosim.engine.api import run
+from turbosim.hw import load_gpu
+from turbosim.sass import oracle, replay
+from turbosim.sass.build import code_of, cta_class, sm_model
+from turbosim.sass.cubin import Kernel, read_cubin
+from turbosim.sass.launch import Launch, Tensor
+from turbosim.sass.lift import lift, resident
+from turbosim.sass.rules import Rules
+
+GPU = load_gpu("a100_sxm_80gb")
+BATCH, HEADS, TOKENS, D, ROWS = 4, 32, 8192, 64, 128
+
+
+def compiled() -> tuple[Kernel, Launch]:
+    """Compile the kernel, or take it from Triton's cache."""
+    import torch
+
+    from kernels.machine_code import captured
+    from kernels.machine_code import compiled as compile_launch
+    from kernels.ops.flash import flash_prefill
+
+    q = torch.empty_strided((BATCH, HEADS, TOKENS, D), (HEADS * TOKENS * D, TOKENS * D, D, 1), dtype=torch.float16,
+                            device="meta")
+    options = {"block_m": ROWS, "block_n": 64, "warps": 4, "stages": 3}
+    launch = captured(lambda: flash_prefill(q, q, q, True, options))[0]
+    code, names = compile_launch(launch, 80)
+    values: list[Any] = [launch.arguments[name] for name in names]
+    arguments = tuple(Tensor(n, v.numel() * v.element_size()) if isinstance(v, torch.Tensor) else v
+                      for n, v in zip(names, values, strict=True))
+    return read_cubin(code.asm["cubin"]), Launch((math.ceil(TOKENS / ROWS), HEADS, BATCH), 4, arguments,
+                                                 int(code.metadata.shared))
+
+
+def timed(act: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds that *act* takes, and what it returns."""
+    start = time.perf_counter()
+    found = act()
+    return time.perf_counter() - start, found
+
+
+def main() -> None:
+    """Print the measurements."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TRITON_CACHE_DIR"] = cache
+        for state in ("cold", "warm"):
+            compiling, (kernel, launch) = timed(compiled)
+            lifting, lifted = timed(lambda kernel=kernel, launch=launch: lift(kernel, launch, GPU))  # type: ignore[misc]
+            simulating, result = timed(lambda lifted=lifted: run(GPU, lifted.program))  # type: ignore[misc]
+            print(f"{state}: compile {compiling:.2f} s, lift {lifting:.2f} s, simulate {simulating:.2f} s, "
+                  f"together {compiling + lifting + simulating:.2f} s for {result.time_s * 1e3:.3f} ms on the GPU")
+    slots = resident(kernel, launch, GPU)
+    one, walks = cta_class(kernel, launch, (launch.grid[0] // 2, 0, 0))
+    case = code_of(kernel, Rules.of(GPU), walks), [one]
+    model = sm_model(GPU, GPU.clock.hertz("sustained"))
+    replay.replay(*case, [0], 1, model)
+    fast, many = timed(lambda: replay.replay(*case, [0] * slots * 8, slots, model))
+    slow, few = timed(lambda: oracle.replay(*case, [0], 1, model))
+    rates = many.instructions / fast / 1e6, few.instructions / slow / 1e6
+    print(f"replay: {rates[0]:.1f} million warp instructions a second ({many.instructions:,} in {fast:.2f} s), "
+          f"plain definition {rates[1]:.3f} million, ratio {rates[0] / rates[1]:.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Traffic of memory instructions, shapes of walks and numbers of tiles, on cases counted by hand."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbosim.errors import ProgramError
+from turbosim.sass.access import Access
+from turbosim.sass.flow import Loop
+from turbosim.sass.skeleton import Run, runs, shape_of, shortened
+from turbosim.sass.streams import Form, Tiling, fit
+from turbosim.sass.traffic import sectors, traffic_of, turns
+
+ALL = np.ones(32, np.bool_)
+
+
+def access(step: int, nbytes: int, space: str = "shared", active=ALL, base: int = 0) -> Access:
+    """Return an access whose lanes are *step* bytes apart."""
+    return Access(0, 0, space, nbytes, np.arange(32, dtype=np.uint64) * np.uint64(step) + np.uint64(base), active)
+
+
+@pytest.mark.parametrize(("step", "nbytes", "cycles"), [
+    (4, 4, 1), (0, 4, 1), (8, 4, 2), (12, 4, 1), (128, 4, 32), (132, 4, 1), (8, 8, 2), (16, 8, 4), (16, 16, 4),
+    (144, 16, 4), (128, 16, 32), (2, 2, 1), (1, 1, 1)])
+def test_bank_conflicts(step, nbytes, cycles):
+    assert turns(access(step, nbytes)) == cycles
+
+
+def test_lanes_that_take_no_part_take_no_bank():
+    assert turns(access(128, 4, active=np.arange(32) < 3)) == 3
+    assert turns(access(128, 4, active=np.zeros(32, np.bool_))) == 0
+
+
+@pytest.mark.parametrize(("step", "nbytes", "count"), [(4, 4, 4), (16, 16, 16), (32, 4, 32), (0, 4, 1), (2, 2, 2), (128, 16, 32)])
+def test_sectors(step, nbytes, count):
+    assert sectors(access(step, nbytes, "global")) == count
+
+
+def test_accesses_that_cross_a_sector_touch_both():
+    assert sectors(access(32, 8, "global", base=28)) == 33
+
+
+def test_traffic_is_an_average_over_visits():
+    found = traffic_of([access(4, 4, "global"), access(32, 4, "global"), access(128, 4)])
+    assert (found[0].sectors, found[0].turns) == (18.0, 32.0)
+
+
+LOOPS = (Loop(2, 3, 40), Loop(6, 6, 60))
+
+
+def test_shape_of_a_walk():
+    nodes = shape_of([0, 2, 3, 2, 3, 2, 4, 6, 6, 7], LOOPS)
+    assert nodes == (0, Run(LOOPS[0], ((2, 3), (2, 3), (2,))), 4, Run(LOOPS[1], ((6,), (6,))), 7)
+    assert [len(r.turns) for r in runs(nodes)] == [3, 2]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(3, 8))
+def test_shortened_walks_keep_their_ends(turns_of, most):
+    blocks = [0]
+    for n in turns_of:
+        blocks += [2, 3] * n + [4]
+    nodes = shape_of(blocks, LOOPS)
+    assert shortened(nodes, 10 ** 6) == blocks
+    assert len(shortened(nodes, most)) == 1 + sum(2 * min(n, most) + 1 for n in turns_of)
+
+
+def test_nested_loops_have_nested_turns():
+    outer, inner = Loop(1, 4, 40), Loop(2, 3, 30)
+    nodes = shape_of([0, 1, 2, 3, 2, 3, 4, 1, 2, 3, 4, 5], (outer, inner))
+    assert nodes == (0, Run(outer, ((1, Run(inner, ((2, 3), (2, 3))), 4), (1, Run(inner, ((2, 3),)), 4))), 5)
+
+
+@given(st.integers(0, 1000), st.integers(-50, 50), st.integers(-50, 50))
+def test_lines_are_found_from_samples(const, a, b):
+    samples = [({"x": x, "y": y}, const + a * x + b * y) for x in range(4) for y in range(3)]
+    assert fit("here", samples, ["x", "y"]) == Form(const, tuple((v, c) for v, c in (("x", a), ("y", b)) if c))
+    samples[-1] = samples[-1][0], samples[-1][1] + 1
+    assert fit("here", samples, ["x", "y"]) is None
+
+
+def test_a_fit_needs_its_origin():
+    with pytest.raises(ProgramError, match=re.escape("here: nothing is known at the origin of the grid")):
+        fit("here", [({"x": 1}, 5)], ["x"])
+
+
+def test_tiles_that_start_at_multiples_of_their_size():
+    form = Form(7 * 4096, (("x", -4096), ("head", 8 * 4096)))
+    tiling = Tiling(8 * 3 * 4096, 4096, [(form, {"x": 8, "head": 3})])
+    assert tiling.number(form) == Form(7, (("x", -1), ("head", 8)))
+    assert tiling.tiles == 24
+
+
+def test_blocks_of_columns_are_numbered_by_digits():
+    # 64 rows by 32 columns of a matrix with rows of 256 bytes: four blocks side by side.
+    form = Form(64, (("k", 64), ("m", 64 * 256)))
+    tiling = Tiling(4 * 64 * 256, 64 * 64, [(form, {"k": 3, "m": 4})])
+    number = tiling.number(form)
+    seen = {number.value({"k": k, "m": m}) for k in range(3) for m in range(4)}
+    assert len(seen) == 12
+    assert max(seen) < tiling.tiles == 16
