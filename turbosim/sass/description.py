@@ -52,7 +52,8 @@ def _dtype(value: Any) -> Any:
 
 def _seen(value: Any) -> str:
     kinds = ((Mapping, "a table"), (list, "a list"))
-    return next((words for kind, words in kinds if isinstance(value, kind)), "nothing" if value is None else repr(value))
+    plain = "nothing" if value is None else repr(value)
+    return next((words for kind, words in kinds if isinstance(value, kind)), plain)
 
 
 Expression = Annotated[Any, BeforeValidator(_expression)]
@@ -103,8 +104,8 @@ class Description(_Model):
     def bind(self, settings: Mapping[str, Value] | None = None) -> Bound:
         """Return the launch for *settings*, which replace sizes, constants and compiler options by name.
 
-        A text in *settings* is an expression. Raises UsageError for an unknown setting, ConfigError, with the place, for
-        an expression without a value of its kind.
+        A text in *settings* is an expression. Raises UsageError for an unknown setting, ConfigError, with the place,
+        for an expression without a value of its kind.
         """
         return _Binding(self, dict(settings or {})).bound()
 
@@ -146,11 +147,11 @@ class _Binding:
             self._set(("constants", name), name, value)
         constants = {name: self.names[name] for name in of.constants}
         arguments = {name: self._argument(name, value) for name, value in of.arguments.items()}
-        grid = [self._integer(("grid", n), self._value(("grid", n), e), 1) for n, e in enumerate(of.grid)]
+        grid = [self._integer(("grid", n), self._value(("grid", n), e), 1) for n, e in enumerate(of.grid)] + [1, 1]
         flops = None if of.flops is None else self._integer(("flops",), self._value(("flops",), of.flops), 0)
         adjusted = {n: self.names[n] for n in adjustable}
-        return Bound(of.kernel, (grid[0], *(grid[1:] + [1, 1])[:2]), arguments, constants, options,  # type: ignore[arg-type]
-                     flops or 0, {n: v for n, v in adjusted.items() if v is not None})
+        return Bound(of.kernel, (grid[0], grid[1], grid[2]), arguments, constants, options, flops or 0,
+                     {n: v for n, v in adjusted.items() if v is not None})
 
     def _set(self, field: Field_, name: str, value: Value) -> None:
         if name in self.settings:
@@ -242,7 +243,8 @@ _WORDS = {"missing": "missing", "extra_forbidden": "unknown field", "string_type
 def _defect(path: Path, document: CommentedMap, error: dict[str, Any]) -> str:
     """Return a pydantic error with its place, in this project's words."""
     kind, loc = error["type"], [p for p in error["loc"] if p not in ("tensor", "scalar")]
-    node, place, names = document, (1, 1), []
+    node: Any = document
+    place, names = (1, 1), []
     for part in loc:
         names.append(str(part))
         if isinstance(node, CommentedMap) and part in node:

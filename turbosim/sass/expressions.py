@@ -1,4 +1,4 @@
-"""Expressions of launch descriptions: numbers, names, arithmetic, comparisons and a few functions. Nothing else runs."""
+"""Expressions of launch descriptions: numbers, names, arithmetic, comparisons and a few functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from turbosim.errors import UsageError, did_you_mean
 
@@ -84,12 +84,11 @@ def evaluate(expression: Value, names: Mapping[str, Value]) -> Value:
         return expression
     tree = parse(expression)
     try:
-        value = _value(tree, names)
+        return cast(Value, _value(tree, names))
     except (ArithmeticError, TypeError, ValueError) as error:
         raise UsageError(f"{expression!r} has no value: {error}") from None
     except UsageError as error:
         raise UsageError(f"{expression!r}: {error}") from None
-    return value
 
 
 def _value(node: ast.expr, names: Mapping[str, Value]) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,9 @@ from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw.document import shown
 from turbosim.hw.find import list_gpus
 from turbosim.hw.spec import Gpu
-from turbosim.program.program import Program
+from turbosim.program.occupancy import occupancy
+from turbosim.program.program import Dim, Role
+from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.bound import Bound, Buffer
 from turbosim.sass.compile import Compiled, compile_kernel
 from turbosim.sass.cubin import Kernel, read_cubin
@@ -20,13 +20,12 @@ from turbosim.sass.description import NOUN, Description, read_description
 from turbosim.sass.expressions import Value
 from turbosim.sass.launch import Launch, Tensor
 from turbosim.sass.lift import ClockName, Lifted, lift
+from turbosim.sass.origin import COSTS, GPU, costs_digest
 from turbosim.sass.source import parse_reference
 from turbosim.sass.specialise import Pointer
 
 DEFAULT_GPUS = {80: "a100_sxm_80gb", 86: "rtx_3090", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
 """The GPU that stands for a target."""
-GPU, COSTS = "gpu", "costs"
-"""Keys of a lifted program's meta: the GPU that it was lifted for, and a digest of what its costs depend on."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,13 @@ class Prepared:
     compiled: Compiled
     kernel: Kernel
     launch: Launch
+
+    def check_fits(self, gpu: Gpu) -> None:
+        """Raise ProgramError, saying by how much, when one CTA is too large for an SM of *gpu*."""
+        role = Role("warps", self.launch.warps, ())
+        dims = tuple(Dim(name, size) for name, size in zip("xyz", self.launch.grid, strict=True))
+        occupancy(gpu, ProgramLaunch(self.kernel.name, dims, (role,), registers_per_thread=self.kernel.registers,
+                                     smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes))
 
 
 def find_description(text: str, launch: Path | None = None) -> Description:
@@ -80,8 +86,8 @@ def capability(gpu: Gpu, target: str | None = None) -> int:
     """Return the compute capability of *gpu*. Raises UsageError where *target* is another."""
     found = capability_of(gpu.arch)
     if target is not None and capability_of(target) != found:
-        raise UsageError(f"--target: {gpu.name} is {gpu.arch} and does not run code for {target}; drop --target, or name "
-                         "a GPU of that target")
+        raise UsageError(f"--target: {gpu.name} is {gpu.arch} and does not run code for {target}; drop --target, or "
+                         "name a GPU of that target")
     return found
 
 
@@ -109,32 +115,9 @@ def prepare(description: Description, gpu: Gpu, settings: Mapping[str, Value] | 
 
 def lifted(prepared: Prepared, gpu: Gpu, clock: ClockName = "sustained") -> Lifted:
     """Return *prepared* as a program for *gpu*, which says what it was lifted from. Raises as lift()."""
+    prepared.check_fits(gpu)
     found = lift(prepared.kernel, prepared.launch, gpu, clock)
     bound = prepared.bound
     meta = {**found.program.meta, GPU: gpu.name, COSTS: costs_digest(gpu),
             **{n: v for n, v in bound.values.items() if v is not None}}
     return replace(found, program=replace(found.program, useful_flops=bound.flops, meta=meta))
-
-
-def costs_digest(gpu: Gpu) -> str:
-    """Return a digest of what the costs of a lifted program depend on; GPUs with the same SM share it."""
-    parts = gpu.model_dump(mode="json", include={"arch", "sm", "pipes", "tensor", "barrier"})
-    del parts["sm"]["count"]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def check_gpu(program: Program, gpu: Gpu) -> str | None:
-    """Return a warning where *program* was lifted for another GPU than *gpu*; None where its costs hold.
-
-    Raises UsageError where *gpu* could not run its machine code.
-    """
-    lifted_for, target = program.meta.get(GPU), program.meta.get("lifted")
-    if target is None:
-        return None
-    if target != gpu.arch:
-        raise UsageError(f"{program.name}: was lifted from {target} code for {lifted_for}, and {gpu.name} is {gpu.arch}; "
-                         f"lift it again with --hw {gpu.name}")
-    if program.meta.get(COSTS) != costs_digest(gpu):
-        return (f"{program.name} was lifted for {lifted_for}, whose SM differs from that of {gpu.name}: durations of "
-                f"its blocks are those of {lifted_for}; lift it again with --hw {gpu.name}")
-    return None

@@ -44,7 +44,7 @@ def specialised(function: Any, arguments: Mapping[str, Any]) -> Specialised:
     aligned: dict[tuple[int, ...], list[list[Any]]] = {}
     for number, parameter in enumerate(function.params):
         name = parameter.name
-        value = arguments[name] if name in arguments else parameter.default
+        value = arguments.get(name, parameter.default)
         free = not parameter.do_not_specialize
         if parameter.is_constexpr or value is None or (free and type(value) is int and value == 1):
             signature[name] = "constexpr"
@@ -61,7 +61,7 @@ def specialised(function: Any, arguments: Mapping[str, Any]) -> Specialised:
     return Specialised(signature, constants, aligned)
 
 
-def _scalar(value: float) -> str:
+def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "u1"
     if isinstance(value, float):
