@@ -51,9 +51,19 @@ def _dtype(value: Any) -> Any:
 
 
 def _seen(value: Any) -> str:
-    kinds = ((Mapping, "a table"), (list, "a list"))
-    plain = "nothing" if value is None else repr(value)
-    return next((words for kind, words in kinds if isinstance(value, kind)), plain)
+    if isinstance(value, (Mapping, list)):
+        kind = "list" if isinstance(value, list) else "table"
+        return f"a {kind}" if value else f"an empty {kind}"
+    return "nothing" if value is None else repr(value)
+
+
+def _reference(value: Any) -> Any:
+    """Return FILE.py:FUNCTION of a Triton function."""
+    inner = value
+    while not isinstance(inner, str) and hasattr(inner, "fn"):
+        inner = inner.fn
+    code = getattr(inner, "__code__", None)
+    return value if code is None else f"{code.co_filename}:{inner.__name__}"
 
 
 Expression = Annotated[Any, BeforeValidator(_expression)]
@@ -84,8 +94,8 @@ class Description(_Model):
     Raises :class:`pydantic.ValidationError` for fields that are missing, unknown or not of their kind.
     """
 
-    kernel: str
-    """FILE.py:FUNCTION; in a file, relative to it."""
+    kernel: Annotated[str, BeforeValidator(_reference)]
+    """FILE.py:FUNCTION, in a file relative to it; in Python the function itself will do, if it stands in a file."""
     about: str = ""
     sizes: dict[str, Expression] = {}
     """What a user may want to change: lengths, head counts, flags."""

@@ -53,13 +53,13 @@ def find_description(text: str, launch: Path | None = None) -> Description:
     """
     if text.endswith((".yaml", ".yml")):
         if launch is not None:
-            raise UsageError(f"--launch: {text} is a {NOUN} already; drop one of the two")
+            raise UsageError(f"--launch-file: {text} is a {NOUN} already; drop one of the two")
         return read_description(Path(text))
     source = parse_reference(text)
     beside = source.path.with_name(f"{source.path.stem}.{source.function}.yaml")
     if launch is None and not beside.is_file():
         others = sorted(p.name for p in source.path.parent.glob("*.yaml"))
-        raise UsageError(f"{text}: needs a {NOUN}: write {shown(beside)}, or name one with --launch"
+        raise UsageError(f"{text}: needs a {NOUN}: write {shown(beside)}, or name one with --launch-file"
                          f"{did_you_mean(beside.name, others)}")
     return read_description(launch or beside).with_kernel(text)
 

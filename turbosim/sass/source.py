@@ -71,6 +71,10 @@ class Source:
 
     def _import(self) -> ModuleType:
         path, name = self.path.resolve(), self.module
+        script = sys.modules.get("__main__")
+        if script is not None and Path(str(getattr(script, "__file__", ""))).resolve() == path:
+            # Importing it again would run it again.
+            return script
         if "." not in name:
             # Alone, the file may be called like any module, as copy.py.
             name = f"_turbosim_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{name}"
