@@ -13,8 +13,12 @@ def softmax(X, Y, rows, columns, stride, BLOCK: tl.constexpr, ROWS: tl.constexpr
     first = tl.program_id(0) * ROWS
     at = tl.arange(0, BLOCK)
     inside = at < columns
-    for row in range(first, tl.minimum(first + ROWS, rows)):
-        x = tl.load(X + row.to(tl.int64) * stride + at, mask=inside, other=float("-inf")).to(tl.float32)
+    x_at = X + first.to(tl.int64) * stride + at
+    y_at = Y + first.to(tl.int64) * stride + at
+    for _ in range(first, tl.minimum(first + ROWS, rows)):
+        x = tl.load(x_at, mask=inside, other=float("-inf")).to(tl.float32)
         weight = tl.exp(x - tl.max(x, 0))
         y = weight / tl.sum(weight, 0)
-        tl.store(Y + row.to(tl.int64) * stride + at, y.to(Y.dtype.element_ty), mask=inside)
+        tl.store(y_at, y.to(Y.dtype.element_ty), mask=inside)
+        x_at += stride
+        y_at += stride

@@ -74,7 +74,8 @@ def _write(trials: list[Trial], title: str, values: Mapping[str, object], png: P
     if as_json:
         common.emit_json(to_rows(order))
     else:
-        common.console().print(to_table(order))
+        out = common.console()
+        out.print(to_table(order, out))
     if png is not None:
         from turbosim.views.tune_figure import figure
 

@@ -85,6 +85,8 @@ def evaluate(expression: Value, names: Mapping[str, Value]) -> Value:
     tree = parse(expression)
     try:
         return cast(Value, _value(tree, names))
+    except ZeroDivisionError:
+        raise UsageError(f"{expression!r} has no value: division by zero") from None
     except (ArithmeticError, TypeError, ValueError) as error:
         raise UsageError(f"{expression!r} has no value: {error}") from None
     except UsageError as error:

@@ -9,70 +9,80 @@ from typing import TYPE_CHECKING, Any
 from turbosim.tuning import Trial
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
+_EXPENDABLE = ("warps", "limited by", "of best", "shared\nmemory", "CTAs", "TFLOP/s")
+"""Columns that narrow terminals do without, the first to go first."""
 
-def to_table(trials: Sequence[Trial]) -> RenderableType:
-    """Return a table of the trials with a time, and one of those without, which says why."""
+
+def to_table(trials: Sequence[Trial], console: Console) -> RenderableType:
+    """Return a table of the trials with a time, as wide as *console* allows, and one of those without: why."""
     from rich.console import Group
 
     parts: list[RenderableType] = []
     if timed := [t for t in trials if t.result]:
-        parts.append(_ranking(timed))
+        unlimited = console.options.update(width=10_000)
+        for dropped in range(len(_EXPENDABLE) + 1):
+            ranking = _ranking(timed, _EXPENDABLE[:dropped])
+            if console.measure(ranking, options=unlimited).maximum <= console.width:
+                break
+        parts.append(ranking)
     if failed := [t for t in trials if not t.result]:
         parts += [*([""] if timed else []), _failures(failed)]
     return Group(*parts)
 
 
-def _table(trials: Sequence[Trial], names: Sequence[str]) -> Table:
+def _table(rows: Sequence[dict[str, str]]) -> Table:
+    """Return a table of *rows*, by column; columns that are empty everywhere are left out."""
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1), pad_edge=False)
-    for name in (*trials[0].settings, *names):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    for name in names:
+        words = name in ("limited by", "bound", "why not")
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != "why not", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
     return table
 
 
-def _ranking(trials: Sequence[Trial]) -> Table:
-    useful = any(t.result and t.result.useful_flops for t in trials)
-    table = _table(trials, ["time", *(["TFLOP/s"] if useful else []), "of best", *_RESOURCES, "CTAs", "warps"])
-    table.add_column("limited by", no_wrap=True)
-    table.add_column("bound", no_wrap=True)
+def _ranking(trials: Sequence[Trial], without: Sequence[str]) -> Table:
     best = min(t.result.time_s for t in trials if t.result)
     # One unit for the column, so that its digits can be compared.
     unit, factor = next((u for u in (("s", 1.0), ("ms", 1e3)) if best * u[1] >= 1), ("us", 1e6))
+    rows = []
     for trial in trials:
         result = trial.result
         assert result is not None
         main = result.launches[0]
-        table.add_row(*(str(v) for v in trial.settings.values()), f"{result.time_s * factor:.2f} {unit}",
-                      *([f"{result.tflops:.1f}"] if useful else []), f"{best / result.time_s:.0%}", *_used(trial),
-                      str(main.ctas_per_sm), str(main.ctas_per_sm * main.warps_per_cta), main.occupancy_limit,
-                      result.bound)
-    return table
+        used = _used(trial)
+        columns = {
+            "time": f"{result.time_s * factor:.2f} {unit}", "TFLOP/s": f"{result.tflops:.1f}" if result.tflops else "",
+            "of best": f"{best / result.time_s:.0%}", **used, "CTAs": str(main.ctas_per_sm),
+            "warps": str(main.ctas_per_sm * main.warps_per_cta), "limited by": main.occupancy_limit,
+            "bound": result.bound}
+        rows.append(_settings(trial) | {name: text for name, text in columns.items() if name not in without})
+    return _table(rows)
 
 
 def _failures(trials: Sequence[Trial]) -> Table:
-    table = _table(trials, _RESOURCES)
+    # Place and remedy are in the JSON; here they would be the same in every row.
+    table = _table([_settings(t) | _used(t) | {
+        "why not": re.sub(r"^\S+\.py:\d+:\d+: ", "", t.reason).partition(";")[0]} for t in trials])
     table.title, table.title_justify = f"{len(trials)} without a time", "left"
-    table.add_column("why not", overflow="fold")
-    for trial in trials:
-        # Place and remedy are in the JSON; here they would be the same in every row.
-        why = re.sub(r"^\S+\.py:\d+:\d+: ", "", trial.reason).partition(";")[0]
-        table.add_row(*(str(v) for v in trial.settings.values()), *_used(trial), why)
     return table
 
 
-_RESOURCES = ("registers", "spills", "shared\nmemory")
+def _settings(trial: Trial) -> dict[str, str]:
+    return {name: str(value) for name, value in trial.settings.items()}
 
 
-def _used(trial: Trial) -> list[str]:
+def _used(trial: Trial) -> dict[str, str]:
     used = trial.resources
-    if used is None:
-        return ["", "", ""]
-    spills = f"{used.spill_bytes} B" if used.spill_bytes else ""
-    return [str(used.registers), spills, f"{used.smem_bytes / 1024:.1f} KiB"]
+    spills = f"{used.spill_bytes} B" if used and used.spill_bytes else ""
+    return {"registers": str(used.registers) if used else "", "spills": spills,
+            "shared\nmemory": f"{used.smem_bytes / 1024:.1f} KiB" if used else ""}
 
 
 def to_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
