@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from turbosim.sass.specialise import Pointer, specialised, triton_compile
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -100,34 +102,13 @@ def compile_launch(launch: Launch, capability: int) -> MachineCode:
 def compiled(launch: Launch, capability: int) -> tuple[Any, list[str]]:
     """Return Triton's compiled kernel, and the names of its parameters: the arguments that are not constants."""
     import torch
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
-    types = {torch.float16: "*fp16", torch.float32: "*fp32", torch.float64: "*fp64", torch.int8: "*i8",
-             torch.uint8: "*u8", torch.int32: "*i32", torch.int64: "*i64"}
-    signature: dict[str, str] = {}
-    constants: dict[tuple[int, ...], Any] = {}
-    aligned: dict[tuple[int, ...], list[list[Any]]] = {}
-    declared = {p.name for p in launch.kernel.params if p.is_constexpr}
-    for number, name in enumerate(launch.kernel.arg_names):
-        value = launch.arguments[name]
-        if name in declared or (isinstance(value, int) and value == 1):
-            # A launch turns an integer of 1 into a constant.
-            signature[name] = "constexpr"
-            constants[number,] = value
-        elif isinstance(value, torch.Tensor):
-            signature[name] = types[value.dtype]
-            aligned[number,] = [["tt.divisibility", 16]]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-        else:
-            signature[name] = "i32" if -1 << 31 <= value < 1 << 31 else "i64"
-            if value % 16 == 0:
-                aligned[number,] = [["tt.divisibility", 16]]
-    code = triton.compile(ASTSource(launch.kernel, signature, constants, aligned),
-                          target=GPUTarget("cuda", capability, 32), options=launch.options)
-    return code, [name for name, kind in signature.items() if kind != "constexpr"]
+    types = {torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64", torch.int8: "i8",
+             torch.uint8: "u8", torch.int32: "i32", torch.int64: "i64"}
+    source = specialised(launch.kernel, {
+        name: Pointer(types[value.dtype]) if isinstance(value, torch.Tensor) else value
+        for name, value in launch.arguments.items()})
+    return triton_compile(launch.kernel, source, capability, launch.options), list(source.parameters)
 
 
 def read(cubin: bytes, smem_bytes: int, ptx: str = "") -> MachineCode:

@@ -12,9 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from turbosim.api import build_program, simulate
+    from turbosim.api import build_program, lift_kernel, simulate, simulate_kernel
     from turbosim.hw import list_gpus, load_gpu, with_overrides
     from turbosim.result import Result
+    from turbosim.sass.description import Description
+    from turbosim.tuning import Trial, tune
     from turbosim.workload import Attention, CopyBytes, Gemm, Phase, attention_of, get_model
 
 __version__ = "0.1.0"
@@ -23,11 +25,14 @@ _WHERE = {
     "build_program": "turbosim.api", "simulate": "turbosim.api", "list_gpus": "turbosim.hw", "load_gpu": "turbosim.hw",
     "with_overrides": "turbosim.hw", "Result": "turbosim.result", "Attention": "turbosim.workload",
     "CopyBytes": "turbosim.workload", "Gemm": "turbosim.workload", "Phase": "turbosim.workload",
-    "attention_of": "turbosim.workload", "get_model": "turbosim.workload",
+    "attention_of": "turbosim.workload", "get_model": "turbosim.workload", "lift_kernel": "turbosim.api",
+    "simulate_kernel": "turbosim.api", "Description": "turbosim.sass.description", "Trial": "turbosim.tuning",
+    "tune": "turbosim.tuning",
 }
 
-__all__ = ["Attention", "CopyBytes", "Gemm", "Phase", "Result", "__version__", "attention_of", "build_program",
-           "get_model", "list_gpus", "load_gpu", "simulate", "with_overrides"]
+__all__ = ["Attention", "CopyBytes", "Description", "Gemm", "Phase", "Result", "Trial", "__version__", "attention_of",
+           "build_program", "get_model", "lift_kernel", "list_gpus", "load_gpu", "simulate", "simulate_kernel", "tune",
+           "with_overrides"]
 
 
 def __getattr__(name: str) -> Any:

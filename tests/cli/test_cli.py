@@ -21,7 +21,7 @@ def turbosim(*arguments, **environment):
 def test_help_imports_no_heavy_library():
     code = ("import sys\nfrom turbosim.cli.main import app\n"
             "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-            "heavy = {'numba', 'matplotlib', 'torch', 'numpy', 'pandas', 'simpy'} & set(sys.modules)\n"
+            "heavy = {'numba', 'matplotlib', 'torch', 'triton', 'numpy', 'pandas', 'simpy'} & set(sys.modules)\n"
             "print('HEAVY', sorted(heavy))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "simulate" in done.stdout
@@ -30,7 +30,7 @@ def test_help_imports_no_heavy_library():
 
 @pytest.mark.parametrize("command", [
     [], ["simulate"], ["compare"], ["roofline"], ["timeline"], ["kv-size"], ["list"], ["hw"], ["hw", "list"],
-    ["hw", "show"], ["hw", "check"], ["hw", "schema"], ["hw", "diff"], ["trace"], ["trace", "show"], ["trace", "check"]])
+    ["lift"], ["sass"], ["tune"], ["hw", "show"], ["hw", "check"], ["hw", "schema"], ["hw", "diff"], ["trace"], ["trace", "show"], ["trace", "check"]])
 def test_every_command_has_help_with_an_example(command):
     done = turbosim(*command, "--help", COLUMNS="80")
     assert done.returncode == 0

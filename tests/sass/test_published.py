@@ -28,16 +28,12 @@ def found(tmp_path_factory):
     ("attention causal 4096", "a100_pcie_80gb", 0.12),
     ("vector_add 134217728", "a100_pcie_80gb", 0.10),
     ("vector_add 8388608", "a100_pcie_80gb + write-back", 0.10),
+    ("matmul 1536", "a100_pcie_80gb", 0.12),
     ("h100 full 4096", "h100_sxm", 0.15),
 ])
 def test_error_is_within_the_aim(found, row, run, aim):
     assert found[row]["refused"] == []
     assert abs(found[row]["errors"][run]) <= aim
-
-
-@pytest.mark.xfail(strict=True, reason="D4: the order of tiles in groups takes too many class parameters")
-def test_d4_grouped_matrix_product_is_lifted(found):
-    assert found["matmul 1536"]["refused"] == []
 
 
 @pytest.mark.xfail(strict=True, reason="D5: blocks are priced with the SM full")

@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from turbosim import __version__
-from turbosim.cli import common, compare, hw, kvsize, listing, roofline, simulate, timeline, trace
+from turbosim.cli import (
+    common,
+    compare,
+    hw,
+    kvsize,
+    lift,
+    listing,
+    roofline,
+    sass,
+    simulate,
+    timeline,
+    trace,
+    tune,
+)
 from turbosim.errors import TurbosimError
 
 
@@ -58,6 +71,11 @@ app.command("roofline", short_help="Draw a GPU's roofline with simulated kernels
             epilog=roofline.EXAMPLE)(roofline.roofline)
 app.command("timeline", short_help="Write what one SM does, cycle by cycle.",
             epilog=timeline.EXAMPLE)(timeline.timeline)
+app.command("lift", short_help="Compile a Triton kernel and write it as a program.", epilog=lift.EXAMPLE)(lift.lift)
+app.command("sass", short_help="Print the hot loop of a compiled kernel, with its stalls.",
+            epilog=sass.EXAMPLE)(sass.sass)
+app.command("tune", short_help="Rank configurations of a Triton kernel without running any.",
+            epilog=tune.EXAMPLE)(tune.tune)
 app.command("kv-size", short_help="Show the size of the KV cache in every format.",
             epilog=kvsize.EXAMPLE)(kvsize.kv_size)
 app.command("list", epilog=listing.EXAMPLE)(listing.listing)

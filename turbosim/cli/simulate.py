@@ -46,8 +46,11 @@ def simulate(
     if trace is not None:
         from turbosim.engine.api import run
         from turbosim.program.store import load
+        from turbosim.sass.origin import check_gpu
 
         program = load(trace)
+        if warning := check_gpu(program, gpu):
+            common.console(stderr=True).print(f"warning: {warning}", soft_wrap=True)
         common.announce_compilation(engine)
         with common.progress(program.name) as report:
             result = run(gpu, program, engine=engine, clock=clock, launch=launch, l2=l2,  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 
 from turbosim.errors import ProgramError
 from turbosim.sass.build import kind_of
@@ -226,13 +227,15 @@ class _Observer:
         if size > MOST_SCANNED:
             raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at "
                                "one by one")
-        values = dict.fromkeys(range(size), 0)
-        for sample, start in self._starts(stream, self.sampler.along(base, 0, range(size))):
-            values[sample.cta[0]] = start
-        column = list(values.values())
+        starts = {sample.cta[0]: start
+                  for sample, start in self._starts(stream, self.sampler.along(base, 0, range(size)))}
+        # Counted in steps from the lowest, so that streams that move alike share a parameter.
+        low = min(starts.values())
+        step = gcd(*(start - low for start in starts.values())) or 1
+        column = [(starts.get(x, low) - low) // step for x in range(size)]
         name = next((n for n, known in self.columns.items() if known == column), f"at{len(self.columns)}")
         self.columns[name] = column
-        return Form(0, ((name, 1),))
+        return Form(low, ((name, step),))
 
     def _grouped(self, stream: Stream, base: Sample, axis: int, what: str) -> tuple[str, int]:
         """Return a term over a coordinate divided by a number, as heads that share keys have it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from turbosim.result import TICKS_PER_CYCLE, LaunchResult, Result
+from turbosim.sass.origin import COSTS
 from turbosim.units import show
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def to_table(result: Result) -> RenderableType:
 def _facts(result: Result) -> list[tuple[str, str]]:
     main = max(result.launches, key=lambda x: x.ticks)
     facts = [("GPU", f"{result.hw} at {show(result.clock_hz, 'Hz')}"),
-             ("kernel", f"{result.kernel} ({', '.join(f'{k}={v}' for k, v in result.options.items())})"),
+             ("kernel", f"{result.kernel} ({', '.join(f'{k}={v}' for k, v in result.options.items() if k != COSTS)})"),
              ("workload", describe_workload(result)),
              ("time", f"{show(result.time_s, 's')} ({result.cycles:,} cycles)")]
     if result.useful_flops:

@@ -1,0 +1,90 @@
+"""What the commands on compiled kernels share: which kernel, which GPU, which settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turbosim.cli import common
+from turbosim.errors import UsageError
+
+if TYPE_CHECKING:
+    from turbosim.hw.spec import Gpu
+    from turbosim.sass.cubin import Kernel
+    from turbosim.sass.description import Description
+    from turbosim.sass.expressions import Value
+
+KernelName = Annotated[str, typer.Argument(
+    metavar="KERNEL", help="FILE.py:FUNCTION, a @triton.jit function, or a launch description (YAML).")]
+LaunchFile = Annotated[Path | None, typer.Option(
+    "--launch-file", help="Launch description of FILE.py:FUNCTION; FILE.FUNCTION.yaml beside it unless given.")]
+Hw = Annotated[str | None, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
+Target = Annotated[str | None, typer.Option(
+    "--target", help="Compiler target, as sm_90; without --hw its usual GPU is taken.")]
+Settings = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="<name=value>", help="Size, constant or compiler option (num_warps, num_stages, maxnreg) of the "
+                                          "description; may be repeated.")]
+
+
+def value_of(text: str) -> Value:
+    """Return a value of the command line: 8k is 8192, everything else an expression."""
+    return common.count(text, "value") if re.fullmatch(r"\d+[kKmM]", text) else text
+
+
+def chosen_gpu(hw: str | None, target: str | None) -> Gpu:
+    """Return the GPU that the options name, and say which where --target alone does. Raises UsageError."""
+    from turbosim.hw import load_gpu
+    from turbosim.sass.prepare import capability, gpu_for
+
+    gpu = load_gpu(gpu_for(target, hw))
+    capability(gpu, target)
+    if hw is None:
+        common.console(stderr=True).print(f"note: costs are those of {gpu.name}; --hw takes another GPU of {target}",
+                                          soft_wrap=True)
+    return gpu
+
+
+def described(kernel: str, launch_file: Path | None, pairs: list[str] | None) -> tuple[Description, dict[str, Value]]:
+    """Return the description and the settings. Raises UsageError and ConfigError."""
+    from turbosim.sass.prepare import find_description
+
+    settings = {name: value_of(value) for name, value in common.settings(pairs).items()}
+    description = find_description(kernel, launch_file)
+    description.bind(settings)
+    return description, settings
+
+
+def sweep_of(entries: list[str]) -> dict[str, list[Value]]:
+    """Parse entries such as ``BLOCK_M=64,128``. Raises UsageError."""
+    sweep: dict[str, list[Value]] = {}
+    for entry in entries:
+        name, sign, text = entry.partition("=")
+        values = [v.strip() for v in text.split(",")]
+        if not sign or not name.strip() or not all(values):
+            raise UsageError(f"--sweep: {entry!r} is not name=value,value,...; write for example BLOCK_M=64,128")
+        if name in sweep:
+            raise UsageError(f"--sweep: {name} is given twice; put its values into one list")
+        sweep[name.strip()] = [value_of(v) for v in dict.fromkeys(values)]
+    return sweep
+
+
+def announce_replay() -> None:
+    """Say on stderr that the first replay compiles the issue-level model."""
+    from turbosim.sass.replay_kernel import run
+
+    # What Numba has on disk is not known before it is asked.
+    if not run.stats.cache_path or not any(Path(run.stats.cache_path).glob("replay_kernel.run-*.nbc")):
+        common.console(stderr=True).print("compiling the issue-level model, once for this installation ...")
+
+
+def tell_assumptions(code: Kernel, gpu: Gpu) -> None:
+    """Say on stderr which opcodes have no cost of their own, and what is taken for them."""
+    from turbosim.sass.rules import Rules
+
+    rules = Rules.of(gpu)
+    unknown = {i.opcode: rules.rule(i).note for i in code.instructions if not rules.rule(i).known}
+    for opcode, note in sorted(unknown.items()):
+        common.console(stderr=True).print(f"note: {opcode}: {note}", soft_wrap=True)

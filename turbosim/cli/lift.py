@@ -1,0 +1,45 @@
+"""``turbosim lift``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from turbosim.cli import common, kernel
+from turbosim.cli.common import ClockChoice
+
+EXAMPLE = common.examples(
+    "turbosim lift kernels/flash.py:fwd --target sm_90 --set queries=8k --set BLOCK_M=128 -o flash.trace && turbosim "
+    "simulate --hw h200_sxm --trace flash.trace",
+    "turbosim lift kernels/examples/softmax.py:softmax --hw a100_sxm_80gb -o softmax.trace",
+    "turbosim lift softmax.yaml --hw l4 --set rows=1k -o softmax.trace",
+    after="The trace is for one GPU: durations of its blocks are those of an SM of that GPU. `turbosim simulate` warns "
+          "on a GPU whose SM differs, and refuses one that does not run the machine code.")
+
+
+def lift(
+    name: kernel.KernelName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Trace; compressed if it ends in .gz.")],
+    hw: kernel.Hw = None,
+    target: kernel.Target = None,
+    settings: kernel.Settings = None,
+    launch_file: kernel.LaunchFile = None,
+    clock: common.Clock = ClockChoice.SUSTAINED,
+) -> None:
+    """Compile a Triton kernel for a GPU that need not be present and write it as a program, a tile-level trace."""
+    from turbosim.program.store import save
+    from turbosim.program.validate import validate
+    from turbosim.sass.prepare import lifted, prepare
+
+    common.check_output("--output", output)
+    gpu = kernel.chosen_gpu(hw, target)
+    description, values = kernel.described(name, launch_file, settings)
+    prepared = prepare(description, gpu, values)
+    kernel.announce_replay()
+    program = lifted(prepared, gpu, clock.value).program
+    validate(program)
+    kernel.tell_assumptions(prepared.kernel, gpu)
+    save(program, output)
+    common.say_written(output)

@@ -1,0 +1,83 @@
+"""``turbosim tune``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from turbosim.cli import common, kernel
+from turbosim.cli.common import ClockChoice
+from turbosim.errors import UsageError
+
+if TYPE_CHECKING:
+    from turbosim.tuning import Trial
+
+EXAMPLE = common.examples(
+    "turbosim tune kernels/flash.py:fwd --hw a100_sxm_80gb --sweep BLOCK_M=64,128 BLOCK_N=32,64,128 num_warps=4,8 "
+    "num_stages=2,3,4 --png flash.png",
+    "turbosim tune kernels/examples/matmul.py:matmul --hw h100_sxm --set m=8k --sweep BLOCK_M=64,128 --json",
+    after="Configurations that do not compile or do not fit are rows with the reason. Ctrl-C keeps the rows that are "
+          "finished.")
+
+
+def tune(
+    name: kernel.KernelName,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUES]...", help="Further lists, as of --sweep.")
+                    ] = None,
+    sweep: Annotated[list[str] | None, typer.Option(
+        metavar="<name=v,v...>", help="Values to try of a constant, compiler option or size; all combinations are.")
+                     ] = None,
+    hw: kernel.Hw = None,
+    target: kernel.Target = None,
+    settings: kernel.Settings = None,
+    launch_file: kernel.LaunchFile = None,
+    png: Annotated[Path | None, typer.Option(help="Also draw the ranking (.png or .svg).")] = None,
+    clock: common.Clock = ClockChoice.SUSTAINED,
+    as_json: common.Json = False,
+) -> None:
+    """Rank configurations of a Triton kernel for a GPU without running any: time, resources, what bounds each."""
+    from turbosim.tuning import configurations, tune
+
+    if png is not None:
+        common.check_output("--png", png, ".png", ".svg")
+    lists = kernel.sweep_of([*(sweep or []), *(more or [])])
+    if not lists:
+        raise UsageError("--sweep: name what to try, for example --sweep BLOCK_M=64,128 num_warps=4,8")
+    gpu = kernel.chosen_gpu(hw, target)
+    description, values = kernel.described(name, launch_file, settings)
+    if both := [n for n in lists if n in values]:
+        raise UsageError(f"--set {both[0]}: --sweep tries values of {both[0]}; drop one of the two")
+    common.announce_compilation("numba")
+    kernel.announce_replay()
+    trials: list[Trial] = []
+    title = f"{name} on {gpu.name}"
+    try:
+        with common.progress(f"tuning {title}") as report:
+            tune(description, gpu, lists, values, clock=clock.value, progress=report, into=trials)
+    except KeyboardInterrupt:
+        raise common.InterruptError(f"{len(trials)} of {len(configurations(lists))} configurations") from None
+    finally:
+        if trials:
+            _write(trials, title, values, png, as_json)
+    if all(t.result is None for t in trials):
+        raise UsageError(f"none of the {len(trials)} configurations has a time")
+
+
+def _write(trials: list[Trial], title: str, values: Mapping[str, object], png: Path | None, as_json: bool) -> None:
+    from turbosim.tuning import ranked
+    from turbosim.views.tune import to_rows, to_table
+
+    order = ranked(trials)
+    if as_json:
+        common.emit_json(to_rows(order))
+    else:
+        out = common.console()
+        out.print(to_table(order, out))
+    if png is not None:
+        from turbosim.views.tune_figure import figure
+
+        fixed = ", ".join(f"{n}={v}" for n, v in values.items())
+        common.write_figure(figure(order, f"{title}{': ' + fixed if fixed else ''}"), png)

@@ -1,0 +1,142 @@
+"""Expressions of launch descriptions: numbers, names, arithmetic, comparisons and a few functions."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from turbosim.errors import UsageError, did_you_mean
+
+Value = int | float | bool | str | None
+"""None and texts are for constants of kernels."""
+
+LARGEST = 1 << 63
+"""Integers beyond are refused, so that no expression takes long."""
+
+
+def _cdiv(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _next_power_of_2(n: int) -> int:
+    return 1 << max(0, math.ceil(n) - 1).bit_length()
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
+    "cdiv": (_cdiv, 2), "next_power_of_2": (_next_power_of_2, 1), "min": (min, 0), "max": (max, 0), "abs": (abs, 1),
+    "sqrt": (math.sqrt, 1), "exp": (math.exp, 1), "log2": (math.log2, 1), "ceil": (math.ceil, 1),
+    "floor": (math.floor, 1), "int": (int, 1), "float": (float, 1)}
+"""Functions by name, with the number of their arguments; 0 for any."""
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos,
+                                                       ast.Not: operator.not_}
+_CONSTANTS: dict[str, Value] = {"true": True, "false": False, "none": None}
+
+
+def parse(text: str) -> ast.expr:
+    """Return the parsed expression. Raises UsageError for what is not one, or has parts that are not allowed."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise UsageError(f"{text!r} is not an expression; write for example cdiv(M, BLOCK_M)") from None
+    for node in ast.walk(tree):
+        _check(node, text)
+    return tree
+
+
+def _check(node: ast.AST, text: str) -> None:
+    if isinstance(node, ast.Call):
+        known = FUNCTIONS.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if known is None or node.keywords:
+            name = ast.unparse(node.func)
+            raise UsageError(f"{text!r} calls {name!r}: functions are {', '.join(FUNCTIONS)}"
+                             f"{did_you_mean(name, FUNCTIONS)}")
+        if (known[1] and len(node.args) != known[1]) or not node.args:
+            raise UsageError(f"{text!r}: {ast.unparse(node.func)} takes {known[1] or 'one or more'} "
+                             f"argument{'s' if known[1] != 1 else ''}, got {len(node.args)}")
+    elif isinstance(node, ast.BinOp):
+        if type(node.op) not in _BINARY:
+            raise UsageError(f"{text!r}: operators are + - * / // % and comparisons")
+    elif isinstance(node, ast.Constant):
+        if not isinstance(node.value, (bool, int, float, str, type(None))):
+            raise UsageError(f"{text!r}: {node.value!r} is neither a number nor a text")
+    elif not isinstance(node, (ast.Name, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.expr_context,
+                               ast.operator, ast.unaryop, ast.boolop, ast.cmpop)):
+        raise UsageError(f"{text!r}: {type(node).__name__} is not allowed; expressions have numbers, names, "
+                         "arithmetic, comparisons and functions")
+
+
+def evaluate(expression: Value, names: Mapping[str, Value]) -> Value:
+    """Return the value of *expression*, a text or a number, over *names*.
+
+    Raises UsageError for a text that is no expression, an unknown name, and a value that does not exist or has no place
+    in 64 bits.
+    """
+    if not isinstance(expression, str):
+        return expression
+    tree = parse(expression)
+    try:
+        return cast(Value, _value(tree, names))
+    except ZeroDivisionError:
+        raise UsageError(f"{expression!r} has no value: division by zero") from None
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise UsageError(f"{expression!r} has no value: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{expression!r}: {error}") from None
+
+
+def _value(node: ast.expr, names: Mapping[str, Value]) -> Any:
+    match node:
+        case ast.Constant():
+            return _bounded(node.value)
+        case ast.Name():
+            if node.id in names:
+                return names[node.id]
+            if node.id in _CONSTANTS:
+                return _CONSTANTS[node.id]
+            raise UsageError(f"unknown name {node.id!r}: known here are {', '.join(names) or 'none'}"
+                             f"{did_you_mean(node.id, names)}")
+        case ast.BinOp():
+            return _bounded(_BINARY[type(node.op)](_number(node.left, names), _number(node.right, names)))
+        case ast.UnaryOp(op=ast.Invert()):
+            raise UsageError("operators are + - * / // % and comparisons")
+        case ast.UnaryOp():
+            return _UNARY[type(node.op)](_value(node.operand, names))
+        case ast.BoolOp(op=ast.And()):
+            return all(_value(v, names) for v in node.values)
+        case ast.BoolOp():
+            return any(_value(v, names) for v in node.values)
+        case ast.IfExp():
+            return _value(node.body if _value(node.test, names) else node.orelse, names)
+        case ast.Compare():
+            values = [_value(v, names) for v in (node.left, *node.comparators)]
+            for op in node.ops:
+                if type(op) not in _COMPARE:
+                    raise UsageError("operators are + - * / // % and comparisons")
+            return all(_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:], strict=False))
+        case ast.Call(func=ast.Name(id=name)):
+            return _bounded(FUNCTIONS[name][0](*(_number(a, names) for a in node.args)))
+    raise UsageError(f"{ast.unparse(node)} is not allowed")
+
+
+def _number(node: ast.expr, names: Mapping[str, Value]) -> int | float:
+    value = _value(node, names)
+    if value is None or isinstance(value, str):
+        raise UsageError(f"{ast.unparse(node)} is {value!r}, not a number")
+    return value  # type: ignore[no-any-return]
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise UsageError("a value has more than 63 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError("a value is not finite")
+    return value

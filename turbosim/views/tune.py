@@ -1,0 +1,104 @@
+"""Configurations of a kernel, ranked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from turbosim.tuning import Trial
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+_EXPENDABLE = ("warps", "limited by", "of best", "shared\nmemory", "CTAs", "TFLOP/s")
+"""Columns that narrow terminals do without, the first to go first."""
+
+
+def to_table(trials: Sequence[Trial], console: Console) -> RenderableType:
+    """Return a table of the trials with a time, as wide as *console* allows, and one of those without: why."""
+    from rich.console import Group
+
+    parts: list[RenderableType] = []
+    if timed := [t for t in trials if t.result]:
+        unlimited = console.options.update(width=10_000)
+        for dropped in range(len(_EXPENDABLE) + 1):
+            ranking = _ranking(timed, _EXPENDABLE[:dropped])
+            if console.measure(ranking, options=unlimited).maximum <= console.width:
+                break
+        parts.append(ranking)
+    if failed := [t for t in trials if not t.result]:
+        parts += [*([""] if timed else []), _failures(failed)]
+    return Group(*parts)
+
+
+def _table(rows: Sequence[dict[str, str]]) -> Table:
+    """Return a table of *rows*, by column; columns that are empty everywhere are left out."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    for name in names:
+        words = name in ("limited by", "bound", "why not")
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != "why not", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
+    return table
+
+
+def _ranking(trials: Sequence[Trial], without: Sequence[str]) -> Table:
+    best = min(t.result.time_s for t in trials if t.result)
+    # One unit for the column, so that its digits can be compared.
+    unit, factor = next((u for u in (("s", 1.0), ("ms", 1e3)) if best * u[1] >= 1), ("us", 1e6))
+    rows = []
+    for trial in trials:
+        result = trial.result
+        assert result is not None
+        main = result.launches[0]
+        used = _used(trial)
+        columns = {
+            "time": f"{result.time_s * factor:.2f} {unit}", "TFLOP/s": f"{result.tflops:.1f}" if result.tflops else "",
+            "of best": f"{best / result.time_s:.0%}", **used, "CTAs": str(main.ctas_per_sm),
+            "warps": str(main.ctas_per_sm * main.warps_per_cta), "limited by": main.occupancy_limit,
+            "bound": result.bound}
+        rows.append(_settings(trial) | {name: text for name, text in columns.items() if name not in without})
+    return _table(rows)
+
+
+def _failures(trials: Sequence[Trial]) -> Table:
+    # Place and remedy are in the JSON; here they would be the same in every row.
+    table = _table([_settings(t) | _used(t) | {
+        "why not": re.sub(r"^\S+\.py:\d+:\d+: ", "", t.reason).partition(";")[0]} for t in trials])
+    table.title, table.title_justify = f"{len(trials)} without a time", "left"
+    return table
+
+
+def _settings(trial: Trial) -> dict[str, str]:
+    return {name: str(value) for name, value in trial.settings.items()}
+
+
+def _used(trial: Trial) -> dict[str, str]:
+    used = trial.resources
+    spills = f"{used.spill_bytes} B" if used and used.spill_bytes else ""
+    return {"registers": str(used.registers) if used else "", "spills": spills,
+            "shared\nmemory": f"{used.smem_bytes / 1024:.1f} KiB" if used else ""}
+
+
+def to_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return a flat row per trial, the settings under ``settings``."""
+    rows = []
+    for trial in trials:
+        used, result = trial.resources, trial.result
+        row: dict[str, Any] = {"settings": dict(trial.settings), "time_s": None, "tflops": None, "bound": None,
+                               "reason": trial.reason or None}
+        for name in ("registers", "spill_bytes", "smem_bytes", "warps"):
+            row[name] = getattr(used, name) if used else None
+        if result is not None:
+            main = result.launches[0]
+            row |= {"time_s": result.time_s, "tflops": result.tflops if result.useful_flops else None,
+                    "bound": result.bound, "ctas_per_sm": main.ctas_per_sm, "occupancy_limit": main.occupancy_limit,
+                    "dram_bandwidth_Bps": result.dram_bandwidth_Bps, "l2_hit_rate": result.l2_hit_rate,
+                    "utilization": result.utilization}
+        rows.append(row)
+    return rows
