@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from turbosim.cli import common, kernel
-from turbosim.cli.common import ClockChoice
 
 EXAMPLE = common.examples(
     "turbosim lift kernels/flash.py:fwd --target sm_90 --set queries=8k --set BLOCK_M=128 -o flash.trace && turbosim "
@@ -26,7 +25,7 @@ def lift(
     target: kernel.Target = None,
     settings: kernel.Settings = None,
     launch_file: kernel.LaunchFile = None,
-    clock: common.Clock = ClockChoice.SUSTAINED,
+    clock: common.Clock = "sustained",
 ) -> None:
     """Compile a Triton kernel for a GPU that need not be present and write it as a program, a tile-level trace."""
     from turbosim.program.store import save
@@ -38,7 +37,7 @@ def lift(
     description, values = kernel.described(name, launch_file, settings)
     prepared = prepare(description, gpu, values)
     kernel.announce_replay()
-    program = lifted(prepared, gpu, clock.value).program
+    program = lifted(prepared, gpu, clock).program  # type: ignore[arg-type]
     validate(program)
     kernel.tell_assumptions(prepared.kernel, gpu)
     save(program, output)

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from turbosim.cli import common, kernel
-from turbosim.cli.common import ClockChoice
 
 EXAMPLE = common.examples(
     "turbosim sass kernels/flash.py:fwd --hw a100_sxm_80gb --set HEAD_DIM=128",
@@ -22,7 +21,7 @@ def sass(
     target: kernel.Target = None,
     settings: kernel.Settings = None,
     launch_file: kernel.LaunchFile = None,
-    clock: common.Clock = ClockChoice.SUSTAINED,
+    clock: common.Clock = "sustained",
     as_json: common.Json = False,
 ) -> None:
     """Print the hot loop of a compiled kernel: issue cycle, pipe and stall reasons per instruction, what bounds it."""
@@ -34,7 +33,7 @@ def sass(
     description, values = kernel.described(name, launch_file, settings)
     prepared = prepare(description, gpu, values)
     kernel.announce_replay()
-    prices = lifted(prepared, gpu, clock.value).prices
+    prices = lifted(prepared, gpu, clock).prices  # type: ignore[arg-type]
     kernel.tell_assumptions(prepared.kernel, gpu)
     loop = hot_loop(prices, prepared.launch.warps)
     share = tensor_share(loop, gpu)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turbosim.cli import common, kernel
-from turbosim.cli.common import ClockChoice
 from turbosim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def tune(
     settings: kernel.Settings = None,
     launch_file: kernel.LaunchFile = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the ranking (.png or .svg).")] = None,
-    clock: common.Clock = ClockChoice.SUSTAINED,
+    clock: common.Clock = "sustained",
     as_json: common.Json = False,
 ) -> None:
     """Rank configurations of a Triton kernel for a GPU without running any: time, resources, what bounds each."""
@@ -56,7 +55,7 @@ def tune(
     title = f"{name} on {gpu.name}"
     try:
         with common.progress(f"tuning {title}") as report:
-            tune(description, gpu, lists, values, clock=clock.value, progress=report, into=trials)
+            tune(description, gpu, lists, values, clock=clock, progress=report, into=trials)  # type: ignore[arg-type]
     except KeyboardInterrupt:
         raise common.InterruptError(f"{len(trials)} of {len(configurations(lists))} configurations") from None
     finally:
