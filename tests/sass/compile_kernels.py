@@ -12,8 +12,8 @@ from typing import Any
 from kernels import machine_code, report
 from tests.kernels.test_micro_sass import CASES
 
-KERNELS = ("flash prefill", "turbo prefill, table, magic", "turbo prefill, naive, magic", "turbo prefill, exp2, cast",
-           "quantise, buffer", "append, flush", "flash decode", "combine", "turbo decode", "kivi decode, 2-bit")
+KERNELS = ("flash prefill", "turbo prefill, table, magic", "turbo prefill, naive, magic, 128 rows",
+           "turbo prefill, exp2, cast", "quantise, buffer", "append, flush", "flash decode", "combine", "turbo decode", "kivi decode, 2-bit")
 """Those left out are variants that consist of the same opcodes."""
 
 
