@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from turbosim.tuning import Trial
 
 EXAMPLE = common.examples(
-    "turbosim tune kernels/flash.py:fwd --hw a100_sxm_80gb --sweep BLOCK_M=64,128 BLOCK_N=32,64,128 num_warps=4,8 "
-    "num_stages=2,3,4 --png flash.png",
+    "turbosim tune kernels/flash.py:fwd --hw a100_sxm_80gb --sweep BLOCK_M=64,128 BLOCK_N=32,64 num_warps=4,8 "
+    "num_stages=2,3 --png flash.png",
     "turbosim tune kernels/examples/matmul.py:matmul --hw h100_sxm --set m=8k --sweep BLOCK_M=64,128 --json",
     after="Configurations that do not compile or do not fit are rows with the reason. Ctrl-C keeps the rows that are "
           "finished.")
@@ -24,7 +24,7 @@ EXAMPLE = common.examples(
 
 def tune(
     name: kernel.KernelName,
-    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUES]...", help="Further lists, as of --sweep.")
+    more: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUES", help="Further lists, as of --sweep.")
                     ] = None,
     sweep: Annotated[list[str] | None, typer.Option(
         metavar="<name=v,v...>", help="Values to try of a constant, compiler option or size; all combinations are.")
