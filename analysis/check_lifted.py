@@ -7,7 +7,8 @@ A100 pages do not name the card, so that both are shown, the PCIe card at its cl
 Errors are those of the predicted time: negative is too fast.
 
 Before each run Triton's do_bench overwrites a buffer larger than L2, whose dirty lines the kernel's own lines then
-evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (:func:`write_back`).
+evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (:func:`write_back`), whose amount
+was chosen on the rows of vector addition: they explain errors and validate nothing.
 """
 
 from __future__ import annotations
