@@ -12,14 +12,17 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from analysis.lifting import machine_code, tensor
+from kernels.machine_code import captured
 from turbosim.engine.api import run
 from turbosim.hw import load_gpu
 from turbosim.sass import oracle, replay
 from turbosim.sass.build import code_of, cta_class, sm_model
-from turbosim.sass.cubin import Kernel, read_cubin
-from turbosim.sass.launch import Launch, Tensor
+from turbosim.sass.cubin import Kernel
+from turbosim.sass.launch import Launch
 from turbosim.sass.lift import lift, resident
 from turbosim.sass.rules import Rules
 
@@ -28,23 +31,13 @@ BATCH, HEADS, TOKENS, D, ROWS = 4, 32, 8192, 64, 128
 
 
 def compiled() -> tuple[Kernel, Launch]:
-    """Compile the kernel, or take it from Triton's cache."""
-    import torch
-
-    from kernels.machine_code import captured
-    from kernels.machine_code import compiled as compile_launch
+    """Compile the kernel, or take it from Triton's cache and its machine code from that of the process."""
     from kernels.ops.flash import flash_prefill
 
-    q = torch.empty_strided((BATCH, HEADS, TOKENS, D), (HEADS * TOKENS * D, TOKENS * D, D, 1), dtype=torch.float16,
-                            device="meta")
+    q = tensor(BATCH, HEADS, TOKENS, D)
     options = {"block_m": ROWS, "block_n": 64, "warps": 4, "stages": 3}
-    launch = captured(lambda: flash_prefill(q, q, q, True, options))[0]
-    code, names = compile_launch(launch, 80)
-    values: list[Any] = [launch.arguments[name] for name in names]
-    arguments = tuple(Tensor(n, v.numel() * v.element_size()) if isinstance(v, torch.Tensor) else v
-                      for n, v in zip(names, values, strict=True))
-    return read_cubin(code.asm["cubin"]), Launch((math.ceil(TOKENS / ROWS), HEADS, BATCH), 4, arguments,
-                                                 int(code.metadata.shared))
+    kernel, launch = machine_code(captured(lambda: flash_prefill(q, q, q, True, options))[0], GPU.name)
+    return kernel, replace(launch, grid=(math.ceil(TOKENS / ROWS), HEADS, BATCH))
 
 
 def timed(act: Callable[[], Any]) -> tuple[float, Any]:
