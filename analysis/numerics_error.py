@@ -27,7 +27,9 @@ LENGTHS = (1024, 4096, 32768)
 SEEDS = 8
 SAS: tuple[Form, ...] = ("exact", "table", "exponent")
 P_SCALES: tuple[Literal["tile", "fixed", "row"], ...] = ("tile", "fixed", "row")
-BY_LENGTH = tuple(TurboConfig(p_scale=p, sas=sas) for p in P_SCALES for sas in SAS if sas != "table")
+DECODE_BY_LENGTH = tuple(TurboConfig(p_scale=p, sas=sas) for p in P_SCALES for sas in SAS if sas != "table")
+PREFILL_BY_LENGTH = (*DECODE_BY_LENGTH,
+                     *(TurboConfig(p_scale="row", q_scale="row", sas=sas) for sas in SAS if sas != "table"))
 
 
 def inputs(kind: str, queries: int, keys: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -88,20 +90,21 @@ def decode(tokens: int) -> Iterator[str]:
                 yield row(kind, f"{name}, {b} bits", 64, "-", *numbers(deviation(got, exact)), "-")
 
 
-def by_length(error: Callable[[int, int], dict[TurboConfig, float]]) -> Iterator[str]:
+def by_length(configs: tuple[TurboConfig, ...], error: Callable[[int, int], dict[TurboConfig, float]]
+              ) -> Iterator[str]:
     """Yield the lines of a table of *error* (tokens, seed), Gaussian, averaged over seeds."""
-    yield row("tokens", *(f"{c.p_scale}, {c.sas}" for c in BY_LENGTH))
-    yield row(*["---"] * (1 + len(BY_LENGTH)))
+    yield row("tokens", *(f"{c.p_scale}, {c.sas}{', Q by row' if c.q_scale == 'row' else ''}" for c in configs))
+    yield row(*["---"] * (1 + len(configs)))
     for tokens in LENGTHS:
         found = [error(tokens, seed) for seed in range(SEEDS)]
-        yield row(tokens, *(f"{100 * sum(one[c] for one in found) / SEEDS:.2f} %" for c in BY_LENGTH))
+        yield row(tokens, *(f"{100 * sum(one[c] for one in found) / SEEDS:.2f} %" for c in configs))
 
 
 def prefill_by_length(tokens: int, seed: int) -> dict[TurboConfig, float]:
     """Return the error of 64 queries that see all keys."""
     q, k, v = inputs("Gaussian", 64, tokens, seed)
     exact = attention(q, k, v)
-    return {c: deviation(turbo_prefill(q, k, v, False, c), exact).relative_l2 for c in BY_LENGTH}
+    return {c: deviation(turbo_prefill(q, k, v, False, c), exact).relative_l2 for c in PREFILL_BY_LENGTH}
 
 
 def decode_by_length(tokens: int, seed: int) -> dict[TurboConfig, float]:
@@ -110,7 +113,7 @@ def decode_by_length(tokens: int, seed: int) -> dict[TurboConfig, float]:
     cache = QuantizedKVCache(1, (4,) * KV_HEADS, D, tokens)
     cache.prefill(k, v)
     exact = attention(q, *cache.dequantised())[:, :, 0]
-    return {c: deviation(turbo_decode(q[:, :, 0], cache, c), exact).relative_l2 for c in BY_LENGTH}
+    return {c: deviation(turbo_decode(q[:, :, 0], cache, c), exact).relative_l2 for c in DECODE_BY_LENGTH}
 
 
 TEXT = """# Error of the quantised methods
@@ -149,7 +152,9 @@ sum.
 
 With `row`, P is relative to the row's maximum within the tile, which does not depend on how many tiles there are; the
 tile's weight against the others is an FP32 factor per row. The error then stays what it is for a short sequence, with
-SAS as with exact exponentials, whose threshold is relative to the tile as well.
+SAS as with exact exponentials, whose threshold is relative to the tile as well. What is left comes from one scale for
+64 rows of Q, K or V, whose step follows their largest value; with a scale for every row of Q (`q_scale=row`), which no
+sum runs over and which costs the kernel no instruction per score, the error is below 2 % at every length.
 
 Prefill:
 
@@ -168,8 +173,8 @@ def main() -> None:
     write = parser.parse_args().write
     text = TEXT.format(
         prefill="\n".join(prefill()), decode="\n".join(decode(2048)), seeds=SEEDS,
-        prefill_by_length="\n".join(by_length(prefill_by_length)),
-        decode_by_length="\n".join(by_length(decode_by_length)))
+        prefill_by_length="\n".join(by_length(PREFILL_BY_LENGTH, prefill_by_length)),
+        decode_by_length="\n".join(by_length(DECODE_BY_LENGTH, decode_by_length)))
     print(text)
     if write:
         REPORT.write_text(text)

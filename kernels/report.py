@@ -55,19 +55,28 @@ def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
     def half(*shape: int) -> torch.Tensor:
         return torch.zeros(*shape, dtype=torch.float16)
 
+    def int8(d: int) -> turbo.Int8KV:
+        return turbo.Int8KV(tokens, 64, torch.zeros(batch, kv_heads, tokens, d, dtype=torch.int8),
+                            torch.zeros(batch, kv_heads, d, tokens, dtype=torch.int8),
+                            half(batch, kv_heads, tokens // 64), half(batch, kv_heads, tokens // 64))
+
+    def mixed(d: int) -> QuantizedKVCache:
+        cache = QuantizedKVCache(batch, (4, 2) * 4, d, tokens)
+        cache.blocks, cache.held = tokens // 64 - 1, 64
+        return cache
+
     batch, heads, kv_heads, tokens, d = 2, 32, 8, 4096, 128
     q, k = half(batch, heads, tokens, d), half(batch, kv_heads, tokens, d)
-    one = q[:, :, :1]
-    kv = turbo.Int8KV(tokens, 64, torch.zeros(batch, kv_heads, tokens, d, dtype=torch.int8),
-                      torch.zeros(batch, kv_heads, d, tokens, dtype=torch.int8), half(batch, kv_heads, tokens // 64),
-                      half(batch, kv_heads, tokens // 64))
-    cache = QuantizedKVCache(batch, (4, 2) * 4, d, tokens)
-    cache.blocks, cache.held = tokens // 64 - 1, 64
+    q64, k64, kv64, cache64 = half(batch, heads, tokens, 64), half(batch, kv_heads, tokens, 64), int8(64), mixed(64)
+    one, one64 = q[:, :, :1], q64[:, :, :1]
+    kv, cache = int8(d), mixed(d)
     kivis = {bits: kivi.kivi_cache(k[:, :, :256], k[:, :, :256], bits) for bits in (4, 2)}
     full = QuantizedKVCache(batch, (4, 2) * 4, d, tokens)
     full.blocks, full.held = tokens // 64 - 2, 64
     found: dict[str, tuple[Callable[[], object], int, int]] = {
-        "flash prefill": (lambda: flash.flash_prefill(q, k, k, causal=False), 0, 128 * 64)}
+        "flash prefill": (lambda: flash.flash_prefill(q, k, k, causal=False), 0, 128 * 64),
+        "flash prefill, causal": (lambda: flash.flash_prefill(q, k, k, causal=True), 0, 128 * 64),
+        "flash prefill, d 64": (lambda: flash.flash_prefill(q64, k64, k64, causal=False), 0, 128 * 64)}
     for convert in ("magic", "cast"):
         for sas in turbo.SAS:
             # With the default tile the chain of selects of naive SAS spills registers on sm_80 and sm_89.
@@ -78,14 +87,27 @@ def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
 
             name = f"turbo prefill, {sas}, {convert}"
             found[f"{name}, 128 rows" if tile else name] = act, 0, tile.get("block_m", 64) * 64
-    found["turbo prefill, exponent, magic, row"] = (
-        lambda: turbo.turbo_prefill(q, kv, False, {"p_scale": "row"}), 0, 64 * 64)
+    for name, made, causal, options in (
+            ("row", (q, kv), False, {"p_scale": "row"}),
+            ("row, Q by row", (q, kv), False, {"p_scale": "row", "q_scale": "row"}),
+            ("causal", (q, kv), True, {}), ("d 64", (q64, kv64), False, {}), ("d 64, causal", (q64, kv64), True, {})):
+        def prefill(made: Any = made, causal: bool = causal, options: Any = options) -> object:
+            return turbo.turbo_prefill(*made, causal, options)
+
+        found[f"turbo prefill, exponent, magic, {name}"] = prefill, 0, 64 * 64
     for number, name in enumerate(("quantise", "quantise, buffer")):
         found[name] = lambda: turbo.quantise(k, k, QuantizedKVCache(batch, (4, 2) * 4, d, tokens)), number, 0
     found["append, flush"] = lambda: turbo.append(full, k[:, :, :1], k[:, :, :1]), 0, 0
     found["flash decode"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 0, 16 * 64
     found["combine"] = lambda: flash.flash_decode(one, k, k, {"splits": 8}), 1, 0
+    found["flash decode, d 64"] = lambda: flash.flash_decode(one64, k64, k64, {"splits": 8}), 0, 16 * 64
     found["turbo decode"] = lambda: turbo.turbo_decode(one, cache, {"splits": 8}), 0, 16 * 64
+    found["turbo decode, d 64"] = lambda: turbo.turbo_decode(one64, cache64, {"splits": 8}), 0, 16 * 64
+    for dequant, convert in (("element", "magic"), ("fold", "cast")):
+        def variant(dequant: str = dequant, convert: str = convert) -> object:
+            return turbo.turbo_decode(one, cache, {"splits": 8, "dequant": dequant, "convert": convert})
+
+        found[f"turbo decode, {dequant}, {convert}"] = variant, 0, 16 * 64
     found["turbo decode, row"] = (
         lambda: turbo.turbo_decode(one, cache, {"splits": 8, "p_scale": "row"}), 0, 16 * 64)
     for bits, stored in kivis.items():

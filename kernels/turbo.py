@@ -6,8 +6,9 @@ away in the multiply-add that scales, whose rounding costs up to 0.75 integer st
 rounding of Q and K. CONVERT = True uses I2F instead.
 
 P is relative to the running maximum, with a scale of the tile's largest weight (TILE) or of 1/119 (FIXED), or to the
-row's maximum within the tile, with 1/119 (ROW; see ``p_scale`` in ``turbosim.numerics.attention``). With ROW one factor
+row's maximum within the tile, with 1/127 (ROW; see ``p_scale`` in ``turbosim.numerics.attention``). With ROW one factor
 per row weighs the tile and another what came before; the smaller is e^-|difference of the maxima|, the larger 1.
+Q has one scale per tile, or per row with Q_ROW, which costs registers but no instructions per score.
 """
 
 import triton
@@ -34,12 +35,12 @@ def product(a, b, rows: tl.constexpr, columns: tl.constexpr, CONVERT: tl.constex
 
 @triton.jit
 def weights_to_int8(p, P_SCALE: tl.constexpr, PACKED: tl.constexpr, CAST: tl.constexpr):
-    """Return P as INT8 codes and the FP32 scale they decode with: of the tile's maximum, or 1/119."""
+    """Return P as INT8 codes and the FP32 scale they decode with: of the tile's maximum, 1/119, or with ROW 1/127."""
     if P_SCALE == TILE:
         largest = tl.max(tl.max(p, 1), 0).to(tl.float32)
         inverse = tl.where(largest > 0.0, 119.0 / tl.maximum(largest, 1e-7), 0.0)
     else:
-        inverse = tl.full([], 119.0, tl.float32)
+        inverse = tl.full([], 127.0 if P_SCALE == ROW else 119.0, tl.float32)
     # The type of P rounds the factor; the scale must be the inverse of what was applied.
     inverse = tl.minimum(inverse, 60000.0).to(p.dtype)
     codes = quantise_weights(p, inverse, PACKED, CAST)
@@ -58,7 +59,7 @@ def merge_factors(top, tile_top, UNIT: tl.constexpr):
 def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start, stop, rows, row_shift, keys,
             BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, HEAD_DIM: tl.constexpr, MASKED: tl.constexpr,
             CAUSAL: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr,
-            CONVERT: tl.constexpr, PACKED: tl.constexpr):
+            Q_ROW: tl.constexpr, CONVERT: tl.constexpr, PACKED: tl.constexpr):
     columns = tl.arange(0, BLOCK_N)
     for first in range(start, stop, BLOCK_N):
         first = tl.multiple_of(first, BLOCK_N)
@@ -84,7 +85,7 @@ def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start
             new_top = tl.maximum(top, tile_top)
             shift = offset - new_top
             factor = tl.exp2((top - new_top) * UNIT)
-        p = exponential(value * scale + shift[:, None], VARIANT, PACKED)
+        p = exponential(value * (scale[:, None] if Q_ROW else scale) + shift[:, None], VARIANT, PACKED)
         row_sum = tl.sum(p.to(tl.float32), 1)
         codes, p_scale = weights_to_int8(p, P_SCALE, PACKED, CONVERT)
         scale_out = p_scale * tl.load(v_scale + first // BLOCK_N).to(tl.float32)
@@ -105,12 +106,12 @@ def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start
 def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride_qm, stride_ob, stride_oh, stride_om,
         q_heads, group, queries, keys, padded, blocks,
         HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CAUSAL: tl.constexpr,
-        EVEN: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr,
+        EVEN: tl.constexpr, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SCALE: tl.constexpr, Q_ROW: tl.constexpr,
         CONVERT: tl.constexpr, PACKED: tl.constexpr):
     """Prefill over K and V from :mod:`kernels.quantise`. Grid (query tiles, q_heads, batch).
 
     *scale* is 1 / sqrt(d) in the unit of VARIANT, UNIT turns that unit into base two. Q, O FP16 (batch, q_heads,
-    queries, HEAD_DIM), LSE FP32 (batch, q_heads, queries). Query tiles are quantised here, with one scale each.
+    queries, HEAD_DIM), LSE FP32 (batch, q_heads, queries). Queries are quantised here, a tile or a row with one scale.
     """
     tile, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if CAUSAL:
@@ -120,9 +121,12 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
     q_at = Q + batch.to(tl.int64) * stride_qb + head.to(tl.int64) * stride_qh
     q = tl.load(q_at + rows[:, None] * stride_qm + channels[None, :], mask=rows[:, None] < queries,
                 other=0.0).to(tl.float32)
-    q_step = (tl.max(tl.max(tl.abs(q), 1), 0) / 119.0).to(tl.float16).to(tl.float32)
+    largest = tl.max(tl.abs(q), 1)
+    if not Q_ROW:
+        largest = tl.max(largest, 0)
+    q_step = (largest / 119.0).to(tl.float16).to(tl.float32)
     inverse = tl.where(q_step > 0.0, 1.0 / tl.maximum(q_step, 1e-7), 0.0)
-    q8 = tl.minimum(tl.maximum((q * inverse + _CONSTANT) - _CONSTANT, -119.0), 119.0).to(tl.int32).to(tl.int8)
+    q8 = tl.minimum(tl.maximum((q * (inverse[:, None] if Q_ROW else inverse) + _CONSTANT) - _CONSTANT, -119.0), 119.0).to(tl.int32).to(tl.int8)
     kv = batch.to(tl.int64) * (q_heads // group) + head // group
     k_tile = K8 + kv * padded * HEAD_DIM + columns[None, :] * HEAD_DIM + channels[:, None]
     v_tile = V8 + kv * padded * HEAD_DIM + channels[None, :] * padded + columns[:, None]
@@ -140,11 +144,11 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
         whole = keys // BLOCK_N * BLOCK_N
     acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, 0, whole, rows,
                               shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, False, CAUSAL, VARIANT, UNIT, P_SCALE,
-                              CONVERT, PACKED)
+                              Q_ROW, CONVERT, PACKED)
     if CAUSAL or not EVEN:
         acc, total, top = _attend(acc, total, top, q8, q_step * scale, k_tile, v_tile, k_scale, v_scale, whole, stop,
                                   rows, shift, keys, BLOCK_M, BLOCK_N, HEAD_DIM, True, CAUSAL, VARIANT, UNIT,
-                                  P_SCALE, CONVERT, PACKED)
+                                  P_SCALE, Q_ROW, CONVERT, PACKED)
     total = tl.maximum(total, 1e-30)
     o_at = O + batch.to(tl.int64) * stride_ob + head.to(tl.int64) * stride_oh
     tl.store(o_at + rows[:, None] * stride_om + channels[None, :], (acc / total[:, None]).to(O.dtype.element_ty),

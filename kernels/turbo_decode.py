@@ -2,7 +2,7 @@
 
 The query heads of a KV head are the rows of one tile. A byte holds codes of channels d / n apart, so masking a tile of
 bytes gives n operands of d / n neighbouring channels each: K contributes n products along them, V gives n slices of the
-output. Codes become INT8 by code * step + zero; with FOLD, V's steps and zero points act on the output instead, where
+output. INT8 MMA is 32 deep: where slices of K are 16 channels, operands hold two of them, the bytes read twice. Codes become INT8 by code * step + zero; with FOLD, V's steps and zero points act on the output instead, where
 they are per column: sum_t p_t (c_t s + z) = s sum_t p_t c_t + z sum_t p_t, the same integers at less work.
 """
 
@@ -26,12 +26,21 @@ def _dequantised(codes, step, zero):
 
 
 @triton.jit
-def _dot(a, b, rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr):
-    """INT8 product as INT32; slices of 16 channels are below INT8 MMA's depth and go through FP16, exactly."""
-    if depth < 32:
-        return tl.dot(a.to(tl.float16), b.to(tl.float16)).to(tl.int32)
+def _key_codes(data, part: tl.constexpr, BITS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr):
+    """Codes of the channels of operand *part* from bytes (DEPTH, tokens) that repeat after WIDTH rows."""
+    if DEPTH == WIDTH:
+        return _codes(data, part, BITS)
     else:
-        return tl.dot(a, b, out_dtype=tl.int32)
+        shift = BITS * (part * (DEPTH // WIDTH) + tl.arange(0, DEPTH) // WIDTH)
+        return (data >> shift.to(tl.uint8)[:, None]) & ((1 << BITS) - 1)
+
+
+@triton.jit
+def _scores(q, k, part: tl.constexpr, step_at, zero_at, BITS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr):
+    """INT32 product of one operand of Q with that of K, whose bytes *k* hold several."""
+    step = tl.load(step_at + part * DEPTH).to(tl.int16)[:, None]
+    zero = tl.load(zero_at + part * DEPTH).to(tl.int16)[:, None]
+    return tl.dot(q, _dequantised(_key_codes(k, part, BITS, WIDTH, DEPTH), step, zero), out_dtype=tl.int32)
 
 
 @triton.jit
@@ -88,40 +97,40 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
     """Blocks *first* to *last* of one head; block number *blocks* is the buffer."""
     PARTS: tl.constexpr = 8 // BITS
     WIDTH: tl.constexpr = HEAD_DIM // PARTS
+    DEPTH: tl.constexpr = WIDTH if WIDTH > 32 else 32
+    OPERANDS: tl.constexpr = HEAD_DIM // DEPTH
     rows, slice_, tokens = tl.arange(0, BLOCK_G), tl.arange(0, WIDTH), tl.arange(0, BLOCK)
-    q_tile = q_at + rows[:, None] * stride_qh + slice_[None, :]
+    deep = tl.arange(0, DEPTH)
+    q_tile = q_at + rows[:, None] * stride_qh + deep[None, :]
     here = rows[:, None] < group
     q0 = tl.load(q_tile, mask=here, other=0.0)
-    q1 = tl.load(q_tile + WIDTH, mask=here, other=0.0)
+    q1 = tl.load(q_tile + DEPTH, mask=here, other=0.0)
     largest = tl.maximum(tl.max(tl.abs(q0), 1), tl.max(tl.abs(q1), 1))
-    if PARTS == 4:
-        q2 = tl.load(q_tile + 2 * WIDTH, mask=here, other=0.0)
-        q3 = tl.load(q_tile + 3 * WIDTH, mask=here, other=0.0)
+    if OPERANDS == 4:
+        q2 = tl.load(q_tile + 2 * DEPTH, mask=here, other=0.0)
+        q3 = tl.load(q_tile + 3 * DEPTH, mask=here, other=0.0)
         largest = tl.maximum(largest, tl.maximum(tl.max(tl.abs(q2), 1), tl.max(tl.abs(q3), 1)))
     q_step = (largest.to(tl.float32) / 119.0).to(tl.float16).to(tl.float32)
     inverse = tl.where(q_step > 0.0, 1.0 / tl.maximum(q_step, 1e-7), 0.0)
     q0, q1 = _quantised(q0, inverse), _quantised(q1, inverse)
     o0 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
     o1 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
-    if PARTS == 4:
+    if OPERANDS == 4:
         q2, q3 = _quantised(q2, inverse), _quantised(q3, inverse)
+    if PARTS == 4:
         o2 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
         o3 = tl.zeros([BLOCK_G, WIDTH], tl.float32)
     total = tl.zeros([BLOCK_G], tl.float32)
     # Rows beyond the group get weights of 0, so that they do not count in the tile's maximum.
     top = tl.where(rows < group, float("-inf"), 3e4)
     for block in range(first, tl.minimum(last, blocks)):
-        k = tl.load(k_codes + block * (BLOCK * WIDTH) + tokens[None, :] * WIDTH + slice_[:, None])
-        step_at, zero_at = k_step + block * HEAD_DIM + slice_, k_zero + block * HEAD_DIM + slice_
-        s = _dot(q0, _dequantised(_codes(k, 0, BITS), tl.load(step_at).to(tl.int16)[:, None],
-                                  tl.load(zero_at).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
-        s += _dot(q1, _dequantised(_codes(k, 1, BITS), tl.load(step_at + WIDTH).to(tl.int16)[:, None],
-                                   tl.load(zero_at + WIDTH).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
-        if PARTS == 4:
-            s += _dot(q2, _dequantised(_codes(k, 2, BITS), tl.load(step_at + 2 * WIDTH).to(tl.int16)[:, None],
-                                       tl.load(zero_at + 2 * WIDTH).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
-            s += _dot(q3, _dequantised(_codes(k, 3, BITS), tl.load(step_at + 3 * WIDTH).to(tl.int16)[:, None],
-                                       tl.load(zero_at + 3 * WIDTH).to(tl.int16)[:, None]), BLOCK_G, BLOCK, WIDTH)
+        k = tl.load(k_codes + block * (BLOCK * WIDTH) + tokens[None, :] * WIDTH + (deep % WIDTH)[:, None])
+        step_at, zero_at = k_step + block * HEAD_DIM + deep, k_zero + block * HEAD_DIM + deep
+        s = _scores(q0, k, 0, step_at, zero_at, BITS, WIDTH, DEPTH)
+        s += _scores(q1, k, 1, step_at, zero_at, BITS, WIDTH, DEPTH)
+        if OPERANDS == 4:
+            s += _scores(q2, k, 2, step_at, zero_at, BITS, WIDTH, DEPTH)
+            s += _scores(q3, k, 3, step_at, zero_at, BITS, WIDTH, DEPTH)
         if CONVERT:
             value = s.to(tl.float32)
         else:
@@ -141,11 +150,11 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
             o3 = _output(o3, codes, p_scale, factor, v_here, v, tl.load(step_at + 3 * WIDTH),
                          tl.load(zero_at + 3 * WIDTH), 3, BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
     if last > blocks:
-        k_at = k_buffer + tokens[None, :] * HEAD_DIM + slice_[:, None]
-        s = _dot(q0, tl.load(k_at), BLOCK_G, BLOCK, WIDTH) + _dot(q1, tl.load(k_at + WIDTH), BLOCK_G, BLOCK, WIDTH)
-        if PARTS == 4:
-            s += _dot(q2, tl.load(k_at + 2 * WIDTH), BLOCK_G, BLOCK, WIDTH)
-            s += _dot(q3, tl.load(k_at + 3 * WIDTH), BLOCK_G, BLOCK, WIDTH)
+        k_at = k_buffer + tokens[None, :] * HEAD_DIM + deep[:, None]
+        s = tl.dot(q0, tl.load(k_at), out_dtype=tl.int32) + tl.dot(q1, tl.load(k_at + DEPTH), out_dtype=tl.int32)
+        if OPERANDS == 4:
+            s += tl.dot(q2, tl.load(k_at + 2 * DEPTH), out_dtype=tl.int32)
+            s += tl.dot(q3, tl.load(k_at + 3 * DEPTH), out_dtype=tl.int32)
         scores = s.to(tl.float32) * (q_step * scale * tl.load(k_universal).to(tl.float32))[:, None]
         scores = tl.where(tokens[None, :] < held, scores, float("-inf"))
         codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE, CONVERT, PACKED)

@@ -33,8 +33,9 @@ DECODE_TILINGS: list[Tiling] = [
 PREFILL_VARIANTS: list[Tiling] = [
     *({"sas": sas, "convert": convert} for convert in ("magic", "cast")
       for sas in ("exponent", "table", "naive", "exp2")),
-    *({"p_scale": scale} | sas for scale in ("fixed", "row") for sas in ({}, {"sas": "exp2"})), {"quantise": True}]
-"""Prefill of ``turbo``: every form of SAS with and without conversions, P's scale, and the whole pipeline."""
+    *({"p_scale": scale} | sas for scale in ("fixed", "row") for sas in ({}, {"sas": "exp2"})),
+    {"p_scale": "row", "q_scale": "row"}, {"quantise": True}]
+"""Prefill of ``turbo``: every form of SAS with and without conversions, scales of P and Q, and the whole pipeline."""
 
 DECODE_FORMS: list[Tiling] = [
     {"dequant": "element"}, {"sas": "exp2"}, {"sas": "naive", "convert": "cast"}, {"p_scale": "row"}]

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 FLASH_DEFAULTS: Options = {"block_m": 128, "block_n": 64, "warps": 0, "stages": 0, "splits": 0}
 """0 leaves warps and stages to the default of the phase, and splits to the number of SMs."""
 TURBO_DEFAULTS: Options = {"block_m": 64, "block_n": 64, "warps": 0, "stages": 0, "splits": 0, "bits": "mixed",
-                           "sas": "exponent", "p_scale": "tile", "convert": "magic", "dequant": "fold",
-                           "quantise": False}
+                           "sas": "exponent", "p_scale": "tile", "q_scale": "tile", "convert": "magic",
+                           "dequant": "fold", "quantise": False}
 KIVI_DEFAULTS: Options = {"warps": 4, "stages": 3, "splits": 0, "bits": "4"}
-ONLY: Mapping[str, Phase] = {"block_m": Phase.PREFILL, "quantise": Phase.PREFILL, "splits": Phase.DECODE,
-                             "dequant": Phase.DECODE}
+ONLY: Mapping[str, Phase] = {"block_m": Phase.PREFILL, "q_scale": Phase.PREFILL, "quantise": Phase.PREFILL,
+                             "splits": Phase.DECODE, "dequant": Phase.DECODE}
 """Options of one phase."""
 
 
@@ -165,7 +165,7 @@ def _config(chosen: dict[str, Any]) -> Any:
     exact = chosen["sas"] == "exp2"
     form: Any = {"exp2": "exact", "exponent": "exponent"}.get(chosen["sas"], "table")
     return TurboConfig(block_m=chosen["block_m"], block_n=chosen["block_n"], sas=form, p_scale=chosen["p_scale"],
-                       dtype=torch.float32 if exact else torch.float16)
+                       q_scale=chosen["q_scale"], dtype=torch.float32 if exact else torch.float16)
 
 
 def _empty_cache(shape: Attention, bits: tuple[int, ...], like: Tensor) -> QuantizedKVCache:

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from turbosim.numerics.cache import QuantizedKVCache
 
 PREFILL_DEFAULTS: Options = {"block_m": 64, "warps": 4, "stages": 2, "sas": "exponent", "p_scale": "tile",
-                             "convert": "magic"}
+                             "q_scale": "tile", "convert": "magic"}
 DECODE_DEFAULTS: Options = {"warps": 8, "stages": 2, "splits": 0, "sas": "exponent", "p_scale": "tile",
                             "convert": "magic", "dequant": "fold"}
 SAS = ("exponent", "table", "naive", "exp2")
 P_SCALES = ("tile", "fixed", "row")
+Q_SCALES = ("tile", "row")
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
     check_power_of_two("turbo", 16, 256, block_m=chosen["block_m"])
     check_power_of_two("turbo", 1, 16, warps=chosen["warps"])
     _check_variants(chosen)
+    check_choice("turbo", "q_scale", chosen["q_scale"], Q_SCALES)
     check_attention("turbo", q, q, q)
     batch, heads, queries, d = q.shape
     kv_heads, padded = kv.k.shape[1], kv.k.shape[2]
@@ -188,7 +190,7 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
         q, kv.k, kv.v, kv.k_scale, kv.v_scale, out, lse, factor / math.sqrt(d), *q.stride()[:3], *out.stride()[:3],
         heads, heads // kv_heads, queries, kv.keys, padded, padded // kv.block, HEAD_DIM=d, BLOCK_M=chosen["block_m"],
         BLOCK_N=kv.block, CAUSAL=causal, EVEN=kv.keys % kv.block == 0, VARIANT=VARIANTS[chosen["sas"]],
-        UNIT=LOG2_E / factor, P_SCALE=P_SCALE[chosen["p_scale"]], CONVERT=chosen["convert"] == "cast",
+        UNIT=LOG2_E / factor, P_SCALE=P_SCALE[chosen["p_scale"]], Q_ROW=chosen["q_scale"] == "row", CONVERT=chosen["convert"] == "cast",
         PACKED=not interpreted(), num_warps=chosen["warps"], num_stages=chosen["stages"])
     return out, lse, [handle]
 
@@ -214,7 +216,7 @@ def turbo_decode(q: Tensor, cache: QuantizedKVCache, options: Options | None = N
     check_attention("turbo", q, q, q)
     batch, heads, queries, d = q.shape
     kv_heads = len(cache.bits)
-    # A byte holds channels d / 4 apart, and slices of d / 4 channels are operands, at least 16 wide.
+    # A byte holds channels d / 4 apart, and slices of d / 4 channels of the output are at least 16 wide.
     check_power_of_two("turbo", 64, 128, head_dim=d)
     _check_cache("turbo", cache, q, "q")
     if queries != 1 or heads % kv_heads or not cache.tokens:

@@ -74,6 +74,29 @@ def test_sas_avoids_slow_pipes(target):
         assert per_score(cast, "F2I") - per_score(magic, "F2I") == 1
 
 
+def test_decode_converts_steps_and_zero_points_only(target):
+    """Nothing per code or per score: two channels' steps, zero points and weights a score of a 16-row tile, or less."""
+    _, rows, _ = target
+    for name in ("turbo decode", "turbo decode, d 64", "turbo decode, row"):
+        assert per_score(rows[name], "F2I") == per_score(rows[name], "F2F") == 0
+        assert 0 < per_score(rows[name], "I2F") + per_score(rows[name], "I2FP") <= 4.5
+    element = rows["turbo decode, element, magic"]
+    assert {element["counts"][c] for c in ("F2I", "I2F", "I2FP", "F2F")} == {0}
+
+
+def test_causal_and_narrow_kernels_are_no_slower_a_score(target):
+    """The mask is in a loop of its own, and half the channels need no more instructions."""
+    _, rows, _ = target
+
+    def instructions(name):
+        return sum(per_score(rows[name], c) for c in rows[name]["counts"])
+
+    for name, slack in (("flash prefill", 0.05), ("turbo prefill, exponent, magic", 0.05)):
+        assert instructions(f"{name}, causal") < (1 + slack) * instructions(name)
+        assert instructions(f"{name}, d 64") < instructions(name)
+    assert instructions("turbo decode, d 64") < instructions("turbo decode")
+
+
 def test_micro_benchmarks_are_what_they_say(target):
     """The opcodes that the table names are there, and in chains little else; tests/kernels/test_micro_sass.py has more."""
     capability, _, micro = target

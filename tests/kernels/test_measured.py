@@ -35,7 +35,8 @@ def test_every_name_is_a_kernel(name):
     ("turbo", PREFILL, {"sas": "naive", "convert": "cast"}), ("turbo", PREFILL, {"sas": "table"}),
     ("turbo", PREFILL, {"sas": "exp2"}), ("turbo", NOT_CAUSAL, {}), ("flash", NOT_CAUSAL, {"block_m": 32}),
     ("turbo", PREFILL, {"quantise": True, "block_m": 128}), ("turbo", DECODE, {}), ("turbo", DECODE, {"bits": "2"}),
-    ("turbo", PREFILL, {"p_scale": "row"}), ("turbo", DECODE, {"p_scale": "row", "splits": 3}),
+    ("turbo", PREFILL, {"p_scale": "row"}), ("turbo", PREFILL, {"p_scale": "row", "q_scale": "row"}),
+    ("turbo", DECODE, {"p_scale": "row", "splits": 3}),
     ("kivi", DECODE, {"bits": "2"}), ("quantise", PREFILL, {}),
 ])
 def test_checks_pass(name, shape, options):

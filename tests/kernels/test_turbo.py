@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kernels.ops.kivi import kivi_cache, kivi_decode
-from kernels.ops.turbo import P_SCALES, SAS, append, quantise, turbo_decode, turbo_prefill
+from kernels.ops.turbo import P_SCALES, Q_SCALES, SAS, append, quantise, turbo_decode, turbo_prefill
 from tests.kernels.test_flash import normal, poisoned, qkv
 from turbosim.errors import UsageError
 from turbosim.numerics import attention as reference
@@ -59,13 +59,15 @@ def test_prefill_shapes(shape, causal, block):
     ((1, 1, 1, 1, 1, 64), True, 64), ((1, 6, 2, 33, 300, 64), True, 64), ((1, 2, 1, 130, 130, 128), True, 128),
     ((1, 2, 1, 65, 129, 64), False, 32)])
 @pytest.mark.parametrize("block", [64, 128])
-def test_prefill_relative_to_the_maximum_of_the_tile(shape, causal, block_m, block):
+@pytest.mark.parametrize("q_scale", Q_SCALES)
+def test_prefill_relative_to_the_maximum_of_the_tile(shape, causal, block_m, block, q_scale):
     """Tiles that shapes do not divide; rows that see nothing of a tile; groups."""
     q, k, v = qkv(*shape)
     kv, _ = quantise(k, v, block=block)
     lse = torch.full(q.shape[:3], float("nan"))
-    out, _, _ = turbo_prefill(q, kv, causal, {"block_m": block_m, "p_scale": "row"}, poisoned(q), lse)
-    want = reference.turbo_prefill(q, k, v, causal, config("exponent", p_scale="row", block_m=block_m, block_n=block))
+    out, _, _ = turbo_prefill(q, kv, causal, {"block_m": block_m, "p_scale": "row", "q_scale": q_scale}, poisoned(q), lse)
+    of = config("exponent", p_scale="row", q_scale=q_scale, block_m=block_m, block_n=block)
+    want = reference.turbo_prefill(q, k, v, causal, of)
     assert deviation(out, want).relative_l2 < TOLERANCE
     scores = q.float() @ k.float().repeat_interleave(shape[1] // shape[2], 1).transpose(-1, -2) / shape[5]**0.5
     if causal:
@@ -181,6 +183,8 @@ def test_kivi_decode(batch, heads, kv_heads, tokens, d, bits):
      "kernel 'turbo': convert is one of magic, cast, got 'i2f'"),
     (lambda q, k, v, c: turbo_prefill(q, quantise(k, v)[0], True, {"p_scale": "rows"}),
      "kernel 'turbo': p_scale is one of tile, fixed, row, got 'rows' (did you mean 'row'?)"),
+    (lambda q, k, v, c: turbo_prefill(q, quantise(k, v)[0], True, {"q_scale": "fixed"}),
+     "kernel 'turbo': q_scale is one of tile, row, got 'fixed'"),
     (lambda q, k, v, c: turbo_prefill(q, quantise(normal(1, 1, 8, 64), normal(1, 1, 8, 64))[0]),
      "kernel 'turbo': causal attention of 16 queries needs as many keys, got 8"),
     (lambda q, k, v, c: quantise(k, v, QuantizedKVCache(1, (4, 4), 64, 16)),

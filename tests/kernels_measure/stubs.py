@@ -13,7 +13,7 @@ from kernels.measure.fake import FakeDevice
 from turbosim.errors import UsageError
 
 DEFAULTS = {"warps": 4, "stages": 2, "bits": "4", "splits": 8, "block_m": 64, "block_n": 64, "sas": "exponent",
-            "convert": "magic", "p_scale": "tile", "dequant": "fold", "quantise": False}
+            "convert": "magic", "p_scale": "tile", "q_scale": "tile", "dequant": "fold", "quantise": False}
 
 
 class OutOfResources(Exception):  # noqa: N818 - the name triton gives it

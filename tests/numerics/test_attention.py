@@ -69,33 +69,38 @@ def decode_errors(keys, configs):
 
 @pytest.mark.parametrize("errors", [prefill_errors, decode_errors])
 def test_the_error_grows_with_length_unless_p_is_relative_to_the_tile(errors):
-    """A fifth and more from 1k to 32k keys as published; 3 % of itself, the scatter of these inputs, with rows."""
-    row = [TurboConfig(sas=sas, p_scale="row") for sas in ("exact", "exponent")]
+    """A fifth and more from 1k to 32k keys as published; with rows, no more than these few inputs scatter.
+
+    Over 24 inputs decode has 1.299 % at 1k, 1.308 % at 4k and 1.298 % at 32k, with standard errors of 0.007 %.
+    """
+    row = [TurboConfig(sas=sas, p_scale="row", q_scale="row") for sas in ("exact", "exponent")]
     tile = [TurboConfig(sas="exponent")]
     short, long = errors(1024, row + tile), errors(32768, row + tile)
     for config in row:
-        assert long[config] < 1.03 * short[config]
-        assert long[config] < 0.021
+        assert long[config] < 1.05 * short[config]
+        assert max(short[config], long[config]) < 0.02
     for config in tile:
         assert long[config] > 1.2 * short[config]
 
 
 @pytest.mark.parametrize("sas", ["exact", "table", "exponent"])
 @pytest.mark.parametrize("keys", [64, 500, 1024, 4096])
-def test_causal_prefill_stays_within_2_percent_with_p_relative_to_the_tile(sas, keys):
-    q, k, v = normal(1, 1, keys, 128), normal(1, 1, keys, 128, seed=1), normal(1, 1, keys, 128, seed=2)
-    got = turbo_prefill(q, k, v, True, TurboConfig(sas=sas, p_scale="row"))
-    assert deviation(got, attention(q, k, v, True)).relative_l2 < 0.02
+@pytest.mark.parametrize(("causal", "q_scale"), [(True, "tile"), (True, "row"), (False, "row")])
+@pytest.mark.parametrize("d", [64, 128])
+def test_prefill_stays_within_2_percent_with_p_relative_to_the_tile(sas, keys, causal, q_scale, d):
+    q, k, v = normal(1, 1, min(keys, 1024), d), normal(1, 1, keys, d, seed=1), normal(1, 1, keys, d, seed=2)
+    got = turbo_prefill(q, k, v, causal, TurboConfig(sas=sas, p_scale="row", q_scale=q_scale))
+    assert deviation(got, attention(q, k, v, causal)).relative_l2 < 0.02
 
 
 @pytest.mark.parametrize("sas", ["exact", "table", "exponent"])
 @pytest.mark.parametrize("p_scale", ["tile", "fixed", "row"])
-def test_codes_of_p_are_at_most_119(sas, p_scale, monkeypatch):
-    """With rows, the largest weight of every row and tile that sees a key is 119, and a row that sees none is 0."""
+def test_codes_of_p_are_in_range(sas, p_scale, monkeypatch):
+    """With rows, the largest weight of every row and tile that sees a key is 127, and a row that sees none is 0."""
     codes, real = [], module.weights_to_int8
 
-    def recorded(p, of_tile):
-        found = real(p, of_tile)
+    def recorded(p, p_scale):
+        found = real(p, p_scale)
         codes.append(found[0])
         return found
 
@@ -104,11 +109,12 @@ def test_codes_of_p_are_at_most_119(sas, p_scale, monkeypatch):
     config = TurboConfig(block_n=32, sas=sas, p_scale=p_scale)
     assert not turbo_prefill(q, k, v, True, config).isnan().any()
     largest = [c.amax(-1) for c in codes]
-    assert max(float(x.max()) for x in largest) == 119
+    most = 127 if p_scale == "row" else 119
+    assert max(float(x.max()) for x in largest) == most
     assert min(float(c.min()) for c in codes) == 0
     if p_scale == "row":
-        assert all(set(x.unique().tolist()) <= {0.0, 119.0} for x in largest)
-        assert bool((largest[0] == 119).all())
+        assert all(set(x.unique().tolist()) <= {0.0, 127.0} for x in largest)
+        assert bool((largest[0] == 127).all())
 
 
 def test_sas_alone_costs_a_tenth_of_a_percent():

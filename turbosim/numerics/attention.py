@@ -45,6 +45,12 @@ def visible(queries: int, keys: int, device: torch.device | str = "cpu") -> Tens
     return row >= torch.arange(keys, device=device)
 
 
+PScale = Literal["tile", "fixed", "row"]
+P_ROW_RANGE = 127
+"""Largest code of P relative to its row's maximum, which it cannot exceed. FlashQ's 119 leaves room for values that a
+scale did not foresee, of which a buffer has some and P has none."""
+
+
 @dataclass(frozen=True)
 class TurboConfig:
     """What may be varied in TurboAttention."""
@@ -59,16 +65,18 @@ class TurboConfig:
     """Exponential of the rescale factor, one per row and tile; always 1 where the maximum did not change."""
     flashq: bool = True
     """INT8 products; false is SAS without FlashQ."""
-    p_scale: Literal["tile", "fixed", "row"] = "tile"
+    p_scale: PScale = "tile"
     """What the INT8 codes of P are relative to.
 
     ``tile``: the running maximum of the row, with the tile's largest weight / 119 as scale, as printed. ``fixed``: the
-    same with scale 1 / 119, since P is at most 1. ``row``: the row's maximum within the tile, with scale 1 / 119.
+    same with scale 1 / 119, since P is at most 1. ``row``: the row's maximum within the tile, with scale 1 / 127.
 
     The running maximum grows with the number of keys, so that under ``tile`` and ``fixed`` typical weights get ever
     fewer of the 119 steps, and SAS sets ever more of them to 0. Under ``row`` the largest weight of every row and tile
-    has code 119, and its weight against other tiles is a factor per row, which costs no steps.
+    has code 127, and its weight against other tiles is a factor per row, which costs no steps.
     """
+    q_scale: Literal["tile", "row"] = "tile"
+    """Whether the rows of a query tile share a scale, as printed, or have one each, which nothing sums over."""
     dtype: torch.dtype = torch.float16
     """Type of the scores and of SAS."""
 
@@ -103,7 +111,7 @@ class _Running:
         if v_scale is None:
             product = p.float() @ v.float()
         else:
-            codes, scale = weights_to_int8(p.float(), config.p_scale == "tile")
+            codes, scale = weights_to_int8(p.float(), config.p_scale)
             # Sums of INT8 products are below 2^24 and exact in float32.
             product = (codes @ v.float()) * (scale * v_scale.float()[..., None, None])
         self.output = self.output * before[..., None] + product * here[..., None]
@@ -113,12 +121,13 @@ class _Running:
         return self.output / self.total[..., None]
 
 
-def weights_to_int8(p: Tensor, of_tile: bool) -> tuple[Tensor, Tensor]:
-    """Return weights (..., rows, keys) in [0, 1] as codes 0 to 119, in float32, and the scale of the tile.
+def weights_to_int8(p: Tensor, p_scale: PScale) -> tuple[Tensor, Tensor]:
+    """Return weights (..., rows, keys) in [0, 1] as codes, in float32, and the scale of the tile.
 
-    The scale is that of the tile's largest weight, or 1 / 119.
+    Codes are 0 to 119, with a scale of the tile's largest weight / 119 or of 1 / 119, or with ``row`` 0 to 127.
     """
-    scale = (p.amax(dim=(-2, -1), keepdim=True) if of_tile else torch.ones(1)) / INT8_RANGE
+    largest = p.amax(dim=(-2, -1), keepdim=True) if p_scale == "tile" else torch.ones(1)
+    scale = largest / (P_ROW_RANGE if p_scale == "row" else INT8_RANGE)
     return torch.round(p * torch.where(scale > 0, 1 / scale, torch.zeros(1))), scale
 
 
@@ -136,15 +145,20 @@ def turbo_prefill(q: Tensor, k: Tensor, v: Tensor, causal: bool = True, config: 
     for first in range(0, queries, config.block_m):
         rows = slice(first, min(first + config.block_m, queries))
         running = _Running.start(q[:, :, rows])
-        q_block = quantise_int8(q[:, :, rows])
+        if config.q_scale == "row":
+            of_rows = quantise_int8(q[:, :, rows, None])
+            q_codes, q_scale = of_rows.codes[..., 0, :].float(), of_rows.scale.float()[..., None]
+        else:
+            of_tile = quantise_int8(q[:, :, rows])
+            q_codes, q_scale = of_tile.codes.float(), of_tile.scale.float()[..., None, None]
         for number, block in enumerate(blocks):
             if not bool(mask[rows, block].any()):
                 continue
             if config.flashq:
                 k8, v8 = quantised[number]
-                product = q_block.codes.float() @ k8.codes.float().repeat_interleave(group, 1).transpose(-1, -2)
-                scale = q_block.scale.float() * k8.scale.float().repeat_interleave(group, 1) / math.sqrt(d)
-                scores = product * scale[..., None, None]
+                product = q_codes @ k8.codes.float().repeat_interleave(group, 1).transpose(-1, -2)
+                scale = q_scale * k8.scale.float().repeat_interleave(group, 1)[..., None, None] / math.sqrt(d)
+                scores = product * scale
                 values, v_scale = v8.codes.repeat_interleave(group, 1), v8.scale.repeat_interleave(group, 1)
             else:
                 scores = q[:, :, rows].float() @ k[:, :, block].float().repeat_interleave(group, 1).transpose(-1, -2)
