@@ -139,6 +139,7 @@ def compiled(capability: int) -> dict[str, dict[str, Any]]:
                 counts[family] += n
         rows[name] = {
             **resources(code, launch.warps),
+            "loads": sorted({o for o in code.count(span) if o.startswith("LDG")}) if span and scores else [],
             "counts": {c: counts[c] for c in CLASSES} | {"other": rest}, "scores": scores,
             "tensor": sorted({o for o in code.opcodes if o.startswith(TENSOR)})}
     return rows

@@ -126,7 +126,9 @@ def fwd(Q, K8, V8, K_SCALE, V_SCALE, O, LSE, scale, stride_qb, stride_qh, stride
         largest = tl.max(largest, 0)
     q_step = (largest / 119.0).to(tl.float16).to(tl.float32)
     inverse = tl.where(q_step > 0.0, 1.0 / tl.maximum(q_step, 1e-7), 0.0)
-    q8 = tl.minimum(tl.maximum((q * (inverse[:, None] if Q_ROW else inverse) + _CONSTANT) - _CONSTANT, -119.0), 119.0).to(tl.int32).to(tl.int8)
+    if Q_ROW:
+        inverse = inverse[:, None]
+    q8 = tl.minimum(tl.maximum((q * inverse + _CONSTANT) - _CONSTANT, -119.0), 119.0).to(tl.int32).to(tl.int8)
     kv = batch.to(tl.int64) * (q_heads // group) + head // group
     k_tile = K8 + kv * padded * HEAD_DIM + columns[None, :] * HEAD_DIM + channels[:, None]
     v_tile = V8 + kv * padded * HEAD_DIM + channels[None, :] * padded + columns[:, None]

@@ -2,13 +2,15 @@
 
 The query heads of a KV head are the rows of one tile. A byte holds codes of channels d / n apart, so masking a tile of
 bytes gives n operands of d / n neighbouring channels each: K contributes n products along them, V gives n slices of the
-output. INT8 MMA is 32 deep: where slices of K are 16 channels, operands hold two of them, the bytes read twice. Codes become INT8 by code * step + zero; with FOLD, V's steps and zero points act on the output instead, where
-they are per column: sum_t p_t (c_t s + z) = s sum_t p_t c_t + z sum_t p_t, the same integers at less work.
+output. INT8 MMA is 32 deep: where slices of K are 16 channels, operands hold two of them, the bytes read twice. Codes
+become INT8 as in :mod:`kernels.codes`; with FOLD, V's steps and zero points act on the output instead, where they are
+per column: sum_t p_t (c_t s + z) = s sum_t p_t c_t + z sum_t p_t, the same integers at less work.
 """
 
 import triton
 import triton.language as tl
 
+from kernels.codes import codes_of, dequantised, small_to_float
 from kernels.exponential import exponential
 from kernels.turbo import ROW, merge_factors, product, weights_to_int8
 
@@ -16,31 +18,23 @@ _CONSTANT = tl.constexpr(12582912.0)
 
 
 @triton.jit
-def _codes(data, part: tl.constexpr, BITS: tl.constexpr):
-    return (data >> (BITS * part)) & ((1 << BITS) - 1)
-
-
-@triton.jit
-def _dequantised(codes, step, zero):
-    return (codes.to(tl.int16) * step + zero).to(tl.int8)
-
-
-@triton.jit
-def _key_codes(data, part: tl.constexpr, BITS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr):
+def _key_codes(data, part: tl.constexpr, BITS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr,
+               PACKED: tl.constexpr):
     """Codes of the channels of operand *part* from bytes (DEPTH, tokens) that repeat after WIDTH rows."""
     if DEPTH == WIDTH:
-        return _codes(data, part, BITS)
+        return codes_of(data, part, BITS, PACKED)
     else:
         shift = BITS * (part * (DEPTH // WIDTH) + tl.arange(0, DEPTH) // WIDTH)
         return (data >> shift.to(tl.uint8)[:, None]) & ((1 << BITS) - 1)
 
 
 @triton.jit
-def _scores(q, k, part: tl.constexpr, step_at, zero_at, BITS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr):
+def _scores(q, k, part: tl.constexpr, step_at, zero_at, BITS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr,
+            PACKED: tl.constexpr):
     """INT32 product of one operand of Q with that of K, whose bytes *k* hold several."""
-    step = tl.load(step_at + part * DEPTH).to(tl.int16)[:, None]
-    zero = tl.load(zero_at + part * DEPTH).to(tl.int16)[:, None]
-    return tl.dot(q, _dequantised(_key_codes(k, part, BITS, WIDTH, DEPTH), step, zero), out_dtype=tl.int32)
+    step, zero = tl.load(step_at + part * DEPTH)[:, None], tl.load(zero_at + part * DEPTH)[:, None]
+    codes = _key_codes(k, part, BITS, WIDTH, DEPTH, PACKED)
+    return tl.dot(q, dequantised(codes, step, zero, PACKED), out_dtype=tl.int32)
 
 
 @triton.jit
@@ -64,18 +58,19 @@ def _weights(scores, top, total, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SC
 
 
 @triton.jit
-def _output(acc, codes, p_scale, factor, v_scale, data, step, zero, part: tl.constexpr, BITS: tl.constexpr,
-            BLOCK_G: tl.constexpr, WIDTH: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr):
+def _output(acc, codes, weight, p_scale, factor, v_scale, data, step, zero, part: tl.constexpr, BITS: tl.constexpr,
+            BLOCK_G: tl.constexpr, WIDTH: tl.constexpr, FOLD: tl.constexpr, CONVERT: tl.constexpr,
+            PACKED: tl.constexpr):
     """Add P times one slice of V, whose bytes *data* are (channels, tokens)."""
-    code = _codes(data, part, BITS)
+    code = codes_of(data, part, BITS, PACKED)
     if FOLD:
         value = product(codes, tl.trans(code.to(tl.int8)), BLOCK_G, WIDTH, CONVERT)
         if not CONVERT:
             value = value - _CONSTANT
-        weight = tl.sum(codes.to(tl.int32), 1).to(tl.float32)
-        value = value * step.to(tl.float32)[None, :] + weight[:, None] * zero.to(tl.float32)[None, :]
+        step, zero = small_to_float(step, CONVERT), small_to_float(zero, CONVERT)
+        value = value * step[None, :] + weight[:, None] * zero[None, :]
     else:
-        v = _dequantised(code, step.to(tl.int16)[:, None], zero.to(tl.int16)[:, None])
+        v = dequantised(code, step[:, None], zero[:, None], PACKED)
         value = product(codes, tl.trans(v), BLOCK_G, WIDTH, CONVERT)
         if not CONVERT:
             value = value - _CONSTANT
@@ -97,7 +92,7 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
     """Blocks *first* to *last* of one head; block number *blocks* is the buffer."""
     PARTS: tl.constexpr = 8 // BITS
     WIDTH: tl.constexpr = HEAD_DIM // PARTS
-    DEPTH: tl.constexpr = WIDTH if WIDTH > 32 else 32
+    DEPTH: tl.constexpr = WIDTH if WIDTH > 32 else 32  # noqa: FURB136 - Triton makes a tensor of max
     OPERANDS: tl.constexpr = HEAD_DIM // DEPTH
     rows, slice_, tokens = tl.arange(0, BLOCK_G), tl.arange(0, WIDTH), tl.arange(0, BLOCK)
     deep = tl.arange(0, DEPTH)
@@ -126,29 +121,31 @@ def _split(q_at, stride_qh, group, k_codes, v_codes, k_step, v_step, k_zero, v_z
     for block in range(first, tl.minimum(last, blocks)):
         k = tl.load(k_codes + block * (BLOCK * WIDTH) + tokens[None, :] * WIDTH + (deep % WIDTH)[:, None])
         step_at, zero_at = k_step + block * HEAD_DIM + deep, k_zero + block * HEAD_DIM + deep
-        s = _scores(q0, k, 0, step_at, zero_at, BITS, WIDTH, DEPTH)
-        s += _scores(q1, k, 1, step_at, zero_at, BITS, WIDTH, DEPTH)
+        s = _scores(q0, k, 0, step_at, zero_at, BITS, WIDTH, DEPTH, PACKED)
+        s += _scores(q1, k, 1, step_at, zero_at, BITS, WIDTH, DEPTH, PACKED)
         if OPERANDS == 4:
-            s += _scores(q2, k, 2, step_at, zero_at, BITS, WIDTH, DEPTH)
-            s += _scores(q3, k, 3, step_at, zero_at, BITS, WIDTH, DEPTH)
+            s += _scores(q2, k, 2, step_at, zero_at, BITS, WIDTH, DEPTH, PACKED)
+            s += _scores(q3, k, 3, step_at, zero_at, BITS, WIDTH, DEPTH, PACKED)
         if CONVERT:
             value = s.to(tl.float32)
         else:
             value = (s + 0x4B400000).to(tl.float32, bitcast=True) - _CONSTANT
         scores = value * (q_step * scale * tl.load(k_scale + block).to(tl.float32))[:, None]
         codes, p_scale, factor, top, total = _weights(scores, top, total, VARIANT, UNIT, P_SCALE, CONVERT, PACKED)
+        weight = tl.sum(codes.to(tl.int32), 1)
+        weight = weight.to(tl.float32) if CONVERT else (weight | 0x4B000000).to(tl.float32, bitcast=True) - 8388608.0
         v = tl.load(v_codes + block * (BLOCK * WIDTH) + slice_[:, None] * BLOCK + tokens[None, :])
         step_at, zero_at = v_step + block * HEAD_DIM + slice_, v_zero + block * HEAD_DIM + slice_
         v_here = tl.load(v_scale + block).to(tl.float32)
-        o0 = _output(o0, codes, p_scale, factor, v_here, v, tl.load(step_at), tl.load(zero_at), 0, BITS, BLOCK_G,
-                     WIDTH, FOLD, CONVERT)
-        o1 = _output(o1, codes, p_scale, factor, v_here, v, tl.load(step_at + WIDTH), tl.load(zero_at + WIDTH), 1,
-                     BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
+        o0 = _output(o0, codes, weight, p_scale, factor, v_here, v, tl.load(step_at), tl.load(zero_at), 0, BITS,
+                     BLOCK_G, WIDTH, FOLD, CONVERT, PACKED)
+        o1 = _output(o1, codes, weight, p_scale, factor, v_here, v, tl.load(step_at + WIDTH),
+                     tl.load(zero_at + WIDTH), 1, BITS, BLOCK_G, WIDTH, FOLD, CONVERT, PACKED)
         if PARTS == 4:
-            o2 = _output(o2, codes, p_scale, factor, v_here, v, tl.load(step_at + 2 * WIDTH),
-                         tl.load(zero_at + 2 * WIDTH), 2, BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
-            o3 = _output(o3, codes, p_scale, factor, v_here, v, tl.load(step_at + 3 * WIDTH),
-                         tl.load(zero_at + 3 * WIDTH), 3, BITS, BLOCK_G, WIDTH, FOLD, CONVERT)
+            o2 = _output(o2, codes, weight, p_scale, factor, v_here, v, tl.load(step_at + 2 * WIDTH),
+                         tl.load(zero_at + 2 * WIDTH), 2, BITS, BLOCK_G, WIDTH, FOLD, CONVERT, PACKED)
+            o3 = _output(o3, codes, weight, p_scale, factor, v_here, v, tl.load(step_at + 3 * WIDTH),
+                         tl.load(zero_at + 3 * WIDTH), 3, BITS, BLOCK_G, WIDTH, FOLD, CONVERT, PACKED)
     if last > blocks:
         k_at = k_buffer + tokens[None, :] * HEAD_DIM + deep[:, None]
         s = tl.dot(q0, tl.load(k_at), out_dtype=tl.int32) + tl.dot(q1, tl.load(k_at + DEPTH), out_dtype=tl.int32)
@@ -191,7 +188,8 @@ def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE
     split, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     place = batch * kv_heads + head
     bits = tl.load(BITS + head)
-    start = batch * code_bytes + tl.load(OFFSETS + head)
+    # Blocks of codes are whole multiples of 256 bytes, which a loaded offset does not show.
+    start = tl.multiple_of(batch * code_bytes + tl.load(OFFSETS + head), 128)
     meta, scales = place * max_blocks * HEAD_DIM, place * max_blocks
     first = split * per_split
     last = tl.minimum(first + per_split, blocks + (held > 0).to(tl.int32))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PREFILL_DEFAULTS: Options = {"block_m": 64, "warps": 4, "stages": 2, "sas": "exponent", "p_scale": "tile",
                              "q_scale": "tile", "convert": "magic"}
-DECODE_DEFAULTS: Options = {"warps": 8, "stages": 2, "splits": 0, "sas": "exponent", "p_scale": "tile",
+DECODE_DEFAULTS: Options = {"warps": 4, "stages": 2, "splits": 0, "sas": "exponent", "p_scale": "tile",
                             "convert": "magic", "dequant": "fold"}
 SAS = ("exponent", "table", "naive", "exp2")
 P_SCALES = ("tile", "fixed", "row")
@@ -190,8 +190,9 @@ def turbo_prefill(q: Tensor, kv: Int8KV, causal: bool = True, options: Options |
         q, kv.k, kv.v, kv.k_scale, kv.v_scale, out, lse, factor / math.sqrt(d), *q.stride()[:3], *out.stride()[:3],
         heads, heads // kv_heads, queries, kv.keys, padded, padded // kv.block, HEAD_DIM=d, BLOCK_M=chosen["block_m"],
         BLOCK_N=kv.block, CAUSAL=causal, EVEN=kv.keys % kv.block == 0, VARIANT=VARIANTS[chosen["sas"]],
-        UNIT=LOG2_E / factor, P_SCALE=P_SCALE[chosen["p_scale"]], Q_ROW=chosen["q_scale"] == "row", CONVERT=chosen["convert"] == "cast",
-        PACKED=not interpreted(), num_warps=chosen["warps"], num_stages=chosen["stages"])
+        UNIT=LOG2_E / factor, P_SCALE=P_SCALE[chosen["p_scale"]], Q_ROW=chosen["q_scale"] == "row",
+        CONVERT=chosen["convert"] == "cast", PACKED=not interpreted(), num_warps=chosen["warps"],
+        num_stages=chosen["stages"])
     return out, lse, [handle]
 
 

@@ -1,4 +1,4 @@
-"""The inline assembly of kernels/exponential.py, executed instruction by instruction on the CPU.
+"""The inline assembly of kernels/exponential.py and kernels/codes.py, executed instruction by instruction on the CPU.
 
 The interpreter cannot run it, so a few lines here do: pairs of halves in 32-bit registers, IEEE rounding to nearest.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from kernels import codes
 from kernels import exponential as module
 from turbosim.numerics.sas import exponential
 
@@ -57,6 +58,7 @@ OPERATIONS = {
     "set.le.u32.f16x2": lambda a, b: np.where(lanes(a) <= lanes(b), 0xFFFF, 0).astype(np.uint32)[0]
     | np.where(lanes(a) <= lanes(b), 0xFFFF, 0).astype(np.uint32)[1] << np.uint32(16),
     "and.b32": lambda a, b: a & b,
+    "xor.b32": lambda a, b: a ^ b,
     "or.b32": lambda a, b: a | b,
     "shr.u32": lambda a, b: a >> b,
     "mad.lo.s32": lambda a, b, c: a * b + c,
@@ -78,7 +80,7 @@ def execute(assembly, *inputs):
         with np.errstate(over="ignore"):
             registers[target] = OPERATIONS[words[1]](*values).astype(np.uint32)
         done += 1
-    assert done > 3
+    assert done > 1
     return registers["$0"]
 
 
@@ -136,3 +138,38 @@ def test_four_weights_become_four_bytes():
             got = (out >> np.uint32(8 * byte) & np.uint32(255)).astype(int)
             want = np.rint(x.astype(np.float64) * float(np.float16(inverse)))
             assert np.abs(got - want).max() <= 0
+
+
+def bytes_of(register):
+    """Return the four bytes of 32-bit registers, low first."""
+    return np.stack([register >> np.uint32(8 * n) & np.uint32(255) for n in range(4)])
+
+
+def registers_of(values):
+    """Return 32-bit registers of bytes (4, n), low first."""
+    wide = values.astype(np.uint32) & np.uint32(255)
+    return wide[0] | wide[1] << np.uint32(8) | wide[2] << np.uint32(16) | wide[3] << np.uint32(24)
+
+
+@pytest.mark.parametrize(("bits", "part", "name"), [
+    (4, 0, "_FIRST_4"), (4, 1, "_SECOND_4"), (2, 0, "_FIRST_2"), (2, 1, "_SECOND_2"), (2, 2, "_THIRD_2"),
+    (2, 3, "_FOURTH_2")])
+def test_codes_are_cut_from_every_byte(bits, part, name):
+    """In each of the four places, beside any neighbours."""
+    rng = np.random.default_rng(bits + part)
+    data = np.stack([rng.permutation(256) for _ in range(4)])
+    got = bytes_of(execute(getattr(codes, name).value, registers_of(data)))
+    assert (got == data >> bits * part & (1 << bits) - 1).all()
+
+
+def test_every_code_step_and_zero_point_whose_value_is_a_byte():
+    """Codes of 4 and 2 bits with the steps that a channel's range of up to 238 can have."""
+    every = [(c, s, z) for bits in (4, 2) for s in range(-(-238 // (2**bits - 1)) + 1) for c in range(2**bits)
+             for z in range(-119, 120) if -128 <= c * s + z <= 127]
+    code, step, zero = (np.array(column) for column in zip(*every, strict=True))
+    orders = [np.random.default_rng(seed).permutation(len(every)) for seed in range(4)]
+    four = [np.stack([column[order] for order in orders]) for column in (code, step, zero)]
+    scale, shift = four[1].astype(np.float16), (four[2] + 1152).astype(np.float16)
+    got = execute(codes._TO_INT8.value, registers_of(four[0]), packed(scale[:2]), packed(scale[2:]), packed(shift[:2]),
+                  packed(shift[2:]))
+    assert (bytes_of(got).astype(np.int8) == four[0] * four[1] + four[2]).all()
