@@ -100,7 +100,7 @@ class _Lifting:
         """Return the operations of a block or a loop."""
         if not part.loop:
             once = self._code(part, None, moves=True)
-            return once if part.always else [Loop(f"once_{part.name}", var(part.count), tuple(once))]
+            return once if part.always else [Loop(f"once_{part.name}", self._parameter(part.count), tuple(once))]
         before = dict(self.issued)
         # The first pass finds what a turn issues; the second begins where turns before it have left.
         self._code(part, None, moves=True)
@@ -113,16 +113,26 @@ class _Lifting:
         if part.idle:
             waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and per_turn[n].const]
             kept = dict(self.issued)
-            tail = self._code(part, None, moves=False)
+            ops += waits
+            if part.idle > bool(part.final):
+                tail = self._code(part, None, moves=False)
+                ops.append(Loop(f"tail_{part.name}", self._count(part, "last"), tuple(tail)))
+            if part.final:
+                final = self._code(replace(part, code=part.final), None, moves=False)
+                times = self._parameter(part.finals) if part.trips is None else Affine(1)
+                ops.append(Loop(f"final_{part.name}", times, tuple(final)))
             self.issued = kept
-            ops += [*waits, Loop(f"tail_{part.name}", self._count(part, "last"), tuple(tail))]
         return ops
+
+    def _parameter(self, name: str) -> Affine:
+        return var(self.seen.same[name])
 
     def _count(self, part: Part, which: str) -> Affine:
         """Return the turns that move data, or the last ones, which do not."""
         if part.trips is None:
-            return var(f"{which}_{part.name}")
-        return Affine(max(0, part.trips - part.idle) if which == "turns" else min(part.idle, part.trips))
+            return self._parameter(f"{which}_{part.name}")
+        last = min(part.idle, part.trips)
+        return Affine(part.trips - last if which == "turns" else last - bool(part.final))
 
     def _wait(self, counter: str, fewer: int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)

@@ -7,7 +7,7 @@ where the samples agree with one; where they do not, every coordinate of that ax
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 
 from turbosim.errors import ProgramError
@@ -38,11 +38,18 @@ class Part:
     """Last turns of a loop that move no data."""
     always: bool = True
     """Whether every CTA executes the block."""
+    final: tuple[int, ...] = ()
+    """Instructions of the last turn of a loop with idle turns where they are others: it has nothing to begin ahead."""
 
     @property
     def count(self) -> str:
         """Name of the class parameter that says whether an optional block is executed."""
         return f"has_{self.name}"
+
+    @property
+    def finals(self) -> str:
+        """Name of the class parameter that says how often the last turn is executed: 0 or 1."""
+        return f"final_{self.name}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class Observation:
     dims: tuple[tuple[str, int], ...]
     classes: tuple[Mapping[str, int], ...]
     """Parameters for each x; one entry where all are alike."""
+    """Of parameters that are the same everywhere, only the first is here."""
+    same: Mapping[str, str]
+    """The parameter that stands for each."""
     samples: tuple[Sample, ...] = field(repr=False)
 
 
@@ -97,7 +107,7 @@ class _Observer:
         # Turns that move data.
         self.sizes = dict(zip(AXES, grid, strict=True)) | {
             name: max(1, max(c[name] for c in counts) - turns) for name, turns in idle.items()}
-        parts = tuple(Part(p.name, p.code, p.loop, p.trips, idle.get(p.name, 0), p.always) for p in parts)
+        parts = tuple(replace(p, idle=idle.get(p.name, 0), final=p.final if idle.get(p.name) else ()) for p in parts)
         nbytes, forms = {}, {}
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
@@ -110,11 +120,11 @@ class _Observer:
             forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
-        classes = self._classes(parts, counts)
+        classes, same = self._classes(parts, counts)
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, tuple(self.sampler.known.values()))
+                           dims, classes, same, tuple(self.sampler.known.values()))
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
@@ -144,14 +154,19 @@ class _Observer:
         node = self._node(name)
         values = {c[name] for c in counts}
         if isinstance(node, Run):
-            code: list[int] = []
-            for inner in node.template:
-                if isinstance(inner, Run):
-                    raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
-                code += range(self.sampler.blocks[inner].first, self.sampler.blocks[inner].last + 1)
-            return Part(name, tuple(code), loop=True, trips=values.pop() if len(values) == 1 else None)
-        block = self.sampler.blocks[node]
-        return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
+            code, final = self._turn(node.template), self._turn(node.turns[-1])
+            return Part(name, code, loop=True, trips=values.pop() if len(values) == 1 else None,
+                        final=final if final != code else ())
+        return Part(name, self._turn((node,)), loop=False, always=values == {1})
+
+    def _turn(self, nodes: Sequence[Node]) -> tuple[int, ...]:
+        """Return the instructions of *nodes*."""
+        code: list[int] = []
+        for node in nodes:
+            if isinstance(node, Run):
+                raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
+            code += range(self.sampler.blocks[node].first, self.sampler.blocks[node].last + 1)
+        return tuple(code)
 
     def _node(self, name: str) -> Node:
         return next(n for n in self.base[name].nodes if name_of(n) == name)
@@ -265,8 +280,9 @@ class _Observer:
 
         return tuple(dims), rename
 
-    def _classes(self, parts: Sequence[Part], counts: Sequence[Mapping[str, int]]) -> tuple[Mapping[str, int], ...]:
-        """Return the class parameters for each x, or one entry."""
+    def _classes(self, parts: Sequence[Part],
+                 counts: Sequence[Mapping[str, int]]) -> tuple[tuple[Mapping[str, int], ...], Mapping[str, str]]:
+        """Return the class parameters for each x, or one entry, and which one stands for each."""
         rows: list[dict[str, int]] = []
         size = max(len(counts), *(len(c) for c in self.columns.values()), 1)
         for x in range(size):
@@ -277,10 +293,14 @@ class _Observer:
                     row[part.count] = of[part.name]
                 elif part.loop and part.trips is None:
                     row[f"turns_{part.name}"] = max(0, of[part.name] - part.idle)
+                    if part.final:
+                        row[part.finals] = min(1, of[part.name])
                     if part.idle:
-                        row[f"last_{part.name}"] = min(part.idle, of[part.name])
+                        row[f"last_{part.name}"] = min(part.idle, of[part.name]) - row.get(part.finals, 0)
             rows.append(row)
-        return tuple(rows)
+        first: dict[tuple[int, ...], str] = {}
+        same = {name: first.setdefault(tuple(row[name] for row in rows), name) for name in rows[0]}
+        return tuple({name: row[name] for name in first.values()} for row in rows), same
 
 
 def _line(values: Mapping[int, int]) -> Callable[[int], int] | None:
