@@ -19,12 +19,14 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Progra
 from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.build import check_units
 from turbosim.sass.cubin import Kernel
+from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.machine import Column, Kind
 from turbosim.sass.observe import Observation, Part, observe
 from turbosim.sass.price import Prices, prices_of
 from turbosim.sass.streams import Form, Stream, Tiling
+from turbosim.sass.tensor_memory import allocated, is_allocation
 
 ClockName = Literal["boost", "tensor_spec", "sustained"]
 COPIES, LOADS = "copies", "loads"
@@ -53,13 +55,21 @@ def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained
 
 def resident(kernel: Kernel, launch: Launch, gpu: Gpu) -> int:
     """Return the CTAs of *launch* that are on an SM together. Raises ProgramError when none fits."""
-    limits = resident_ctas(gpu.sm, launch.warps, kernel.registers, kernel.smem_bytes + launch.smem_bytes)
+    limits = resident_ctas(gpu.sm, launch.warps, kernel.registers, kernel.smem_bytes + launch.smem_bytes,
+                           tensor_memory(kernel, launch))
     limit = min(limits, key=lambda name: limits[name])
     if limits[limit] < 1:
         raise ProgramError(f"kernel {kernel.name!r} on {gpu.name}: no CTA fits: {limit} allow {limits[limit]}; use "
                            "smaller tiles, fewer stages or fewer warps")
     ctas = launch.grid[0] * launch.grid[1] * launch.grid[2]
     return min(limits[limit], -(-ctas // gpu.sm.count))
+
+
+def tensor_memory(kernel: Kernel, launch: Launch) -> int:
+    """Return the tensor memory that a CTA of *launch* allocates [B]. Raises ProgramError where it is not known."""
+    if not any(is_allocation(i) for i in kernel.instructions):
+        return 0
+    return allocated(kernel, walk(kernel, launch, (0, 0, 0), 0).events)
 
 
 class _Lifting:
@@ -92,7 +102,8 @@ class _Lifting:
             (Role("warps", self.launch.warps, tuple(body)),),
             counters=tuple(Counter(n, CounterKind.DATA) for n in (COPIES, LOADS) if n in self.used), classes=classes,
             class_of=(("x", tuple(range(len(classes)))),) if len(classes) > 1 else (),
-            smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers)
+            smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers,
+            tensor_memory_bytes=tensor_memory(self.kernel, self.launch))
         return Program(self.kernel.name, tensors, (launch,),
                        meta={"kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"})
 

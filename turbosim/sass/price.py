@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk, walk
 from turbosim.sass.flow import blocks_of, loops_of
 from turbosim.sass.launch import Launch
-from turbosim.sass.machine import Code, Column, CtaClass, Pipe, Replay
+from turbosim.sass.machine import Code, Column, CtaClass, Kind, Pipe, Replay
 from turbosim.sass.observe import Observation
 from turbosim.sass.replay import replay
 from turbosim.sass.rules import Rules
@@ -62,11 +62,13 @@ class Prices:
         """
         busy: dict[Pipe, float] = defaultdict(float)
         shared = 0.0
-        products: dict[tuple[int, int, int, Dtype, MmaPath], float] = defaultdict(float)
+        products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
         for index in indices:
             row, share = self.code.table[index], float(self.share[index])
             busy[Pipe(int(row[Column.PIPE]))] += int(row[Column.INTERVAL]) * share
-            shared += int(row[Column.SHARED]) * share
+            if row[Column.KIND] != Kind.COPY:
+                # What asynchronous copies write is the load's.
+                shared += int(row[Column.SHARED]) * share
             if product := product_of(self.kernel.instructions[index].opcode):
                 products[product] += 1 if product[4] is MmaPath.TCGEN05 else warps
         sm = self.gpu.sm

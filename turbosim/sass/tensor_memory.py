@@ -95,7 +95,7 @@ def _uniform(value: object) -> int | None:
     """Return the value that all lanes have; None where there is none."""
     if isinstance(value, np.ndarray):
         return int(value[0]) if (value == value[0]).all() else None
-    return None if value is None or isinstance(value, Unknown) else int(value)  # type: ignore[call-overload, no-any-return]
+    return None if value is None or isinstance(value, Unknown) else int(value)  # type: ignore[call-overload]
 
 
 def specified(kernel: Kernel, events: Iterable[Event]) -> Kernel:
