@@ -131,7 +131,7 @@ class _Lifting:
             if part.final:
                 final = self._code(replace(part, code=part.final), None, moves=False)
                 times = self._parameter(part.finals) if part.trips is None else Affine(1)
-                ops.append(Loop(f"final_{part.name}", times, tuple(final)))
+                ops.append(Loop(f"end_{part.name}", times, tuple(final)))
             self.issued = kept
         return ops
 
