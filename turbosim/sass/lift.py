@@ -7,7 +7,7 @@ instructions of a block that move one tensor, all warps together move a tile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +23,8 @@ from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.machine import Column, Kind
-from turbosim.sass.observe import Observation, Part, observe
+from turbosim.sass.observe import Observation, observe
+from turbosim.sass.parts import Part, turns_of
 from turbosim.sass.price import Prices, prices_of
 from turbosim.sass.streams import Form, Stream, Tiling
 from turbosim.sass.tensor_memory import allocated, is_allocation
@@ -80,16 +81,25 @@ class _Lifting:
         self.groups: list[int] = []
         """Copies of the last closed groups."""
         self.open = 0
+        self.still: frozenset[Stream] = frozenset()
+        """Streams that move nothing for now."""
         self.tilings = self._tilings()
 
     def _tilings(self) -> dict[str, Tiling]:
         tilings = {}
         for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
-            forms = [(f, self.seen.extents) for s, f in self.seen.forms.items() if s.tensor == tensor]
+            forms = [(f, self._extents(s)) for s, f in self.seen.forms.items() if s.tensor == tensor]
             size = next(a.nbytes for a in self.launch.arguments if isinstance(a, Argument) and a.name == tensor)
             region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
             tilings[tensor] = Tiling(size, region, forms)
         return tilings
+
+    def _extents(self, stream: Stream) -> Mapping[str, int]:
+        """Return the number of values that each variable takes where *stream* moves."""
+        late = next(p.late for p in self.seen.parts if p.name == stream.part)
+        if stream not in self.seen.early:
+            return self.seen.extents
+        return {**self.seen.extents, stream.part: max(1, self.seen.extents[stream.part] - late)}
 
     def program(self) -> Program:
         body: list[Op | Loop] = []
@@ -113,16 +123,15 @@ class _Lifting:
             once = self._code(part, None, moves=True)
             return once if part.always else [Loop(f"once_{part.name}", self._parameter(part.count), tuple(once))]
         before = dict(self.issued)
-        # The first pass finds what a turn issues; the second begins where turns before it have left.
-        self._code(part, None, moves=True)
-        per_turn = {n: self.issued[n] - before[n] for n in before}
-        self.issued = {n: before[n] + var(part.name) * per_turn[n].const for n in before}
-        body = self._code(part, part.name, moves=True)
         main = self._count(part, "turns")
-        ops: list[Op | Loop] = [Loop(part.name, main, tuple(body))]
-        self.issued = {n: before[n] + main * per_turn[n].const for n in before}
+        ops: list[Op | Loop] = [self._turns(part, part.name, main, var(part.name))]
+        if part.late:
+            name = f"some_{part.name}"
+            self.still = self.seen.early
+            ops.append(self._turns(part, name, self._count(part, "late"), main + var(name)))
+            self.still = frozenset()
         if part.idle:
-            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and per_turn[n].const]
+            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and self.issued[n] != before[n]]
             kept = dict(self.issued)
             ops += waits
             if part.idle > bool(part.final):
@@ -135,20 +144,30 @@ class _Lifting:
             self.issued = kept
         return ops
 
+    def _turns(self, part: Part, name: str, count: Affine, turn: Affine) -> Loop:
+        """Return *count* turns that move data, of which *turn* is the number."""
+        before = dict(self.issued)
+        # The first pass finds what a turn issues; the second begins where turns before it have left.
+        self._code(part, None, moves=True)
+        per_turn = {n: self.issued[n] - before[n] for n in before}
+        self.issued = {n: before[n] + var(name) * per_turn[n].const for n in before}
+        body = self._code(part, turn, moves=True)
+        self.issued = {n: before[n] + count * per_turn[n].const for n in before}
+        return Loop(name, count, tuple(body))
+
     def _parameter(self, name: str) -> Affine:
         return var(self.seen.same[name])
 
     def _count(self, part: Part, which: str) -> Affine:
-        """Return the turns that move data, or the last ones, which do not."""
+        """Return the turns in which all streams move, some of them (late), or none (last)."""
         if part.trips is None:
             return self._parameter(f"{which}_{part.name}")
-        last = min(part.idle, part.trips)
-        return Affine(part.trips - last if which == "turns" else last - bool(part.final))
+        return Affine(turns_of(part, part.trips)[f"{which}_{part.name}"])
 
     def _wait(self, counter: str, fewer: int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
 
-    def _code(self, part: Part, variable: str | None, *, moves: bool) -> list[Op | Loop]:
+    def _code(self, part: Part, turn: Affine | None, *, moves: bool) -> list[Op | Loop]:
         """Return the operations of one execution of *part*, in order, with or without its memory traffic."""
         ops: list[Op | Loop] = []
         pending: list[int] = []
@@ -177,10 +196,10 @@ class _Lifting:
                 self.open = 0
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
-            if stream is None or not moves or stream in placed:
+            if stream is None or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, variable, int(row[Column.KIND])))
+            ops.append(self._move(part, stream, turn, int(row[Column.KIND])))
             if not stream.store and row[Column.KIND] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
                 boards[int(row[Column.WRITE_BARRIER])] = True
         flush()
@@ -191,9 +210,9 @@ class _Lifting:
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
                        cycles=self.prices.cycles(indices))
 
-    def _move(self, part: Part, stream: Stream, variable: str | None, kind: int) -> Load | Store:
+    def _move(self, part: Part, stream: Stream, turn: Affine | None, kind: int) -> Load | Store:
         form = self.tilings[stream.tensor].number(self.seen.forms[stream])
-        tile = self._affine(form, part, variable)
+        tile = self._affine(form, part, turn)
         nbytes = self.seen.nbytes[stream]
         label = f"{'store' if stream.store else 'load'} {stream.tensor}"
         if stream.store:
@@ -205,14 +224,14 @@ class _Lifting:
             self.open += 1
         return Load(label, stream.tensor, tile, counter, nbytes, smem=counter == COPIES)
 
-    def _affine(self, form: Form, part: Part, variable: str | None) -> Affine:
-        """Return *form* over the program's variables; without *variable* it is that of the first turn."""
+    def _affine(self, form: Form, part: Part, turn: Affine | None) -> Affine:
+        """Return *form* over the program's variables; without *turn* it is that of the first turn."""
         found = Affine(form.const)
         for name, coefficient in form.terms:
             if name != part.name:
                 found = found + var(name) * coefficient
-            elif variable is not None:
-                found = found + var(variable) * coefficient
+            elif turn is not None:
+                found = found + turn * coefficient
         return found
 
 
