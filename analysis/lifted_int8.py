@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from analysis.lifting import Compiled, Options, attention, turbo
 from turbosim import Attention, Phase, simulate
 from turbosim.errors import TurbosimError
+from turbosim.hw import load_gpu
 from turbosim.result import TICKS_PER_CYCLE, Result
 
 SHAPE = (4, 40, 10, 8192, 128)
 """Batch, heads, KV heads, tokens, d: Phi-3-medium. Without the causal mask."""
-GPUS = ("a100_sxm_80gb", "h100_sxm", "h200_sxm")
+GPUS = ("a100_sxm_80gb", "h100_sxm", "h200_sxm", "b200")
 FLASH: tuple[Options, ...] = tuple(
     {"block_m": m, "block_n": n, "warps": w, "stages": s}
     for m, n, w, s in ((128, 64, 4, 2), (128, 32, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2), (64, 64, 4, 2)))
@@ -87,12 +88,11 @@ class Refusals(dict[str, str]):
 
 
 def lines(gpus: Sequence[str] = GPUS) -> tuple[list[Line], Refusals]:
-    """Return what was found on *gpus*. H100 and H200 differ in memory and clock only and share their lifted kernels."""
+    """Return what was found on *gpus*. Those of one architecture differ in memory and clock only and share kernels."""
     refused = Refusals()
     found: list[Line] = []
-    for family in (tuple(g for g in gpus if g.startswith("a100")), tuple(g for g in gpus if not g.startswith("a100"))):
-        if not family:
-            continue
+    for arch in dict.fromkeys(load_gpu(g).arch for g in gpus):
+        family = [g for g in gpus if load_gpu(g).arch == arch]
         lead = family[0]
         kernels = {"FP16": (refused.lifted("FP16", attention, FLASH, lead), "flash:path=auto")}
         for name, (options, scheduled) in VARIANTS.items():

@@ -210,8 +210,8 @@ def test_missing_fields_are_named(tmp_path):
         load_gpu(path)
     assert str(error.value).splitlines()[3] == (
         f"{path}:1:1: sm: missing; it is a table of count, schedulers, max_warps, max_ctas, registers, "
-        "max_registers_per_thread, register_allocation, smem_capacity, smem_per_cta, smem_reserved, smem_bandwidth, "
-        "smem_latency")
+        "max_registers_per_thread, register_allocation, smem_capacity, smem_per_cta, smem_reserved, tensor_memory, "
+        "smem_bandwidth, smem_latency")
 
 
 @pytest.mark.parametrize(("changes", "message"), [

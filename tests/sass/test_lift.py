@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
 from tests.sass.test_evaluate import BM, BN, D, flash_launch, key_tiles
 from turbosim.engine.api import run
-from turbosim.errors import ProgramError
 from turbosim.hw import load_gpu, with_overrides
 from turbosim.program.ops import Compute, Load, Loop
 from turbosim.program.store import load, save
@@ -21,7 +18,7 @@ from turbosim.sass.lift import lift, resident
 from turbosim.sass.price import product_of
 from turbosim.sass.rules import Rules
 
-GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm")}
+GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm"), 100: load_gpu("b200")}
 HEADS, KV_HEADS, BATCH = 6, 2, 2
 CASES = [("causal", 333, 333), ("causal", 192, 1024), ("full", 256, 512), ("full", 64, 1024)]
 
@@ -47,7 +44,7 @@ def tiles(case, queries, keys, grid):
     return sum(sum(key_tiles(case == "causal", queries, keys, x, grid)) for x in range(grid))
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100])
 @pytest.mark.parametrize(("case", "queries", "keys"), CASES)
 def test_products_are_those_of_the_tiles(lifted, case, queries, keys, capability):
     _, launch, found = lifted(case, queries, keys, capability)
@@ -55,7 +52,7 @@ def test_products_are_those_of_the_tiles(lifted, case, queries, keys, capability
     assert sum(work.macs.values()) == HEADS * BATCH * tiles(case, queries, keys, launch.grid[0]) * 2 * BM * BN * D
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize(("case", "queries", "keys"), [c for c in CASES if c[2] % BN == 0 and c[1] % BM == 0])
 def test_bytes_are_those_of_the_tiles(lifted, case, queries, keys, capability):
     _, launch, found = lifted(case, queries, keys, capability)
@@ -66,7 +63,7 @@ def test_bytes_are_those_of_the_tiles(lifted, case, queries, keys, capability):
     assert work.stored["LSE"] == heads * queries * 4
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 90, 100])
 def test_heads_that_share_keys_load_the_same_tiles(lifted, capability):
     _, _, found = lifted("full", 256, 512, capability)
     launch = found.program.launches[0]
@@ -79,14 +76,14 @@ def test_heads_that_share_keys_load_the_same_tiles(lifted, capability):
     assert tensors["Q"].tiles == BATCH * HEADS * 256 // BM
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100])
 def test_turns_of_every_cta(lifted, capability):
     """Causal loops turn as often as the masks of each CTA say, with those that move data and those that do not."""
     code, launch, found = lifted("causal", 192, 1024, capability)
     program = found.program.launches[0]
     per_tile = None
     for number, (cta, _) in enumerate(class_counts(program)):
-        products = sum(op.mma.count * times for op, times in trip_counts(program.roles[0].body, dict(cta.params))
+        products = sum(op.mma.macs * times for op, times in trip_counts(program.roles[0].body, dict(cta.params))
                        if isinstance(op, Compute) and op.mma is not None)
         here = sum(key_tiles(True, 192, 1024, number, launch.grid[0]))
         assert products % here == 0
@@ -95,7 +92,7 @@ def test_turns_of_every_cta(lifted, capability):
     assert code.kernel.capability == capability
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize(("case", "queries", "keys"), CASES)
 def test_programs_are_well_formed_and_survive_a_file(lifted, case, queries, keys, capability, tmp_path):
     _, _, found = lifted(case, queries, keys, capability)
@@ -111,19 +108,20 @@ def test_both_engines_replay_a_lifted_kernel_alike(lifted, engine):
     assert times[engine] == times["numba"]
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100])
 def test_blocks_share_out_the_time_of_the_replay(lifted, capability):
     """Prices times executions are the time that warps were resident: no cycle is lost and none counted twice."""
     _, _, found = lifted("full", 64, 1024, capability)
     prices = found.prices
     resident_cycles = (prices.replayed.cta_ends - prices.replayed.cta_starts).sum()
-    spent = (prices.per_issue * prices.replayed.issues).sum() / 4
+    # Prices are those of the average warp, for each time that the first executes an instruction.
+    spent = (prices.per_issue * prices.replayed.issues / prices.share).sum() / 4
     assert spent == pytest.approx(prices.replayed.waits.sum() / 4 + prices.replayed.instructions / 4)
     # Warps of a CTA end together but for a few cycles.
     assert 0.98 * resident_cycles <= spent <= resident_cycles
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100])
 @pytest.mark.parametrize(("keys", "rounds"), [(256, 0), (1024, 0), (256, 2), (1024, 2)])
 def test_the_steady_state_is_close_to_the_full_replay(compiled, keys, rounds, capability):
     """The engine with priced blocks against the issue-level model with L2, on a GPU full of equal CTAs.
@@ -141,12 +139,14 @@ def test_the_steady_state_is_close_to_the_full_replay(compiled, keys, rounds, ca
     whole = replay.replay(code_of(code.kernel, Rules.of(gpu), walks), [alike], [0] * slots * max(1, rounds), slots,
                           sm_model(gpu, gpu.clock.hertz("sustained")))
     ours = run(gpu, found.program, l2="warm").launches[0].ticks / 64
-    # A CTA alone shows the latencies at its beginning and end, which the replay hides where it prices blocks.
-    assert ours == pytest.approx(whole.cycles, rel=0.03 if rounds else 0.08)
+    # A CTA alone shows the latencies at its beginning and end, which the replay hides where it prices blocks. Products that
+    # begin late for want of data end late, which waits for them are not priced for.
+    tolerance = (0.04, 0.1) if capability == 100 else (0.03, 0.08)
+    assert ours == pytest.approx(whole.cycles, rel=tolerance[0] if rounds else tolerance[1])
 
 
 def test_the_definition_of_the_sm_agrees_on_compiled_code(compiled):
-    for capability in (80, 89, 90):
+    for capability in (80, 89, 90, 100):
         gpu = GPUS[capability]
         code = compiled("causal", capability)
         launch = flash_launch(code, 64, 128)
@@ -160,17 +160,13 @@ def test_the_definition_of_the_sm_agrees_on_compiled_code(compiled):
             np.testing.assert_array_equal(getattr(slow, name), getattr(fast, name), name)
 
 
-def test_tensor_memory_is_refused(compiled):
-    code = compiled("full", 100)
-    with pytest.raises(ProgramError, match=re.escape("kernel 'fwd': UTCHMMA") + ".* uses tensor memory of sm_100, which "
-                       "the issue-level model does not have; use a schedule"):
-        lift(code.kernel, flash_launch(code, 64, 128), load_gpu("b200"))
-
-
 @pytest.mark.parametrize(("opcode", "product"), [
     ("HMMA.16816.F32", (16, 8, 16, "fp16", "mma.sync")), ("HMMA.16816.F32.BF16", (16, 8, 16, "bf16", "mma.sync")),
     ("IMMA.16832.S8.S8", (16, 8, 32, "int8", "mma.sync")), ("HGMMA.64x128x16.F32", (64, 128, 16, "fp16", "wgmma")),
-    ("IGMMA.64x64x32.S8.S8", (64, 64, 32, "int8", "wgmma")), ("HFMA2.MMA", None), ("FFMA", None)])
+    ("IGMMA.64x64x32.S8.S8", (64, 64, 32, "int8", "wgmma")), ("HFMA2.MMA", None), ("FFMA", None),
+    ("UTCHMMA.128x64x16", (128, 64, 16, "fp16", "tcgen05")), ("UTCHMMA.BF16.64x256x16", (64, 256, 16, "bf16", "tcgen05")),
+    ("UTCIMMA.128x128x32", (128, 128, 32, "int8", "tcgen05")), ("UTCQMMA.128x64x32", (128, 64, 32, "fp8", "tcgen05")),
+    ("UTCHMMA", None)])
 def test_products_by_opcode(opcode, product):
     assert product_of(opcode) == product
 

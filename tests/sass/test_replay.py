@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from turbosim.sass.machine import Code, Column, CtaClass, Kind, Pipe, Replay, Sm
 
 MODEL = SmModel(schedulers=1, port_window=2, queue_depth=4, l2_rate=64 * 64, l2_latency=200, barrier_latency=20,
                 cta_latency=0)
-ENDS = Kind.EXIT, Kind.ARRIVE
+ENDS = Kind.EXIT, Kind.ARRIVE, Kind.COMMIT, Kind.WAIT_PHASE
 """Kinds that generated programs draw only where they cannot leave a barrier waiting for ever."""
+ASYNC = Kind.ASYNC_MMA, Kind.UNIT_MMA
+MBARRIERS = 2
+"""Of generated programs."""
 
 
 def line(**fields: int) -> list[int]:
@@ -41,31 +45,52 @@ def warps(count: int) -> list[CtaClass]:
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> list[int]:
-    kind = draw(st.sampled_from([k for k in Kind if k not in ENDS]))
-    pipe = {Kind.LOAD: Pipe.MIO, Kind.COPY: Pipe.MIO, Kind.STORE: Pipe.MIO, Kind.ASYNC_MMA: Pipe.TENSOR}.get(
-        kind, draw(st.sampled_from(list(Pipe))))
+def rows(draw: st.DrawFn, kinds: tuple[Kind, ...] = tuple(k for k in Kind if k not in ENDS)) -> list[int]:
+    kind = draw(st.sampled_from(kinds))
+    pipe = {Kind.LOAD: Pipe.MIO, Kind.COPY: Pipe.MIO, Kind.STORE: Pipe.MIO, Kind.ASYNC_MMA: Pipe.TENSOR,
+            Kind.UNIT_MMA: Pipe.TENSOR}.get(kind, draw(st.sampled_from(list(Pipe))))
     small = st.integers(0, 9)
     return line(
         PIPE=pipe, INTERVAL=draw(small), LATENCY=draw(st.integers(0, 40)), READ=draw(small), KIND=kind,
-        SHARED=draw(small) if pipe == Pipe.MIO or kind == Kind.ASYNC_MMA else 0,
+        SHARED=draw(small) if pipe == Pipe.MIO or kind in ASYNC else 0,
         GLOBAL=draw(st.sampled_from([0, 32, 100, 512])) if kind in (Kind.LOAD, Kind.COPY, Kind.STORE) else 0,
-        ARGUMENT=draw(st.integers(0, 2)) if kind != Kind.ASYNC_MMA else draw(st.integers(0, 1)),
+        ARGUMENT=draw(st.integers(0, 1 if kind == Kind.ASYNC_MMA else MBARRIERS - 1 if kind in ENDS else 2)),
         STALL=draw(st.integers(0, 15)), WRITE_BARRIER=draw(st.integers(-1, 5)), READ_BARRIER=draw(st.integers(-1, 5)),
         WAIT=draw(st.integers(0, 63)), PORTS=draw(st.integers(0, 5)))
 
 
 @st.composite
+def products(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]]]:
+    """Return lines that commit tensor work to mbarriers, and lines that wait for no more phases than those commit."""
+    free = (Kind.PLAIN, Kind.LOAD, Kind.STORE_TENSOR, Kind.UNIT_MMA)
+    commits = draw(st.lists(rows((*free, Kind.COMMIT)), min_size=1, max_size=6))
+    left = [sum(c[Column.KIND] == Kind.COMMIT and c[Column.ARGUMENT] == m for c in commits) for m in range(MBARRIERS)]
+    waits = []
+    for row in draw(st.lists(rows((Kind.PLAIN, Kind.FENCE_TENSOR, Kind.WAIT_PHASE)), max_size=6)):
+        if row[Column.KIND] == Kind.WAIT_PHASE:
+            left[row[Column.ARGUMENT]] -= 1
+        if row[Column.KIND] != Kind.WAIT_PHASE or left[row[Column.ARGUMENT]] >= 0:
+            waits.append(row)
+    return commits, [*waits, line()]
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> tuple[Code, list[CtaClass], list[int], int, SmModel]:
+    """Return programs of blocks that all warps run, and of products that the first warp commits and all wait for."""
     lines = draw(st.lists(rows(), min_size=1, max_size=30))
     cuts = sorted(draw(st.sets(st.integers(1, len(lines)), max_size=5)) | {len(lines)})
-    first, last = [0, *cuts], [*(c - 1 for c in cuts), len(lines)]
-    code = Code(np.array([*lines, EXIT], np.int64), np.array(first), np.array(last))
+    commits, waits = draw(products())
+    first = [0, *cuts, len(lines) + len(commits), len(lines) + len(commits) + len(waits)]
+    code = Code(np.array([*lines, *commits, *waits, EXIT], np.int64), np.array(first),
+                np.array([*(n - 1 for n in first[1:]), first[-1]]))
+    commit, wait, end = len(cuts), len(cuts) + 1, len(cuts) + 2
     count = draw(st.integers(1, 6))
     classes = []
     for _ in range(draw(st.integers(1, 3))):
-        body = draw(st.lists(st.integers(0, len(first) - 2), max_size=6))
-        classes.append(CtaClass((np.array([*body, len(first) - 1], np.int32),) * count))
+        body = draw(st.lists(st.integers(0, commit), max_size=6))
+        leading = [b for block in body for b in ((commit, wait) if block == commit else (block,))]
+        others = np.array([*(wait if block == commit else block for block in body), end], np.int32)
+        classes.append(CtaClass((np.array([*leading, end], np.int32), *(others,) * (count - 1))))
     order = draw(st.lists(st.integers(0, len(classes) - 1), min_size=1, max_size=8))
     model = SmModel(draw(st.integers(1, 4)), draw(st.integers(0, 4)), draw(st.integers(1, 8)),
                     draw(st.integers(1024, 8192)), draw(st.integers(0, 300)), draw(st.integers(0, 30)),
@@ -93,8 +118,7 @@ def test_every_cycle_of_every_warp_has_a_reason(case):
     code, classes, order, _, _ = case
     found = oracle.replay(*case)
     per_cta = len(classes[0].walks)
-    issued = sum(len(c) for c in (range(first, last + 1) for cta in order for b in classes[cta].walks[0]
-                                  for first, last in [(code.first[b], code.last[b])])) * per_cta
+    issued = sum(int(code.last[b] - code.first[b]) + 1 for cta in order for walk in classes[cta].walks for b in walk)
     assert found.instructions == issued == found.issues.sum()
     resident = int((found.cta_ends - found.cta_starts).sum()) * per_cta
     assert found.waits.sum() + found.instructions <= resident
@@ -170,6 +194,46 @@ def test_tensor_work_waits_for_operands_in_shared_memory(run):
                          line(KIND=Kind.WAIT_MMA), line(WAIT=1)), warps(1), [0], 1, MODEL)
     assert found.first_issue.tolist() == [0, 1, 2, 80, 81, 82]
     assert found.data_path_busy == 81
+
+
+def test_products_of_one_thread_take_the_unit_of_the_sm_in_turn(run):
+    """Two warps on schedulers of their own: products of both pass one unit, and each waits for its CTA's phase."""
+    mma = line(PIPE=Pipe.TENSOR, KIND=Kind.UNIT_MMA, INTERVAL=64, LATENCY=136)
+    code = straight(mma, line(PIPE=Pipe.MIO, KIND=Kind.COMMIT, LATENCY=20),
+                    line(PIPE=Pipe.MIO, KIND=Kind.WAIT_PHASE, LATENCY=30, WRITE_BARRIER=0), line(WAIT=1))
+    found = run(code, warps(1), [0, 0], 2, replace(MODEL, schedulers=2))
+    assert found.first_issue.tolist() == [0, 1, 2, 200, 201]
+    assert sorted(found.cta_ends.tolist()) == [202, 266]
+    assert found.waits[3, Wait.SCOREBOARD] == 200 - 3 + 264 - 3
+
+
+def test_a_wait_for_a_phase_does_not_hold_up_what_does_not_need_it(run):
+    """The other warp waits before the phase is committed, and goes on until its scoreboard is asked for."""
+    wait = line(PIPE=Pipe.MIO, KIND=Kind.WAIT_PHASE, LATENCY=30, WRITE_BARRIER=2)
+    code = Code(np.array([line(STALL=15), line(PIPE=Pipe.TENSOR, KIND=Kind.UNIT_MMA, INTERVAL=16, LATENCY=100),
+                          line(PIPE=Pipe.MIO, KIND=Kind.COMMIT, LATENCY=20), wait, line(), line(WAIT=4), EXIT], np.int64),
+                np.array([0, 3]), np.array([2, 6]))
+    leading, other = np.array([0, 1], np.int32), np.array([1], np.int32)
+    found = run(code, [CtaClass((leading, other))], [0], 1, replace(MODEL, schedulers=2))
+    assert found.first_issue.tolist() == [0, 15, 16, 0, 1, 131, 132]
+
+
+def test_a_phase_that_is_complete_is_waited_for_no_longer_than_its_latency(run):
+    code = straight(line(PIPE=Pipe.MIO, KIND=Kind.COMMIT, LATENCY=20, STALL=15), line(STALL=15),
+                    line(PIPE=Pipe.MIO, KIND=Kind.WAIT_PHASE, LATENCY=30, WRITE_BARRIER=0), line(WAIT=1))
+    assert run(code, warps(1), [0], 1, MODEL).first_issue[3] == 60
+
+
+def test_a_fence_waits_for_stores_to_tensor_memory(run):
+    code = straight(line(PIPE=Pipe.MIO, KIND=Kind.STORE_TENSOR, LATENCY=64),
+                    line(PIPE=Pipe.MIO, KIND=Kind.FENCE_TENSOR, LATENCY=24, WRITE_BARRIER=1), line(WAIT=2))
+    assert run(code, warps(1), [0], 1, MODEL).first_issue.tolist() == [0, 1, 64, 65]
+
+
+def test_a_phase_that_nobody_commits_is_a_deadlock(run):
+    code = straight(line(PIPE=Pipe.MIO, KIND=Kind.WAIT_PHASE, WRITE_BARRIER=0), line(WAIT=1))
+    with pytest.raises(SimulationError, match=re.escape("(warp 0 before instruction 1)")):
+        run(code, warps(1), [0], 1, MODEL)
 
 
 def test_wide_operands_take_the_read_ports(run):

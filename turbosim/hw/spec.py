@@ -112,6 +112,8 @@ class Sm(Frozen):
     """Largest shared memory of one CTA [B]."""
     smem_reserved: ByteCount
     """Shared memory the system takes per CTA [B]."""
+    tensor_memory: ByteCount | None = None
+    """Tensor memory of an SM, where it has one [B]."""
     smem_bandwidth: BytesPerClock
     """Shared-memory bytes per clock [B/clk]."""
     smem_latency: Cycles

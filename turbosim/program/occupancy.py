@@ -40,7 +40,11 @@ def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
         raise ProgramError(
             f"{where}: a CTA has {launch.warps} warps, {launch.warps - sm.max_warps} more than the "
             f"{sm.max_warps} of an SM; use fewer warps")
-    limits = resident_ctas(sm, launch.warps, launch.registers_per_thread, launch.smem_bytes)
+    if launch.tensor_memory_bytes > (sm.tensor_memory or 0):
+        raise ProgramError(
+            f"{where}: a CTA needs {launch.tensor_memory_bytes:,} B of tensor memory, of which an SM has "
+            f"{sm.tensor_memory or 0:,.0f} B; use smaller tiles, or a GPU that has it")
+    limits = resident_ctas(sm, launch.warps, launch.registers_per_thread, launch.smem_bytes, launch.tensor_memory_bytes)
     limits["grid"] = -(-launch.ctas // sm.count)
     limit = min(limits, key=lambda name: limits[name])
     if limits[limit] < 1:
@@ -53,12 +57,16 @@ def _registers_per_warp(sm: Sm, per_thread: int) -> int:
     return -(-per_thread * WARP_SIZE // sm.register_allocation) * sm.register_allocation
 
 
-def resident_ctas(sm: Sm, warps: int, registers_per_thread: int, smem_bytes: int) -> dict[str, int]:
+def resident_ctas(sm: Sm, warps: int, registers_per_thread: int, smem_bytes: int,
+                  tensor_memory_bytes: int = 0) -> dict[str, int]:
     """Return how many CTAs of *warps* warps each resource of an SM has room for."""
     per_warp = _registers_per_warp(sm, registers_per_thread)
-    return {
+    limits = {
         "registers": sm.registers // sm.schedulers // per_warp * sm.schedulers // warps,
         "shared memory": int(sm.smem_capacity // (-(-smem_bytes // SMEM_UNIT) * SMEM_UNIT + sm.smem_reserved)),
         "warps": sm.max_warps // warps,
         "CTA slots": sm.max_ctas,
     }
+    if tensor_memory_bytes:
+        limits["tensor memory"] = int((sm.tensor_memory or 0) // tensor_memory_bytes)
+    return limits

@@ -93,6 +93,8 @@ class Launch:
     smem_bytes: int = 0
     """Shared memory per CTA [B]."""
     registers_per_thread: int = 128
+    tensor_memory_bytes: int = 0
+    """Tensor memory per CTA (tcgen05) [B]."""
 
     @property
     def warps(self) -> int:

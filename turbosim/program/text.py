@@ -35,7 +35,8 @@ def _launch(launch: Launch) -> Iterator[str]:
     grid = " x ".join(f"{d.name}={d.size}" for d in launch.grid)
     yield f"launch {launch.name}: grid {grid} = {launch.ctas:,} CTAs"
     yield (f"  per CTA: {launch.warps} warps, {launch.registers_per_thread} registers per thread, "
-           f"{launch.smem_bytes:,} B shared memory")
+           f"{launch.smem_bytes:,} B shared memory"
+           + (f", {launch.tensor_memory_bytes:,} B tensor memory" if launch.tensor_memory_bytes else ""))
     for shown, (cta_class, count) in enumerate(class_counts(launch)):
         if shown == _CLASSES_SHOWN:
             yield f"  ... {len(launch.classes) - shown} more classes"

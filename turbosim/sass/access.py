@@ -82,7 +82,7 @@ def _nbytes(inst: Instruction) -> tuple[int, int]:
     return next((sizes[m] for m in reversed(inst.modifiers) if m in sizes), 4), s.LANES
 
 
-class _Address:
+class Address:
     """The sum of registers and offset in the brackets of an operand."""
 
     def __init__(self, address: Operand, space: str) -> None:
@@ -127,7 +127,7 @@ class _Address:
 
 
 def _recorder(inst: Instruction, operand: Operand, space: str, switches: list[Source]) -> Step:
-    address = _Address(operand, space)
+    address = Address(operand, space)
     enabled, (nbytes, givers) = lanes_of(inst), _nbytes(inst)
     index, givers_mask = inst.index, np.arange(s.LANES) < givers
 
@@ -152,7 +152,7 @@ def load(_: Slots, inst: Instruction) -> Step:
     nbytes = _nbytes(inst)[0]
     if others or operand.kind != Kind.ADDRESS or nbytes > 16:
         raise NotModelled
-    address, enabled, unknown = _Address(operand, "global"), lanes_of(inst), Unknown(inst.index, "")
+    address, enabled, unknown = Address(operand, "global"), lanes_of(inst), Unknown(inst.index, "")
     targets = [slot(first, n) for n in range(max(nbytes // 4, 1))]
     signed = bool({"S8", "S16"} & set(inst.modifiers))
 

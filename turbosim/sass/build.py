@@ -9,7 +9,7 @@ import numpy as np
 
 from turbosim.errors import ProgramError
 from turbosim.hw.spec import Gpu
-from turbosim.sass import machine
+from turbosim.sass import machine, tensor_memory
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk, walk
 from turbosim.sass.flow import blocks_of
@@ -17,6 +17,7 @@ from turbosim.sass.instruction import Instruction
 from turbosim.sass.instruction import Kind as Operand
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import TICKS, Code, Column, CtaClass, Kind, SmModel
+from turbosim.sass.mbarrier import mbarriers
 from turbosim.sass.ports import port_cycles
 from turbosim.sass.rules import Rules
 from turbosim.sass.tables import Pipe
@@ -27,10 +28,11 @@ _GROUP_SHAPE = re.compile(r"[A-Z]GMMA\.(\d+)x(\d+)x(\d+)")
 WARPS_PER_GROUP = 4
 _KINDS = {"LDGSTS": Kind.COPY, "LDGDEPBAR": Kind.GROUP, "LDG": Kind.LOAD, "STG": Kind.STORE, "ATOMG": Kind.LOAD,
           "ATOM": Kind.LOAD, "RED": Kind.STORE, "REDG": Kind.STORE, "LDL": Kind.LOAD, "STL": Kind.STORE,
-          "EXIT": Kind.EXIT}
+          "EXIT": Kind.EXIT, "UTCBAR": Kind.COMMIT, "STTM": Kind.STORE_TENSOR,
+          **dict.fromkeys(tensor_memory.PRODUCTS, Kind.UNIT_MMA)}
 _NOT_MODELLED = {
-    "UTCHMMA": "tensor memory of sm_100", "UTCIMMA": "tensor memory of sm_100", "UTCQMMA": "tensor memory of sm_100",
-    "UTMALDG": "bulk copies (TMA)", "UTMASTG": "bulk copies (TMA)", "UBLKCP": "bulk copies (TMA)"}
+    "UTMALDG": "bulk copies (TMA)", "UTMASTG": "bulk copies (TMA)", "UBLKCP": "bulk copies (TMA)",
+    "UTCOMMA": "products with scales of blocks", "UTCCP": "copies to tensor memory"}
 
 
 def sm_model(gpu: Gpu, hertz: float, memory: bool = True) -> SmModel:
@@ -61,16 +63,21 @@ def check_units(kernel: Kernel) -> None:
 def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
     """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
 
-    Raises as :func:`check_units`.
+    Raises as :func:`check_units`, :func:`turbosim.sass.tensor_memory.specified` and
+    :func:`turbosim.sass.mbarrier.mbarriers`.
     """
     check_units(kernel)
+    kernel = tensor_memory.specified(kernel, (e for w in walks for e in w.events))
+    numbers = mbarriers(kernel, (w.events for w in walks))
     blocks = blocks_of(kernel.instructions)
     traffic = traffic_of(a for w in walks for a in w.accesses)
     table = np.zeros((len(kernel.instructions), len(Column)), np.int64)
     for block in blocks:
         instructions = kernel.instructions[block.first:block.last + 1]
         for instruction, ports in zip(instructions, port_cycles(instructions), strict=True):
-            table[instruction.index] = _row(instruction, rules, traffic.get(instruction.index), ports)
+            index = instruction.index
+            table[index] = _row(instruction, rules, traffic.get(index), ports)
+            table[index, Column.ARGUMENT] = numbers.get(index, table[index, Column.ARGUMENT])
     return Code(table, np.array([b.first for b in blocks]), np.array([b.last for b in blocks]))
 
 
@@ -78,17 +85,19 @@ def _row(instruction: Instruction, rules: Rules, traffic: Traffic | None, ports:
     rule, control = rules.rule(instruction), instruction.control
     kind, argument, wait = kind_of(instruction)
     shared, moved = rule.shared, 0
-    if kind is Kind.ASYNC_MMA:
-        shared = round(operand_bytes(instruction) / rules.gpu.sm.smem_bandwidth)
+    queued = kind in (Kind.ASYNC_MMA, Kind.UNIT_MMA)
+    if queued:
+        nbytes = operand_bytes(instruction) if kind is Kind.ASYNC_MMA else tensor_memory.operand_bytes(instruction)
+        shared = round(nbytes / rules.gpu.sm.smem_bandwidth)
     if traffic is not None:
         shared = max(shared, round(traffic.turns)) if traffic.turns or traffic.sectors else 0
         moved = round(traffic.sectors * SECTOR)
     # The machine adds service to latency; rules count it in.
-    service = rule.interval if kind is Kind.ASYNC_MMA else rule.shared if rule.pipe is Pipe.MIO else 0
+    service = rule.interval if queued else rule.shared if rule.pipe is Pipe.MIO else 0
     row = {
         Column.PIPE: machine.Pipe[rule.pipe.name], Column.INTERVAL: rule.interval,
         Column.LATENCY: max(0, rule.latency - service), Column.READ: rule.read,
-        Column.SHARED: shared if rule.pipe is Pipe.MIO or kind is Kind.ASYNC_MMA else 0,
+        Column.SHARED: shared if rule.pipe is Pipe.MIO or queued else 0,
         Column.GLOBAL: moved, Column.KIND: kind, Column.ARGUMENT: argument, Column.STALL: control.stall,
         Column.WRITE_BARRIER: -1 if control.write_barrier is None else control.write_barrier,
         Column.READ_BARRIER: -1 if control.read_barrier is None else control.read_barrier,
@@ -122,6 +131,10 @@ def kind_of(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:
         return Kind.PLAIN, 0, boards
     if name == "WARPGROUP" and "DEPBAR" in instruction.modifiers:
         return Kind.WAIT_MMA, int(operands[-1].value), ()
+    if tensor_memory.is_wait(instruction):
+        return Kind.WAIT_PHASE, 0, ()
+    if name == "FENCE" and instruction.modifiers[:3] == ("VIEW", "ASYNC", "T"):
+        return Kind.FENCE_TENSOR, 0, ()
     if name in _MATRIX_ASYNC:
         return Kind.ASYNC_MMA, int(any(o.text.startswith("gsb") for o in operands)), ()
     return _KINDS.get(name, Kind.PLAIN), 0, ()

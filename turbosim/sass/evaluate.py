@@ -23,6 +23,7 @@ from turbosim.sass.instruction import Instruction, Kind
 from turbosim.sass.launch import Launch
 from turbosim.sass.plan import Plan, plan_of, return_slot
 from turbosim.sass.steps import ACTIVE, ALIVE, LOCAL, MEMORY, RECORDS, TRUE, VISIT, Unknown, Values, opposite, slot
+from turbosim.sass.tensor_memory import Event
 
 LIMIT = 4_000_000
 """Blocks after which a walk is given up."""
@@ -39,6 +40,8 @@ class Walk:
     """Memory accesses, of the first visits of each block, in the order of execution."""
     unmodelled: tuple[str, ...]
     """Opcodes that were needed, for a branch or an address, but are not modelled: their results count as unknown."""
+    events: tuple[Event, ...] = ()
+    """Products, commits, waits and allocations of tensor memory, in the order of execution."""
 
     def times(self, block: int) -> int:
         """Return how often *block* is executed."""
@@ -108,7 +111,9 @@ class _Walker:
             block = self._next(block)
         needed = {i for where in used for i in plan.demanded(*where)}
         missing = sorted({plan.unmodelled[i] for i in needed & plan.unmodelled.keys()})
-        return Walk(np.array(executed, np.int32), tuple(values[RECORDS]), tuple(missing))
+        records = values[RECORDS]
+        return Walk(np.array(executed, np.int32), tuple(r for r in records if isinstance(r, Access)), tuple(missing),
+                    tuple(r for r in records if isinstance(r, Event)))
 
     def _reconverge(self, block: int) -> int:
         """Join the lanes that wait at *block*, or let those go first that are further back."""

@@ -60,14 +60,29 @@ def _conditional(branch: Instruction) -> bool:
 def loops_of(instructions: tuple[Instruction, ...], blocks: tuple[Block, ...]) -> tuple[Loop, ...]:
     """Return the loops that do something, outermost first: spans closed by a branch to an earlier block.
 
-    A branch to its own block alone is the trap that follows the code and no loop.
+    A branch to its own block alone is the trap that follows the code and no loop. Nor are waits for mbarriers, which
+    the compiler puts behind the code, with a branch back into it.
     """
     at = {index: n for n, b in enumerate(blocks) for index in range(b.first, b.last + 1)}
     spans: dict[int, Loop] = {}
+    waiting = _waiting(instructions, blocks)
     for inst in instructions:
+        if at[inst.index] in waiting:
+            continue
         if inst.target is not None and inst.name != "CALL" and inst.target < inst.index:
             first, last = at[inst.target], at[inst.index]
             known = spans.get(first)
             if known is None or last > known.last:
                 spans[first] = Loop(first, last, inst.index)
     return tuple(sorted(spans.values(), key=lambda loop: (loop.first, -loop.last)))
+
+
+def _waiting(instructions: tuple[Instruction, ...], blocks: tuple[Block, ...]) -> frozenset[int]:
+    """Return the blocks that do nothing but ask for an mbarrier again, and those that are reached from them alone."""
+    spins = {n for n, b in enumerate(blocks) if n in b.following and "TRYWAIT" in instructions[b.first].modifiers
+             and b.last == b.first + 1}
+    before: dict[int, set[int]] = {}
+    for n, block in enumerate(blocks):
+        for other in block.following:
+            before.setdefault(other, set()).add(n)
+    return frozenset(spins | {n for n, origins in before.items() if origins <= spins})

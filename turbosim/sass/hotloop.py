@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turbosim.hw.names import MmaPath
 from turbosim.hw.spec import Gpu
 from turbosim.sass.flow import Block, Loop, blocks_of, loops_of
 from turbosim.sass.instruction import Instruction
-from turbosim.sass.machine import Column, Pipe, Wait
+from turbosim.sass.machine import Column, Kind, Pipe, Wait
 from turbosim.sass.price import Prices, product_of
 
 BUSY = 0.6
@@ -120,11 +121,14 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
               "register ports": taken(Column.PORTS) * per_scheduler / cycle,
               "shared memory data path": taken(Column.SHARED) * sm_warps / cycle}
     for pipe in Pipe:
-        busy = float((body[:, Column.INTERVAL] * counts)[body[:, Column.PIPE] == pipe].sum())
+        # The unit of the SM is the tensor pipe of all schedulers.
+        users = np.where(body[:, Column.KIND] == Kind.UNIT_MMA, sm_warps, per_scheduler)
+        busy = float((body[:, Column.INTERVAL] * counts * users)[body[:, Column.PIPE] == pipe].sum())
         if busy and pipe is not Pipe.CONTROL:
-            shares[PIPE_WORDS[pipe]] = busy * per_scheduler / cycle
+            shares[PIPE_WORDS[pipe]] = busy / cycle
     products = [(product_of(line.instruction.opcode), line.issues) for line in lines]
-    macs = sum(p[0] * p[1] * p[2] / (4 if p[4].is_async else 1) * n for p, n in products if p)
+    # A warp group's product is that of four warps together.
+    macs = sum(p[0] * p[1] * p[2] / (4 if p[4] is MmaPath.WGMMA else 1) * n for p, n in products if p)
     total = {w: sum(line.waits.get(w, 0.0) for line in lines) for w in Wait}
     return HotLoop(tuple(lines), is_loop, turns, cycle, sm_warps, float(counts.sum()), macs * sm_warps,
                    dict(sorted(shares.items(), key=lambda item: -item[1])), total, share_of_time)

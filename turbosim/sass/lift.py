@@ -7,7 +7,7 @@ instructions of a block that move one tensor, all warps together move a tile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,12 +19,15 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Progra
 from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.build import check_units
 from turbosim.sass.cubin import Kernel
+from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.machine import Column, Kind
-from turbosim.sass.observe import Observation, Part, observe
+from turbosim.sass.observe import Observation, observe
+from turbosim.sass.parts import Part, turns_of
 from turbosim.sass.price import Prices, prices_of
 from turbosim.sass.streams import Form, Stream, Tiling
+from turbosim.sass.tensor_memory import allocated, is_allocation
 
 ClockName = Literal["boost", "tensor_spec", "sustained"]
 COPIES, LOADS = "copies", "loads"
@@ -53,13 +56,21 @@ def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained
 
 def resident(kernel: Kernel, launch: Launch, gpu: Gpu) -> int:
     """Return the CTAs of *launch* that are on an SM together. Raises ProgramError when none fits."""
-    limits = resident_ctas(gpu.sm, launch.warps, kernel.registers, kernel.smem_bytes + launch.smem_bytes)
+    limits = resident_ctas(gpu.sm, launch.warps, kernel.registers, kernel.smem_bytes + launch.smem_bytes,
+                           tensor_memory(kernel, launch))
     limit = min(limits, key=lambda name: limits[name])
     if limits[limit] < 1:
         raise ProgramError(f"kernel {kernel.name!r} on {gpu.name}: no CTA fits: {limit} allow {limits[limit]}; use "
                            "smaller tiles, fewer stages or fewer warps")
     ctas = launch.grid[0] * launch.grid[1] * launch.grid[2]
     return min(limits[limit], -(-ctas // gpu.sm.count))
+
+
+def tensor_memory(kernel: Kernel, launch: Launch) -> int:
+    """Return the tensor memory that a CTA of *launch* allocates [B]. Raises ProgramError where it is not known."""
+    if not any(is_allocation(i) for i in kernel.instructions):
+        return 0
+    return allocated(kernel, walk(kernel, launch, (0, 0, 0), 0).events)
 
 
 class _Lifting:
@@ -70,16 +81,25 @@ class _Lifting:
         self.groups: list[int] = []
         """Copies of the last closed groups."""
         self.open = 0
+        self.still: frozenset[Stream] = frozenset()
+        """Streams that move nothing for now."""
         self.tilings = self._tilings()
 
     def _tilings(self) -> dict[str, Tiling]:
         tilings = {}
         for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
-            forms = [(f, self.seen.extents) for s, f in self.seen.forms.items() if s.tensor == tensor]
+            forms = [(f, self._extents(s)) for s, f in self.seen.forms.items() if s.tensor == tensor]
             size = next(a.nbytes for a in self.launch.arguments if isinstance(a, Argument) and a.name == tensor)
             region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
             tilings[tensor] = Tiling(size, region, forms)
         return tilings
+
+    def _extents(self, stream: Stream) -> Mapping[str, int]:
+        """Return the number of values that each variable takes where *stream* moves."""
+        late = next(p.late for p in self.seen.parts if p.name == stream.part)
+        if stream not in self.seen.early:
+            return self.seen.extents
+        return {**self.seen.extents, stream.part: max(1, self.seen.extents[stream.part] - late)}
 
     def program(self) -> Program:
         body: list[Op | Loop] = []
@@ -92,7 +112,8 @@ class _Lifting:
             (Role("warps", self.launch.warps, tuple(body)),),
             counters=tuple(Counter(n, CounterKind.DATA) for n in (COPIES, LOADS) if n in self.used), classes=classes,
             class_of=(("x", tuple(range(len(classes)))),) if len(classes) > 1 else (),
-            smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers)
+            smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers,
+            tensor_memory_bytes=tensor_memory(self.kernel, self.launch))
         return Program(self.kernel.name, tensors, (launch,),
                        meta={"kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"})
 
@@ -100,34 +121,53 @@ class _Lifting:
         """Return the operations of a block or a loop."""
         if not part.loop:
             once = self._code(part, None, moves=True)
-            return once if part.always else [Loop(f"once_{part.name}", var(part.count), tuple(once))]
+            return once if part.always else [Loop(f"once_{part.name}", self._parameter(part.count), tuple(once))]
+        before = dict(self.issued)
+        main = self._count(part, "turns")
+        ops: list[Op | Loop] = [self._turns(part, part.name, main, var(part.name))]
+        if part.late:
+            name = f"some_{part.name}"
+            self.still = self.seen.early
+            ops.append(self._turns(part, name, self._count(part, "late"), main + var(name)))
+            self.still = frozenset()
+        if part.idle:
+            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and self.issued[n] != before[n]]
+            kept = dict(self.issued)
+            ops += waits
+            if part.idle > bool(part.final):
+                tail = self._code(part, None, moves=False)
+                ops.append(Loop(f"tail_{part.name}", self._count(part, "last"), tuple(tail)))
+            if part.final:
+                final = self._code(replace(part, code=part.final), None, moves=False)
+                times = self._parameter(part.finals) if part.trips is None else Affine(1)
+                ops.append(Loop(f"end_{part.name}", times, tuple(final)))
+            self.issued = kept
+        return ops
+
+    def _turns(self, part: Part, name: str, count: Affine, turn: Affine) -> Loop:
+        """Return *count* turns that move data, of which *turn* is the number."""
         before = dict(self.issued)
         # The first pass finds what a turn issues; the second begins where turns before it have left.
         self._code(part, None, moves=True)
         per_turn = {n: self.issued[n] - before[n] for n in before}
-        self.issued = {n: before[n] + var(part.name) * per_turn[n].const for n in before}
-        body = self._code(part, part.name, moves=True)
-        main = self._count(part, "turns")
-        ops: list[Op | Loop] = [Loop(part.name, main, tuple(body))]
-        self.issued = {n: before[n] + main * per_turn[n].const for n in before}
-        if part.idle:
-            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and per_turn[n].const]
-            kept = dict(self.issued)
-            tail = self._code(part, None, moves=False)
-            self.issued = kept
-            ops += [*waits, Loop(f"tail_{part.name}", self._count(part, "last"), tuple(tail))]
-        return ops
+        self.issued = {n: before[n] + var(name) * per_turn[n].const for n in before}
+        body = self._code(part, turn, moves=True)
+        self.issued = {n: before[n] + count * per_turn[n].const for n in before}
+        return Loop(name, count, tuple(body))
+
+    def _parameter(self, name: str) -> Affine:
+        return var(self.seen.same[name])
 
     def _count(self, part: Part, which: str) -> Affine:
-        """Return the turns that move data, or the last ones, which do not."""
+        """Return the turns in which all streams move, some of them (late), or none (last)."""
         if part.trips is None:
-            return var(f"{which}_{part.name}")
-        return Affine(max(0, part.trips - part.idle) if which == "turns" else min(part.idle, part.trips))
+            return self._parameter(f"{which}_{part.name}")
+        return Affine(turns_of(part, part.trips)[f"{which}_{part.name}"])
 
     def _wait(self, counter: str, fewer: int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
 
-    def _code(self, part: Part, variable: str | None, *, moves: bool) -> list[Op | Loop]:
+    def _code(self, part: Part, turn: Affine | None, *, moves: bool) -> list[Op | Loop]:
         """Return the operations of one execution of *part*, in order, with or without its memory traffic."""
         ops: list[Op | Loop] = []
         pending: list[int] = []
@@ -156,10 +196,10 @@ class _Lifting:
                 self.open = 0
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
-            if stream is None or not moves or stream in placed:
+            if stream is None or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, variable, int(row[Column.KIND])))
+            ops.append(self._move(part, stream, turn, int(row[Column.KIND])))
             if not stream.store and row[Column.KIND] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
                 boards[int(row[Column.WRITE_BARRIER])] = True
         flush()
@@ -170,9 +210,9 @@ class _Lifting:
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
                        cycles=self.prices.cycles(indices))
 
-    def _move(self, part: Part, stream: Stream, variable: str | None, kind: int) -> Load | Store:
+    def _move(self, part: Part, stream: Stream, turn: Affine | None, kind: int) -> Load | Store:
         form = self.tilings[stream.tensor].number(self.seen.forms[stream])
-        tile = self._affine(form, part, variable)
+        tile = self._affine(form, part, turn)
         nbytes = self.seen.nbytes[stream]
         label = f"{'store' if stream.store else 'load'} {stream.tensor}"
         if stream.store:
@@ -184,14 +224,14 @@ class _Lifting:
             self.open += 1
         return Load(label, stream.tensor, tile, counter, nbytes, smem=counter == COPIES)
 
-    def _affine(self, form: Form, part: Part, variable: str | None) -> Affine:
-        """Return *form* over the program's variables; without *variable* it is that of the first turn."""
+    def _affine(self, form: Form, part: Part, turn: Affine | None) -> Affine:
+        """Return *form* over the program's variables; without *turn* it is that of the first turn."""
         found = Affine(form.const)
         for name, coefficient in form.terms:
             if name != part.name:
                 found = found + var(name) * coefficient
-            elif variable is not None:
-                found = found + var(variable) * coefficient
+            elif turn is not None:
+                found = found + turn * coefficient
         return found
 
 

@@ -11,6 +11,10 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
   the operands that it reads from shared memory pass the data path meanwhile, and it ends with the later of the two.
 - Operands pass the read ports of the scheduler's register file, one register a cycle of each of its two banks. An
   instruction is not issued unless the ports are free within a few cycles.
+- Products of one thread (tcgen05) are queued likewise, in the one tensor unit of the SM. A commit completes a phase of
+  its mbarrier when all products of the CTA so far have ended. A wait for that phase does not block issue: its
+  scoreboard is released when the phase is complete. Mbarriers that take turns count as one, whose *n*-th wait of a warp
+  is for its *n*-th phase. A fence for tensor memory ends when the warp's stores to it have.
 - Shared memory, shuffles and global accesses go through a queue of each scheduler, which holds so many and lets one go
   every interval, into one data path of the SM, first come first served in the order of issue. Global data then passes a
   second server, the SM's share of L2.
@@ -32,6 +36,8 @@ SCOREBOARDS = 6
 GROUPS = 32
 """Asynchronous groups of a warp that can be outstanding."""
 BARRIERS = 16
+PHASES = 32
+"""Completed phases of an mbarrier that are remembered; a phase further back has passed."""
 NEVER = 1 << 60
 
 Integers = NDArray[np.int64]
@@ -59,6 +65,16 @@ class Kind(IntEnum):
     WAIT_MMA = 9
     """Waits until at most *argument* groups of tensor work are outstanding."""
     EXIT = 10
+    UNIT_MMA = 11
+    """Tensor work of one thread, which the SM's unit does on operands in shared and tensor memory."""
+    COMMIT = 12
+    """Completes a phase of mbarrier *argument* when the CTA's tensor work so far has ended."""
+    WAIT_PHASE = 13
+    """Its result is there when the warp's next phase of mbarrier *argument* is complete."""
+    STORE_TENSOR = 14
+    """Writes tensor memory."""
+    FENCE_TENSOR = 15
+    """Its result is there when the warp's writes to tensor memory are."""
 
 
 class Column(IntEnum):

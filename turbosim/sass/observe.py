@@ -7,7 +7,7 @@ where the samples agree with one; where they do not, every coordinate of that ax
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 
 from turbosim.errors import ProgramError
@@ -16,33 +16,13 @@ from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
+from turbosim.sass.parts import Part, class_parameters
 from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
 from turbosim.sass.skeleton import Node, Run
 from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
 
 MOST_SCANNED = 4096
 """Coordinates of an axis that are looked at one by one."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A block, or a loop, of the kernel's straight code."""
-
-    name: str
-    code: tuple[int, ...]
-    """Instructions of one execution, or of a turn."""
-    loop: bool
-    trips: int | None = None
-    """Turns of a loop where all CTAs have as many."""
-    idle: int = 0
-    """Last turns of a loop that move no data."""
-    always: bool = True
-    """Whether every CTA executes the block."""
-
-    @property
-    def count(self) -> str:
-        """Name of the class parameter that says whether an optional block is executed."""
-        return f"has_{self.name}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +42,11 @@ class Observation:
     dims: tuple[tuple[str, int], ...]
     classes: tuple[Mapping[str, int], ...]
     """Parameters for each x; one entry where all are alike."""
+    """Of parameters that are the same everywhere, only the first is here."""
+    same: Mapping[str, str]
+    """The parameter that stands for each."""
+    early: frozenset[Stream]
+    """Streams of loops that move nothing in the late turns."""
     samples: tuple[Sample, ...] = field(repr=False)
 
 
@@ -93,11 +78,15 @@ class _Observer:
         parts = tuple(self._part(name, counts) for name in self.order)
         stream_of = self._streams(parts)
         streams = tuple(dict.fromkeys(stream_of.values()))
-        idle = {p.name: self._idle(p, stream_of) for p in parts if p.loop}
+        ends = {p.name: self._idle(p, stream_of) for p in parts if p.loop}
+        idle = {name: min(turns.values(), default=0) for name, turns in ends.items()}
+        late = {name: max(turns.values(), default=0) - idle[name] for name, turns in ends.items()}
+        early = frozenset(s for name, turns in ends.items() for s, n in turns.items() if n > idle[name])
         # Turns that move data.
         self.sizes = dict(zip(AXES, grid, strict=True)) | {
             name: max(1, max(c[name] for c in counts) - turns) for name, turns in idle.items()}
-        parts = tuple(Part(p.name, p.code, p.loop, p.trips, idle.get(p.name, 0), p.always) for p in parts)
+        parts = tuple(replace(p, idle=idle.get(p.name, 0), late=late.get(p.name, 0),
+                              final=p.final if idle.get(p.name) else ()) for p in parts)
         nbytes, forms = {}, {}
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
@@ -110,11 +99,11 @@ class _Observer:
             forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
-        classes = self._classes(parts, counts)
+        classes, same = class_parameters(parts, counts, self.columns)
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, tuple(self.sampler.known.values()))
+                           dims, classes, same, early, tuple(self.sampler.known.values()))
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
@@ -144,14 +133,19 @@ class _Observer:
         node = self._node(name)
         values = {c[name] for c in counts}
         if isinstance(node, Run):
-            code: list[int] = []
-            for inner in node.template:
-                if isinstance(inner, Run):
-                    raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
-                code += range(self.sampler.blocks[inner].first, self.sampler.blocks[inner].last + 1)
-            return Part(name, tuple(code), loop=True, trips=values.pop() if len(values) == 1 else None)
-        block = self.sampler.blocks[node]
-        return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
+            code, final = self._turn(node.template), self._turn(node.turns[-1])
+            return Part(name, code, loop=True, trips=values.pop() if len(values) == 1 else None,
+                        final=final if final != code else ())
+        return Part(name, self._turn((node,)), loop=False, always=values == {1})
+
+    def _turn(self, nodes: Sequence[Node]) -> tuple[int, ...]:
+        """Return the instructions of *nodes*."""
+        code: list[int] = []
+        for node in nodes:
+            if isinstance(node, Run):
+                raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
+            code += range(self.sampler.blocks[node].first, self.sampler.blocks[node].last + 1)
+        return tuple(code)
 
     def _node(self, name: str) -> Node:
         return next(n for n in self.base[name].nodes if name_of(n) == name)
@@ -175,18 +169,21 @@ class _Observer:
                 found |= {(part.name, i): stream for i in indices}
         return found
 
-    def _idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> int:
-        """Return in how many of its last turns a loop moves nothing, since all of it has been fetched ahead."""
-        indices = {i for (name, i), s in stream_of.items() if name == part.name and not s.store}
-        if not indices:
-            return 0
+    def _idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> dict[Stream, int]:
+        """Return in how many of its last turns each load of a loop moves nothing, since all has been fetched ahead."""
+        streams = {s for (name, _), s in stream_of.items() if name == part.name and not s.store}
+        if not streams:
+            return {}
         fewest = min((s for s in self.sampler.known.values() if s.counts.get(part.name, 0) >= 8),
                      key=lambda s: s.counts[part.name], default=self.base[part.name])
         turns = fewest.counts[part.name]
         found = walk(self.kernel, self.launch, fewest.cta, 0, visits=turns)
-        active = {a.visit for a in found.accesses
-                  if a.index in indices and a.space == "global" and (a.active is None or a.active.any())}
-        return turns - 1 - max(active, default=-1)
+        last = dict.fromkeys(streams, -1)
+        for a in found.accesses:
+            stream = stream_of.get((part.name, a.index))
+            if stream in last and a.space == "global" and (a.active is None or a.active.any()):
+                last[stream] = max(last[stream], a.visit)
+        return {stream: turns - 1 - visit for stream, visit in last.items()}
 
     def _form(self, stream: Stream, base: Sample) -> Form:
         """Return the first byte of *stream*'s region."""
@@ -264,23 +261,6 @@ class _Observer:
             return Form(form.const, tuple(terms.items()))
 
         return tuple(dims), rename
-
-    def _classes(self, parts: Sequence[Part], counts: Sequence[Mapping[str, int]]) -> tuple[Mapping[str, int], ...]:
-        """Return the class parameters for each x, or one entry."""
-        rows: list[dict[str, int]] = []
-        size = max(len(counts), *(len(c) for c in self.columns.values()), 1)
-        for x in range(size):
-            of = counts[x] if len(counts) > 1 else counts[0]
-            row = {name: column[x] for name, column in self.columns.items()}
-            for part in parts:
-                if not part.loop and not part.always:
-                    row[part.count] = of[part.name]
-                elif part.loop and part.trips is None:
-                    row[f"turns_{part.name}"] = max(0, of[part.name] - part.idle)
-                    if part.idle:
-                        row[f"last_{part.name}"] = min(part.idle, of[part.name])
-            rows.append(row)
-        return tuple(rows)
 
 
 def _line(values: Mapping[int, int]) -> Callable[[int], int] | None:

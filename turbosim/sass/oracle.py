@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from turbosim.errors import SimulationError
 from turbosim.sass.machine import (
     BARRIERS,
+    NEVER,
+    PHASES,
     SCOREBOARDS,
     TICKS,
     Code,
@@ -19,32 +19,7 @@ from turbosim.sass.machine import (
     Wait,
     deadlock,
 )
-
-
-@dataclass
-class _Warp:
-    """One resident warp."""
-
-    number: int
-    slot: int
-    walk: list[int]
-    at: int = 0
-    """Position in the walk."""
-    pc: int = 0
-    issued: int = 0
-    """First cycle after the last issue."""
-    ready: int = 0
-    """When the stall count has passed."""
-    barred: bool = False
-    released: int = 0
-    """When the last barrier let it go."""
-    boards: list[int] = field(default_factory=lambda: [0] * SCOREBOARDS)
-    open_copies: int = 0
-    """When the copies of the open group have all arrived."""
-    copies: list[int] = field(default_factory=list)
-    """Ends of the closed groups of copies."""
-    open_mma: int = 0
-    mma: list[int] = field(default_factory=list)
+from turbosim.sass.oracle_warp import Warp
 
 
 def replay(code: Code, ctas: list[CtaClass], order: list[int], slots: int, model: SmModel,
@@ -58,7 +33,7 @@ class _Machine:
         self.code, self.ctas, self.order, self.slots, self.model = code, ctas, order, slots, model
         self.result = Replay.empty(len(code.table), model.schedulers, len(order))
         self.warps_per_cta = len(ctas[0].walks)
-        self.warps: list[_Warp | None] = [None] * (slots * self.warps_per_cta)
+        self.warps: list[Warp | None] = [None] * (slots * self.warps_per_cta)
         self.cta_of = [-1] * slots
         self.next_cta = 0
         self.last = [-model.schedulers] * model.schedulers
@@ -68,6 +43,11 @@ class _Machine:
         self.path_free = 0
         self.l2_free = 0
         self.arrived = [[0] * BARRIERS for _ in range(slots)]
+        self.tensor_free = 0
+        self.products = [0] * slots
+        """When the tensor work of each CTA that was issued has ended."""
+        self.phases: list[list[list[int]]] = [[[] for _ in range(BARRIERS)] for _ in range(slots)]
+        """When the phases of each mbarrier are complete, as far as they have been committed."""
 
     def run(self, limit: int) -> Replay:
         for slot in range(self.slots):
@@ -76,7 +56,7 @@ class _Machine:
         while any(w is not None for w in self.warps):
             if now > limit:
                 raise SimulationError(f"the SM did not come to an end in {limit} cycles")
-            if all(w is None or w.barred for w in self.warps):
+            if all(w is None or w.barred or self._boards(w) == NEVER for w in self.warps):
                 raise SimulationError(deadlock([(w.number, w.pc) for w in self.warps if w is not None]))
             for scheduler in range(self.model.schedulers):
                 self._schedule(scheduler, now)
@@ -92,9 +72,11 @@ class _Machine:
         start = now + self.model.cta_latency
         self.result.cta_starts[cta] = start
         self.arrived[slot] = [0] * BARRIERS
+        self.products[slot] = 0
+        self.phases[slot] = [[] for _ in range(BARRIERS)]
         for n, walk in enumerate(self.ctas[self.order[cta]].walks):
             number = slot * self.warps_per_cta + n
-            warp = _Warp(number, slot, [int(b) for b in walk], issued=start, ready=start, released=start)
+            warp = Warp(number, slot, [int(b) for b in walk], issued=start, ready=start, released=start)
             warp.pc = int(self.code.first[warp.walk[0]])
             self.warps[number] = warp
 
@@ -109,15 +91,16 @@ class _Machine:
                 self._issue(warp, scheduler, now)
                 return
 
-    def _field(self, warp: _Warp, column: Column) -> int:
+    def _field(self, warp: Warp, column: Column) -> int:
         return int(self.code.table[warp.pc, column])
 
-    def _boards(self, warp: _Warp) -> int:
+    def _boards(self, warp: Warp) -> int:
         """Return when the scoreboards that the next instruction waits for are free."""
         mask = self._field(warp, Column.WAIT)
-        return max((warp.boards[b] for b in range(SCOREBOARDS) if mask >> b & 1), default=0)
+        return max((NEVER if b in warp.pending else warp.boards[b] for b in range(SCOREBOARDS) if mask >> b & 1),
+                   default=0)
 
-    def _groups(self, warp: _Warp) -> int:
+    def _groups(self, warp: Warp) -> int:
         """Return when as many groups have ended as the next instruction demands."""
         kind, allowed = self._field(warp, Column.KIND), self._field(warp, Column.ARGUMENT)
         if kind not in (Kind.WAIT_GROUP, Kind.WAIT_MMA):
@@ -125,30 +108,30 @@ class _Machine:
         ends = warp.copies if kind == Kind.WAIT_GROUP else warp.mma
         return max(ends[:len(ends) - allowed], default=0)
 
-    def _queue_free(self, warp: _Warp, scheduler: int) -> int:
+    def _queue_free(self, warp: Warp, scheduler: int) -> int:
         """Return when the queue has room for the next instruction."""
         if self._field(warp, Column.PIPE) != Pipe.MIO or len(self.queue[scheduler]) < self.model.queue_depth:
             return 0
         return self.queue[scheduler][-self.model.queue_depth]
 
-    def _pipe(self, warp: _Warp, scheduler: int) -> int:
+    def _pipe(self, warp: Warp, scheduler: int) -> int:
         """Return when the pipe of the next instruction is free; what is queued does not wait for it."""
         pipe = self._field(warp, Column.PIPE)
-        if self._field(warp, Column.KIND) == Kind.ASYNC_MMA or pipe in (Pipe.MIO, Pipe.CONTROL):
+        if self._field(warp, Column.KIND) in (Kind.ASYNC_MMA, Kind.UNIT_MMA) or pipe in (Pipe.MIO, Pipe.CONTROL):
             return 0
         return self.pipe_free[scheduler][pipe]
 
-    def _ports(self, warp: _Warp, scheduler: int) -> int:
+    def _ports(self, warp: Warp, scheduler: int) -> int:
         """Return when the operands of the next instruction can be read soon enough."""
         needed = self._field(warp, Column.PORTS)
         return self.ports_free[scheduler] - self.model.port_window if needed else 0
 
-    def _eligible(self, warp: _Warp, scheduler: int, now: int) -> bool:
+    def _eligible(self, warp: Warp, scheduler: int, now: int) -> bool:
         return not warp.barred and now >= max(
             warp.ready, warp.released, self._boards(warp), self._groups(warp), self._queue_free(warp, scheduler),
             self._pipe(warp, scheduler), self._ports(warp, scheduler))
 
-    def _issue(self, warp: _Warp, scheduler: int, now: int) -> None:
+    def _issue(self, warp: Warp, scheduler: int, now: int) -> None:
         pc = warp.pc
         self._account(warp, scheduler, now)
         self.result.instructions += 1
@@ -159,6 +142,12 @@ class _Machine:
         kind, argument = self._field(warp, Column.KIND), self._field(warp, Column.ARGUMENT)
         start, done = self._serve(warp, scheduler, now, kind)
         board = self._field(warp, Column.WRITE_BARRIER)
+        if kind == Kind.WAIT_PHASE:
+            done = self._wait_phase(warp, argument, board, done)
+        elif kind == Kind.FENCE_TENSOR:
+            done = max(done, warp.stored)
+        elif kind == Kind.STORE_TENSOR:
+            warp.stored = max(warp.stored, done)
         if board >= 0:
             warp.boards[board] = max(warp.boards[board], done)
         board = self._field(warp, Column.READ_BARRIER)
@@ -174,6 +163,10 @@ class _Machine:
             if argument:
                 warp.mma.append(max(warp.open_mma, warp.mma[-1] if warp.mma else 0))
                 warp.open_mma = 0
+        elif kind == Kind.UNIT_MMA:
+            self.products[warp.slot] = max(self.products[warp.slot], done)
+        elif kind == Kind.COMMIT:
+            self._commit(warp, argument, done)
         warp.issued = now + 1
         warp.ready = now + max(1, self._field(warp, Column.STALL))
         if kind in (Kind.BARRIER, Kind.ARRIVE):
@@ -183,21 +176,24 @@ class _Machine:
         else:
             self._advance(warp)
 
-    def _serve(self, warp: _Warp, scheduler: int, now: int, kind: int) -> tuple[int, int]:
+    def _serve(self, warp: Warp, scheduler: int, now: int, kind: int) -> tuple[int, int]:
         """Return when service starts and when the result is there."""
         pipe, interval = self._field(warp, Column.PIPE), self._field(warp, Column.INTERVAL)
         self.result.pipe_busy[scheduler, pipe] += interval
         if needed := self._field(warp, Column.PORTS):
             self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
         shared = self._field(warp, Column.SHARED)
-        if kind == Kind.ASYNC_MMA:
-            start = max(now, self.pipe_free[scheduler][Pipe.TENSOR])
+        if kind in (Kind.ASYNC_MMA, Kind.UNIT_MMA):
+            start = max(now, self.tensor_free if kind == Kind.UNIT_MMA else self.pipe_free[scheduler][Pipe.TENSOR])
             end = start + interval
             if shared:
                 self.path_free = max(now, self.path_free) + shared
                 self.result.data_path_busy += shared
                 end = max(end, self.path_free)
-            self.pipe_free[scheduler][Pipe.TENSOR] = end
+            if kind == Kind.UNIT_MMA:
+                self.tensor_free = end
+            else:
+                self.pipe_free[scheduler][Pipe.TENSOR] = end
             return start, end + self._field(warp, Column.LATENCY)
         start = now
         if pipe == Pipe.MIO:
@@ -217,7 +213,28 @@ class _Machine:
             done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
         return start, done
 
-    def _arrive(self, warp: _Warp, now: int, kind: int, argument: int) -> None:
+    def _wait_phase(self, warp: Warp, mbarrier: int, board: int, done: int) -> int:
+        """Return when the warp's next phase is known to be complete, if it has been committed; else hold *board*."""
+        phase, known = warp.waited[mbarrier], self.phases[warp.slot][mbarrier]
+        warp.waited[mbarrier] += 1
+        if phase < len(known):
+            return max(done, known[phase]) if phase >= len(known) - PHASES else done
+        if board >= 0:
+            warp.pending[board] = mbarrier, phase
+        return done
+
+    def _commit(self, warp: Warp, mbarrier: int, done: int) -> None:
+        known = self.phases[warp.slot][mbarrier]
+        complete = max(done, self.products[warp.slot], known[-1] if known else 0)
+        known.append(complete)
+        for other in self.warps:
+            if other is None or other.slot != warp.slot:
+                continue
+            for board in [b for b, awaited in other.pending.items() if awaited == (mbarrier, len(known) - 1)]:
+                del other.pending[board]
+                other.boards[board] = max(other.boards[board], complete)
+
+    def _arrive(self, warp: Warp, now: int, kind: int, argument: int) -> None:
         barrier, expected = argument & 255, (argument >> 8) or self.warps_per_cta
         warp.barred = kind == Kind.BARRIER
         if warp.barred:
@@ -230,7 +247,7 @@ class _Machine:
                     other.barred = False
                     other.released = now + self.model.barrier_latency
 
-    def _advance(self, warp: _Warp) -> None:
+    def _advance(self, warp: Warp) -> None:
         if warp.pc < self.code.last[warp.walk[warp.at]]:
             warp.pc += 1
             return
@@ -239,7 +256,7 @@ class _Machine:
             raise SimulationError("a warp ran past its last instruction: its walk does not end with EXIT")
         warp.pc = int(self.code.first[warp.walk[warp.at]])
 
-    def _exit(self, warp: _Warp, now: int) -> None:
+    def _exit(self, warp: Warp, now: int) -> None:
         if warp.at + 1 < len(warp.walk) or warp.pc < self.code.last[warp.walk[warp.at]]:
             # A guarded EXIT that this warp does not take.
             self._advance(warp)
@@ -250,7 +267,7 @@ class _Machine:
             self.result.cta_ends[self.cta_of[warp.slot]] = now + 1
             self._start(warp.slot, now + 1)
 
-    def _account(self, warp: _Warp, scheduler: int, now: int) -> None:
+    def _account(self, warp: Warp, scheduler: int, now: int) -> None:
         """Divide the cycles since the last issue among the reasons, in the order in which they bind."""
         bounds = ((Wait.STALL, warp.ready), (Wait.BARRIER, warp.released), (Wait.SCOREBOARD, self._boards(warp)),
                   (Wait.GROUP, self._groups(warp)), (Wait.QUEUE, self._queue_free(warp, scheduler)),

@@ -15,6 +15,7 @@ from turbosim.sass.flow import blocks_of
 from turbosim.sass.instruction import Instruction, Kind, parse_operand
 from turbosim.sass.opcodes import MODELLED
 from turbosim.sass.steps import NotModelled, Slots, Step, Values, bits, flag, guard_bits, opaque, slot
+from turbosim.sass.tensor_memory import events_of
 from turbosim.sass.warp import CONCERNING
 
 _OF_DATA = ("LD", "ATOM", "RED", "F", "H", "D", "MUFU", "I2", "IMMA", "IGMMA", "BMMA", "BGMMA", "Q", "OMMA", "UTC",
@@ -33,11 +34,13 @@ class Plan:
         self.number = {b.first: n for n, b in enumerate(self.blocks)}
         self._effects: list[tuple[Step, ...]] = []
         self._records: list[tuple[Step, ...]] = []
+        self._events: list[tuple[Step, ...]] = []
         self.unmodelled: dict[int, str] = {}
         """Opcodes, by instruction, that should be modelled and are not."""
         for inst in kernel.instructions:
             self._effects.append(tuple(self._effects_of(inst)))
             self._records.append(tuple(accesses_of(inst)))
+            self._events.append(tuple(events_of(inst)))
         self._following = self._edges()
         self.traps = self._trapping()
         self._codes: dict[frozenset[int], tuple[tuple[Callable[[Values], None], ...], ...]] = {}
@@ -133,10 +136,9 @@ class Plan:
                     if step.kills:
                         demand &= ~step.writes
                     demand |= step.reads
-            if records:
-                for step in self._records[index]:
-                    needed.append(step)
-                    demand |= step.reads
+            for step in (*self._events[index], *(self._records[index] if records else ())):
+                needed.append(step)
+                demand |= step.reads
         return demand, needed
 
 

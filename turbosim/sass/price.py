@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,11 +18,12 @@ from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk, walk
 from turbosim.sass.flow import blocks_of, loops_of
 from turbosim.sass.launch import Launch
-from turbosim.sass.machine import Code, Column, CtaClass, Pipe, Replay
+from turbosim.sass.machine import Code, Column, CtaClass, Kind, Pipe, Replay
 from turbosim.sass.observe import Observation
 from turbosim.sass.replay import replay
 from turbosim.sass.rules import Rules
 from turbosim.sass.skeleton import shape_of, shortened
+from turbosim.sass.tensor_memory import specified, tile_of
 
 TURNS = 48
 """Turns of a loop that are replayed; its cost settles in a few."""
@@ -43,9 +44,12 @@ class Prices:
     code: Code
     replayed: Replay
     per_issue: NDArray[np.float64]
-    """Cycles from the end of the warp's instruction before to the end of this one, on average."""
+    """Cycles from the end of the warp's instruction before to the end of this one, on average over all warps, for each
+    time that the first warp executes it."""
     resident: int
     """CTAs on the SM."""
+    share: NDArray[np.float64]
+    """Of the warps, those that execute an instruction where the first one does: 1, but for code of some warps."""
 
     def cycles(self, indices: Sequence[int]) -> float:
         """Return the time of a warp for *indices*, executed once each [cycles]."""
@@ -56,15 +60,17 @@ class Prices:
 
         Instructions are counted by the time that they take of their pipe, in those of the class's rate.
         """
-        busy: Counter[Pipe] = Counter()
-        shared = 0
+        busy: dict[Pipe, float] = defaultdict(float)
+        shared = 0.0
         products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
         for index in indices:
-            row = self.code.table[index]
-            busy[Pipe(int(row[Column.PIPE]))] += int(row[Column.INTERVAL])
-            shared += int(row[Column.SHARED])
+            row, share = self.code.table[index], float(self.share[index])
+            busy[Pipe(int(row[Column.PIPE]))] += int(row[Column.INTERVAL]) * share
+            if row[Column.KIND] != Kind.COPY:
+                # What asynchronous copies write is the load's.
+                shared += int(row[Column.SHARED]) * share
             if product := product_of(self.kernel.instructions[index].opcode):
-                products[product] += 1
+                products[product] += 1 if product[4] is MmaPath.TCGEN05 else warps
         sm = self.gpu.sm
         lanes = tuple((c, round(busy[p] * self.gpu.pipes[c].rate / sm.schedulers * warps)) for p, c in _CLASS.items()
                       if busy[p])
@@ -72,7 +78,7 @@ class Prices:
         if products:
             # A block multiplies operands of one kind; the first shape stands for all.
             m, n, k, dtype, path = next(iter(products))
-            macs = sum(a * b * c * count for (a, b, c, *_), count in products.items()) * warps
+            macs = sum(a * b * c * count for (a, b, c, *_), count in products.items())
             macs //= 4 if path is MmaPath.WGMMA else 1
             mma = Mma(m, n, k, dtype, path, max(1, macs // (m * n * k)))
         return lanes, mma, round(shared * sm.smem_bandwidth * warps)
@@ -80,12 +86,16 @@ class Prices:
 
 def product_of(opcode: str) -> tuple[int, int, int, Dtype, MmaPath] | None:
     """Return the shape and kind of a matrix product; None for other opcodes."""
-    found = _SHAPE.match(opcode)
-    if found is None:
+    found, tile = _SHAPE.match(opcode), tile_of(opcode)
+    if tile is not None:
+        path, (m, n, k) = MmaPath.TCGEN05, tile
+    elif found is not None:
+        path = MmaPath.WGMMA if found["n"] else MmaPath.MMA_SYNC
+        m, n, k = _SMALL[found["small"]] if found["small"] else (64, int(found["n"]), int(found["k"]))
+    else:
         return None
-    path = MmaPath.WGMMA if found["n"] else MmaPath.MMA_SYNC
-    m, n, k = _SMALL[found["small"]] if found["small"] else (64, int(found["n"]), int(found["k"]))
-    dtype = Dtype.INT8 if opcode.startswith("I") else Dtype.FP8 if opcode.startswith("Q") else (
+    kind = opcode.removeprefix("UTC")[0]
+    dtype = Dtype.INT8 if kind == "I" else Dtype.FP8 if kind == "Q" else (
         Dtype.BF16 if "BF16" in opcode else Dtype.FP16)
     return m, n, k, dtype, path
 
@@ -103,9 +113,18 @@ def prices_of(kernel: Kernel, launch: Launch, gpu: Gpu, hertz: float, seen: Obse
         walks += of_warps if not walks else of_warps[:1]
         classes.append(CtaClass(tuple(
             np.array(shortened(shape_of([int(b) for b in w.blocks], loops), TURNS), np.int32) for w in of_warps)))
+    kernel = specified(kernel, (e for w in (*walks, *(s.walk for s in seen.samples)) for e in w.events))
     code = code_of(kernel, Rules.of(gpu), walks)
     order = [n % len(classes) for n in range(resident * ROUNDS)]
     found = replay(code, classes, order, resident, sm_model(gpu, hertz, memory=False))
     spent = found.waits.sum(axis=1) + found.issues
-    per_issue = np.divide(spent, found.issues, out=np.zeros(len(spent)), where=found.issues > 0)
-    return Prices(gpu, kernel, code, found, per_issue, resident)
+    first = _executions(code, [classes[n].walks[0] for n in order]) * launch.warps
+    per_issue = np.divide(spent, first, out=np.zeros(len(spent)), where=first > 0)
+    share = np.divide(found.issues, first, out=np.ones(len(spent)), where=first > 0)
+    return Prices(gpu, kernel, code, found, per_issue, resident, share)
+
+
+def _executions(code: Code, walks: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+    """Return how often *walks* together execute every instruction."""
+    blocks = np.bincount(np.concatenate(walks), minlength=len(code.first))
+    return np.repeat(blocks, code.last - code.first + 1)

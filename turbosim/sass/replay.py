@@ -5,25 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from turbosim.errors import SimulationError
-from turbosim.sass.machine import BARRIERS, GROUPS, NEVER, Code, CtaClass, Replay, SmModel, deadlock
-from turbosim.sass.replay_kernel import (
-    ALIVE,
-    ARRIVED,
-    CYCLES,
-    DEADLOCK,
-    INSTRUCTIONS,
-    L2_BUSY,
-    NEXT,
-    OVERRUN,
-    PATH_BUSY,
-    PC,
-    PICK,
-    RING,
-    SCHEDULER_FIELDS,
-    TOO_LONG,
-    WARP_FIELDS,
-    run,
-)
+from turbosim.sass import replay_state as f
+from turbosim.sass.machine import GROUPS, NEVER, Code, CtaClass, Replay, SmModel, deadlock
+from turbosim.sass.replay_kernel import run
 
 
 def replay(code: Code, ctas: list[CtaClass], order: list[int], slots: int, model: SmModel,
@@ -40,25 +24,25 @@ def replay(code: Code, ctas: list[CtaClass], order: list[int], slots: int, model
                 at += len(walk)
             spans[number, n] = known[id(walk)], len(walk)
     result = Replay.empty(count, model.schedulers, len(order))
-    sm = np.zeros(8, np.int64)
-    warp = np.zeros((slots * per_cta, WARP_FIELDS), np.int64)
-    scheduler = np.zeros((model.schedulers, SCHEDULER_FIELDS), np.int64)
+    sm = np.zeros(f.SM_FIELDS, np.int64)
+    warp = np.zeros((slots * per_cta, f.WARP_FIELDS), np.int64)
+    scheduler = np.zeros((model.schedulers, f.SCHEDULER_FIELDS), np.int64)
     for s in range(model.schedulers):
-        scheduler[s, PICK] = -1
-        scheduler[s, NEXT] = NEVER
+        scheduler[s, f.PICK] = -1
+        scheduler[s, f.NEXT] = NEVER
     numbers = np.array([model.schedulers, model.port_window, model.queue_depth, model.l2_rate, model.l2_latency,
                         model.barrier_latency, model.cta_latency], np.int64)
     end = run(code.table, code.first, code.last, np.concatenate(pieces).astype(np.int64), spans,
                np.array(order, np.int64), numbers, limit, result.issues, result.waits, result.first_issue,
                result.pipe_busy, result.cta_starts, result.cta_ends, sm, warp,
                np.zeros((slots * per_cta, 2, GROUPS), np.int64), scheduler,
-               np.zeros((model.schedulers, RING), np.int64), np.zeros((slots, ARRIVED + BARRIERS), np.int64))
-    if end == TOO_LONG:
+               np.zeros((model.schedulers, f.RING), np.int64), np.zeros((slots, f.SLOT_FIELDS), np.int64))
+    if end == f.TOO_LONG:
         raise SimulationError(f"the SM did not come to an end in {limit} cycles")
-    if end == DEADLOCK:
-        raise SimulationError(deadlock([(w, int(row[PC])) for w, row in enumerate(warp) if row[ALIVE]]))
-    if end == OVERRUN:
+    if end == f.DEADLOCK:
+        raise SimulationError(deadlock([(w, int(row[f.PC])) for w, row in enumerate(warp) if row[f.ALIVE]]))
+    if end == f.OVERRUN:
         raise SimulationError("a warp ran past its last instruction: its walk does not end with EXIT")
-    result.cycles, result.instructions = int(sm[CYCLES]), int(sm[INSTRUCTIONS])
-    result.data_path_busy, result.l2_busy = int(sm[PATH_BUSY]), int(sm[L2_BUSY])
+    result.cycles, result.instructions = int(sm[f.CYCLES]), int(sm[f.INSTRUCTIONS])
+    result.data_path_busy, result.l2_busy = int(sm[f.PATH_BUSY]), int(sm[f.L2_BUSY])
     return result

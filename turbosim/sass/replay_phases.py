@@ -1,0 +1,77 @@
+"""The part of the compiled SM model that says when a warp may go on, and the phases of mbarriers that it waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from turbosim.compiled import jit
+from turbosim.sass import replay_state as f
+from turbosim.sass.machine import GROUPS, NEVER, PHASES, SCOREBOARDS
+
+
+@jit
+def look_ahead(w: int, table: Any, warp: Any, ends: Any) -> None:
+    """Find when the next instruction of warp *w* can be issued as far as the warp itself is concerned."""
+    i = warp[w, f.PC]
+    until = 0
+    mask = table[i, f.WAIT]
+    board = f.BOARD
+    while mask:
+        if mask & 1:
+            until = max(until, warp[w, board] if warp[w, board - f.BOARD + f.HELD] == 0 else NEVER)
+        mask >>= 1
+        board += 1
+    warp[w, f.BOARDS_FREE] = until
+    ended = 0
+    kind = table[i, f.KIND]
+    if kind in (f.WAIT_GROUP, f.WAIT_MMA):
+        which = 0 if kind == f.WAIT_GROUP else 1
+        needed = warp[w, f.CLOSED + which] - table[i, f.ARGUMENT]
+        if needed > 0:
+            # A group ends no earlier than the one before it.
+            ended = ends[w, which, (needed - 1) % GROUPS]
+    warp[w, f.GROUPS_ENDED] = ended
+    warp[w, f.EARLIEST] = max(max(warp[w, f.READY], warp[w, f.RELEASED]), max(until, ended))
+
+
+@jit
+def wait_phase(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, slots: Any) -> int:
+    """Return when the next phase of warp *w* is known to be complete, if it has been committed; else hold its board."""
+    slot, mbarrier, board = w // per_cta, table[i, f.ARGUMENT], table[i, f.WRITE]
+    phase = warp[w, f.WAITED + mbarrier]
+    warp[w, f.WAITED + mbarrier] = phase + 1
+    committed = slots[slot, f.COMMITTED + mbarrier]
+    if phase < committed:
+        if phase < committed - PHASES:
+            return done
+        return int(max(done, slots[slot, f.COMPLETE + mbarrier * PHASES + phase % PHASES]))
+    if board >= 0:
+        warp[w, f.HELD + board] = phase << 8 | mbarrier + 1
+    return done
+
+
+@jit
+def commit(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
+           slots: Any) -> None:
+    """Note when the phase that instruction *i* commits is complete, and release the boards that are held for it."""
+    slot, mbarrier = w // per_cta, table[i, f.ARGUMENT]
+    phase = slots[slot, f.COMMITTED + mbarrier]
+    slots[slot, f.COMMITTED + mbarrier] = phase + 1
+    places = f.COMPLETE + mbarrier * PHASES
+    complete = max(done, slots[slot, f.PRODUCTS])
+    if phase:
+        complete = max(complete, slots[slot, places + (phase - 1) % PHASES])
+    slots[slot, places + phase % PHASES] = complete
+    held = phase << 8 | mbarrier + 1
+    for o in range(slot * per_cta, (slot + 1) * per_cta):
+        found = False
+        for board in range(SCOREBOARDS):
+            if warp[o, f.HELD + board] == held:
+                warp[o, f.HELD + board] = 0
+                warp[o, f.BOARD + board] = max(warp[o, f.BOARD + board], complete)
+                found = True
+        # The warp that issues the commit looks ahead after it.
+        if found and o != w and warp[o, f.ALIVE] and warp[o, f.BARRED] < 0:
+            look_ahead(o, table, warp, ends)
+            s = o % len(scheduler)
+            scheduler[s, f.NEXT] = min(scheduler[s, f.NEXT], warp[o, f.EARLIEST])
