@@ -104,7 +104,8 @@ def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
     roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
     first = sm * occupancy * roles
     leaves = len(m.tree) >> 1
-    digest = 1469598103934665603
+    # How long blocks take may depend on the CTAs of the SM. None of them ends while all repeat their loops.
+    digest = _mix(1469598103934665603, m.residents[sm])
     for actor in range(first, first + occupancy * roles):
         key = m.tree[leaves + actor]
         digest = _mix(digest, m.pc[actor] * 64 + m.piece[actor])

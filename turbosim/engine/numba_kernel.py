@@ -75,6 +75,7 @@ from turbosim.engine.numba_layout import (
     PIECES,
     RECORDING,
     RECORDS_FULL,
+    RESIDENT_TICKS,
     RING_CODE,
     RING_DONE,
     ROLES,
@@ -135,6 +136,7 @@ def first_ctas(m: Machine, sms: int) -> int:
     for cta in range(started):
         place = cta % sms * slots + cta // sms
         m.slot_cta[place] = cta
+        m.residents[cta % sms] += 1
         start_cta(m, place, cta)
         for role in range(roles):
             actor = place * roles + role
@@ -199,7 +201,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
     op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
     slot_of, sm_of, recorded, op_start, slot_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.slot_cta
-    role_end = m.role_end
+    role_end, durations, residents = m.role_end, m.durations, m.residents
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channel_free, tiles, uses = m.channel_free, m.tiles, m.uses
@@ -300,6 +302,9 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     if record:
                         _log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
                 own = table[inst + OWN]
+                known = table[inst + RESIDENT_TICKS]
+                if known:
+                    own = durations[own + min(residents[sm], known) - 1]
                 if own:
                     end = max(end, now + own * (part_number + 1) // pieces - own * part_number // pieces)
                 reasons[sm, role, UNITS + unit] += served - now
@@ -346,6 +351,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 state[FINISHED] += 1
                 if state[NEXT_CTA] == config[CTAS]:
                     slot_cta[slot] = -1
+                    residents[sm] -= 1
                     wake = -2
                     break
                 slot_cta[slot] = state[NEXT_CTA]

@@ -12,8 +12,9 @@ Array = npt.NDArray[np.int64]
 
 # Columns of the instruction table.
 (KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- L2_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
+ RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
 COLUMNS = 20
+"""OWN of an instruction whose duration depends on the CTAs on the SM is where its RESIDENT_TICKS durations begin."""
 
 # Instruction kinds, as in lowered.Kind.
 COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
@@ -77,6 +78,7 @@ class Machine(NamedTuple):
     table: Array
     claims: Array
     terms: Array
+    durations: Array
     stream_start: Array
     grid: Array
     class_of: Array
@@ -101,6 +103,8 @@ class Machine(NamedTuple):
     roles_left: Array
     role_end: Array
     slot_free: Array
+    residents: Array
+    """CTAs on each SM, from the moment they are given to it."""
     unit_free: Array
     busy: Array
     """Per SM and unit."""

@@ -77,6 +77,8 @@ class _LaunchRun:
         self.drained_at = 0
         self.reasons = [[0] * len(Reason) for _ in range(self.roles)]
         self.sm_last_end = [0] * program.sms
+        self.residents = [0] * program.sms
+        """CTAs on each SM, from the moment they are given to it."""
         self.records = Records()
 
     def run(self) -> tuple[LaunchTotals, Records]:
@@ -111,9 +113,12 @@ class _LaunchRun:
     def _dispatch(self, slot: _Slot) -> None:
         """Give *slot* the next CTA of the grid, if there is one."""
         slot.free_since = int(self.env.now)
+        if slot.cta >= 0:
+            self.residents[slot.sm] -= 1
         slot.cta = -1
         if self.next_cta == self.launch.ctas:
             return
+        self.residents[slot.sm] += 1
         slot.cta = self.next_cta
         self.next_cta += 1
         slot.counters = [CtaCounter(self.env) for _ in range(self.launch.counters)]
@@ -233,6 +238,7 @@ class _LaunchRun:
             yield self.env.timeout(rest)
 
     def _compute(self, slot: _Slot, role: int, actor: int, op: int, inst: Instruction) -> Steps:
+        own_ticks = inst.least_ticks(self.residents[slot.sm])
         for piece in range(inst.pieces):
             start = int(self.env.now)
             claims = tuple((u, part) for u, t in inst.claims if (part := part_of(t, piece, inst.pieces)))
@@ -243,7 +249,7 @@ class _LaunchRun:
                 end = int(self.env.now)
                 intervals = [cast("tuple[int, int]", s.value) for s in services]
                 served, unit = next((i[0], u) for (u, _), i in zip(claims, intervals, strict=True) if i[1] == end)
-            rest = start + part_of(inst.own_ticks, piece, inst.pieces) - int(self.env.now)
+            rest = start + part_of(own_ticks, piece, inst.pieces) - int(self.env.now)
             if rest > 0:
                 yield self.env.timeout(rest)
             self._account(slot, role, Reason(len(UNITS) + unit), start, served)
