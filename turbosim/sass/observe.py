@@ -62,7 +62,8 @@ class Observation:
     dims: tuple[tuple[str, int], ...]
     classes: tuple[Mapping[str, int], ...]
     """Parameters for each x; one entry where all are alike."""
-    samples: tuple[Sample, ...] = field(repr=False)
+    sampler: Sampler = field(repr=False)
+    """The CTAs that were looked at."""
 
 
 def observe(kernel: Kernel, launch: Launch) -> Observation:
@@ -114,7 +115,7 @@ class _Observer:
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, tuple(self.sampler.known.values()))
+                           dims, classes, self.sampler)
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
