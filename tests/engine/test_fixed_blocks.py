@@ -58,8 +58,8 @@ def test_every_cycle_has_a_reason_and_it_is_the_busiest_pipe(engine):
 @pytest.mark.parametrize(("ctas", "cycles"), [
     # Alone: three blocks.
     (1, 300),
-    # Together until the first ends after 750, in whose last cycle the fourth block of the other begins.
-    (2, 3 * 250 + 2 * 100),
+    # Together until the first ends after 750; it still counts for the fourth block of the other, begun at that tick.
+    (2, 4 * 250 + 100),
     # The third begins at 950; it has one block beside the second, one that outlasts the second, and one alone.
     (3, 950 + 2 * 250 + 100),
 ])

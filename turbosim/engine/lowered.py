@@ -77,7 +77,7 @@ class Instruction:
     jump: int = -1
     """LOOP: the instruction after its NEXT. NEXT: the first instruction of its body."""
     by_residents: tuple[int, ...] = ()
-    """COMPUTE: least duration with 1, 2, ... CTAs on the SM, where it depends on them; then in one piece and without claims."""
+    """COMPUTE: least duration with 1, 2, ... CTAs on the SM, where it depends on them; one piece, without claims."""
 
     def least_ticks(self, residents: int) -> int:
         """Return the least duration of a COMPUTE that starts with *residents* CTAs on the SM."""

@@ -150,6 +150,7 @@ class _LaunchRun:
             role_end=_zeros(actors),
             slot_free=_zeros(places),
             residents=_zeros(program.sms),
+            freed=_zeros(places),
             unit_free=_zeros(program.sms * len(UNITS)),
             busy=_zeros(program.sms, len(UNITS)),
             ops=_zeros(program.sms),
@@ -170,7 +171,7 @@ class _LaunchRun:
         self.started = int(nk.first_ctas(self.machine, self.engine.program.sms))
         self.state[nl.NEXT_CTA] = self.started
         total = self.launch.ctas
-        while self.machine.tree[1] != nl.NEVER:
+        while self.machine.tree[1] != nl.NEVER or self.state[nl.FREED]:
             nk.run(_BUDGET, self.machine, self.forward)
             status = self.state[nl.STATUS]
             if status == nl.RECORDS_FULL:

@@ -43,6 +43,8 @@ from turbosim.engine.numba_layout import (
     FINISHED,
     FIRST_ACCESS,
     FORWARD,
+    FREED,
+    FREED_AT,
     GRID_SLOTS,
     ISSUED,
     JUMP,
@@ -187,6 +189,42 @@ def _log_stall(log: Array, state: Array, sm: int, slot: int, role: int, reason: 
     row[0], row[1], row[2], row[3], row[4], row[5] = sm, slot, role, reason, start, end
 
 
+@jit
+def _deal(m: Machine) -> None:
+    """Give the next CTAs of the grid to the freed slots, of the SM with the fewest CTAs first."""
+    state, config = m.state, m.config
+    roles, slots, count, now = config[ROLES], config[OCCUPANCY], state[FREED], state[FREED_AT]
+    leaves = len(m.tree) >> 1
+    wake = now + config[CTA_LAUNCH]
+    state[FREED] = 0
+    for i in range(count):
+        m.residents[m.sm_of[m.freed[i]]] -= 1
+    # Each pass gives a CTA to every SM with *level* of them and a freed slot, so that then they have more.
+    for level in range(slots):
+        for i in range(count):
+            slot = m.freed[i]
+            if slot < 0:
+                continue
+            sm = m.sm_of[slot]
+            if m.residents[sm] != level:
+                continue
+            if state[NEXT_CTA] == config[CTAS]:
+                return
+            cta = state[NEXT_CTA]
+            state[NEXT_CTA] = cta + 1
+            m.freed[i] = -1
+            m.residents[sm] += 1
+            m.slot_cta[slot] = cta
+            m.roles_left[slot] = roles
+            start_cta(m, slot, cta)
+            for role in range(roles):
+                actor = slot * roles + role
+                m.reasons[sm, role, LAUNCH_REASON] += config[CTA_LAUNCH]
+                if m.recorded[sm]:
+                    _log_stall(m.stall_log, state, sm, slot, role, LAUNCH_REASON, now, wake)
+                set_leaf(m.tree, leaves + actor, (wake << ACTOR_BITS) | actor)
+
+
 @jit_cached
 def run(budget: int, m: Machine, f: Forward) -> int:
     """Process up to *budget* turns; return the rest of the budget.
@@ -215,6 +253,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     while budget > 0:
         budget -= 1
         key = tree[1]
+        if state[FREED] and key >> ACTOR_BITS > state[FREED_AT]:
+            if state[N_STALLS] + state[FREED] * roles > len(stall_log):
+                state[STATUS] = RECORDS_FULL
+                break
+            _deal(m)
+            continue
         if key == NEVER:
             break
         now = key >> ACTOR_BITS
@@ -349,23 +393,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 sm_last_end[sm] = max(sm_last_end[sm], now)
                 slot_free[slot] = now
                 state[FINISHED] += 1
-                if state[NEXT_CTA] == config[CTAS]:
-                    slot_cta[slot] = -1
-                    residents[sm] -= 1
-                    wake = -2
-                    break
-                slot_cta[slot] = state[NEXT_CTA]
-                state[NEXT_CTA] += 1
-                roles_left[slot] = roles
-                start_cta(m, slot, slot_cta[slot])
-                wake = now + config[CTA_LAUNCH]
-                for other in range(roles):
-                    reasons[sm, other, LAUNCH_REASON] += config[CTA_LAUNCH]
-                    if record:
-                        _log_stall(stall_log, state, sm, slot, other, LAUNCH_REASON, now, wake)
-                    if first + other != actor:
-                        set_leaf(tree, leaves + first + other, (wake << ACTOR_BITS) | (first + other))
-                continue
+                slot_cta[slot] = -1
+                m.freed[state[FREED]] = slot
+                state[FREED] += 1
+                state[FREED_AT] = now
+                wake = -2
+                break
 
             # The other kinds read an expression.
             value = table[inst + CONST]

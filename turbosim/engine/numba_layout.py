@@ -25,8 +25,8 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
- N_UNITS, N_STALLS, FINISHED, USES_BEGIN, USES_END) = range(18)
-STATES = 18
+ N_UNITS, N_STALLS, FINISHED, USES_BEGIN, USES_END, FREED, FREED_AT) = range(20)
+STATES = 20
 
 # Status codes.
 OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
@@ -104,7 +104,9 @@ class Machine(NamedTuple):
     role_end: Array
     slot_free: Array
     residents: Array
-    """CTAs on each SM, from the moment they are given to it."""
+    """CTAs on each SM, from the tick in which they are given to it to the end of that in which they end."""
+    freed: Array
+    """The FREED slots whose CTAs have ended at tick FREED_AT, in the order of their numbers."""
     unit_free: Array
     busy: Array
     """Per SM and unit."""

@@ -87,8 +87,8 @@ class Compute:
     """The block is served in this many equal parts, one after the other, so that other warps' work can come in between
     as it does on hardware, where warps alternate instruction by instruction. 1 for asynchronous blocks."""
     cycles: tuple[float, ...] = ()
-    """Durations [SM cycles] where a finer model of the SM has found them: with 1, 2, ... CTAs on the SM, the last one also
-    with more. What counts is how many are there when the block starts; one that comes or goes meanwhile changes nothing.
+    """Durations [SM cycles] where a finer model of the SM has found them: with 1, 2, ... CTAs on the SM, the last one
+    with more, too. The CTAs there when the block starts decide; one that comes or goes meanwhile changes nothing.
     Such a block's pipes count as busy, but it does not queue for them."""
 
 

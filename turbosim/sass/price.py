@@ -1,4 +1,4 @@
-"""What the instructions of a kernel cost, by how many of its CTAs an SM holds: the issue-level model, asked a few times."""
+"""What the instructions of a kernel cost, by how many of its CTAs are on an SM, as the issue-level model finds it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from turbosim.sass.build import code_of, sm_model
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk
 from turbosim.sass.flow import blocks_of, loops_of
-from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Code, Column, CtaClass, Pipe, Replay
 from turbosim.sass.observe import Observation
 from turbosim.sass.replay import replay
@@ -46,8 +45,8 @@ class Prices:
     replayed: Replay
     """With the SM full."""
     per_issue: NDArray[np.float64]
-    """(resident, instructions): cycles from the end of the warp's instruction before to the end of this one, on average,
-    with 1, 2, ... CTAs on the SM. An instruction that no replayed warp comes to costs its stall count."""
+    """(resident, instructions): cycles from the end of the warp's instruction before to the end of this one, on
+    average, with 1, 2, ... CTAs on the SM. An instruction that no replayed warp comes to costs its stall count."""
 
     @property
     def resident(self) -> int:
@@ -97,7 +96,7 @@ def product_of(opcode: str) -> tuple[int, int, int, Dtype, MmaPath] | None:
     return m, n, k, dtype, path
 
 
-def prices_of(kernel: Kernel, launch: Launch, gpu: Gpu, hertz: float, seen: Observation, resident: int) -> Prices:
+def prices_of(kernel: Kernel, gpu: Gpu, hertz: float, seen: Observation, resident: int) -> Prices:
     """Return the prices of *kernel* on *gpu* at the clock *hertz*, with 1 to *resident* CTAs on the SM.
 
     All data is at hand. CTAs of median and of greatest length take turns. Every number of CTAs up to four is replayed;
