@@ -1,8 +1,8 @@
 """From machine code to a program: what the GPU-level engine replays.
 
 The loops of a kernel become loops, the code between two waits becomes a block, and its durations are what the
-issue-level model finds with one CTA on the SM, two and so on, all data at hand. The engine adds memory, waves and tails.
-Of the memory instructions of a block that move one tensor, all warps together move a tile.
+issue-level model finds with one CTA on the SM, two and so on, all data at hand. The engine adds memory, waves and
+tails. Of the memory instructions of a block that move one tensor, all warps together move a tile.
 """
 
 from __future__ import annotations
