@@ -71,6 +71,17 @@ def test_durations_follow_the_ctas_on_the_sm(engine, ctas, cycles):
     assert launch.ticks == (gpu.launch.cta + cycles) * TICKS_PER_CYCLE
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_slots_freed_together_go_to_the_sm_with_the_fewest_ctas(engine):
+    gpu = with_overrides(GPU, {"sm.count": 2, "sm.max_ctas": 2})
+    whole = program(dataclasses.replace(BLOCK, cycles=(100.0, 250.0)), 6)
+    alike = dataclasses.replace(whole, launches=(dataclasses.replace(whole.launches[0], class_of=()),))
+    launch = run(gpu, alike, engine=engine, record=(0, 1)).launches[0]
+    # Four CTAs of three blocks end together, and the other two get an SM each.
+    assert launch.ticks == (2 * gpu.launch.cta + 3 * 250 + 3 * 100) * TICKS_PER_CYCLE
+    assert launch.sm_last_end == (launch.ticks, launch.ticks)
+
+
 @pytest.mark.parametrize("cycles", [(250.5,), (0.1, 250.5, 1e9)])
 def test_they_survive_a_file(tmp_path, cycles):
     path = tmp_path / "fixed.trace"
