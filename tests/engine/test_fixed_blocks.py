@@ -82,6 +82,16 @@ def test_slots_freed_together_go_to_the_sm_with_the_fewest_ctas(engine):
     assert launch.sm_last_end == (launch.ticks, launch.ticks)
 
 
+@pytest.mark.parametrize("record", [(), (0,), range(108)])
+def test_thousands_of_ctas_may_end_together(record):
+    many = program(ctas=2 * 108 * 32).launches[0]
+    thin = dataclasses.replace(many, roles=(dataclasses.replace(many.roles[0], warps=1),), registers_per_thread=32,
+                               class_of=())
+    launch = run(GPU, Program("thin", (), (thin,)), record=record).launches[0]
+    assert launch.ctas_per_sm == 32
+    assert launch.ticks == 2 * (GPU.launch.cta + 3 * 250.5) * TICKS_PER_CYCLE
+
+
 @pytest.mark.parametrize("cycles", [(250.5,), (0.1, 250.5, 1e9)])
 def test_they_survive_a_file(tmp_path, cycles):
     path = tmp_path / "fixed.trace"

@@ -190,12 +190,20 @@ def _log_stall(log: Array, state: Array, sm: int, slot: int, role: int, reason: 
 
 
 @jit
-def _deal(m: Machine) -> None:
-    """Give the next CTAs of the grid to the freed slots, of the SM with the fewest CTAs first."""
+def _deal(m: Machine) -> bool:
+    """Give the next CTAs of the grid to the freed slots, of the SM with the fewest CTAs first.
+
+    Returns False, with nothing done, if their records do not fit.
+    """
     state, config = m.state, m.config
     roles, slots, count, now = config[ROLES], config[OCCUPANCY], state[FREED], state[FREED_AT]
     leaves = len(m.tree) >> 1
     wake = now + config[CTA_LAUNCH]
+    rows = state[N_STALLS]
+    for i in range(count):
+        rows += m.recorded[m.sm_of[m.freed[i]]] * roles
+    if rows > len(m.stall_log):
+        return False
     state[FREED] = 0
     for i in range(count):
         m.residents[m.sm_of[m.freed[i]]] -= 1
@@ -209,7 +217,7 @@ def _deal(m: Machine) -> None:
             if m.residents[sm] != level:
                 continue
             if state[NEXT_CTA] == config[CTAS]:
-                return
+                return True
             cta = state[NEXT_CTA]
             state[NEXT_CTA] = cta + 1
             m.freed[i] = -1
@@ -223,6 +231,7 @@ def _deal(m: Machine) -> None:
                 if m.recorded[sm]:
                     _log_stall(m.stall_log, state, sm, slot, role, LAUNCH_REASON, now, wake)
                 set_leaf(m.tree, leaves + actor, (wake << ACTOR_BITS) | actor)
+    return True
 
 
 @jit_cached
@@ -254,10 +263,9 @@ def run(budget: int, m: Machine, f: Forward) -> int:
         budget -= 1
         key = tree[1]
         if state[FREED] and key >> ACTOR_BITS > state[FREED_AT]:
-            if state[N_STALLS] + state[FREED] * roles > len(stall_log):
+            if not _deal(m):
                 state[STATUS] = RECORDS_FULL
                 break
-            _deal(m)
             continue
         if key == NEVER:
             break
