@@ -70,6 +70,10 @@ def _compute(r: Random, label: str) -> Compute:
     if r.random() < 0.4:
         mma = Mma(16 * r.randint(1, 4), 16 * r.randint(1, 4), 16 * r.randint(1, 8), r.choice([Dtype.FP16, Dtype.INT8]),
                   r.choice([MmaPath.MMA_SYNC, MmaPath.WGMMA]))
+    if r.random() < 0.25:
+        # Of given durations, by the CTAs on the SM.
+        cycles = tuple(r.choice([0.01, 40.0, 250.5, 999.9, 3000.0]) for _ in range(r.randint(1, 5)))
+        return Compute(label, lanes, mma, r.choice([0, 512]), cycles=cycles)
     chain = tuple((c, r.randint(1, 3)) for c in r.sample(CLASSES, r.randint(0, 1)))
     return Compute(label, lanes, mma, r.choice([0, 0, 512, 5000]), chain, pieces=r.randint(1, 4))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -10,6 +12,7 @@ from turbosim.engine import numba_layout as nl
 from turbosim.engine.lower import lower
 from turbosim.engine.numba_engine import NumbaEngine, _LaunchRun
 from turbosim.hw import load_gpu, with_overrides
+from turbosim.program.ops import Compute, Loop
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Gemm, Phase, attention_of, get_model
 
@@ -45,9 +48,37 @@ def test_kernels_of_real_size(name, sms, kernel, options, workload):
     same(gpu, get_schedule(kernel).program(gpu, workload, options))
 
 
-def test_it_does_fast_forward():
-    gpu = with_overrides(load_gpu("h200_sxm"), {"sm.count": 2})
-    lowered = lower(gpu, get_schedule("flash").program(gpu, PREFILL))
+def of_given_durations(body, cycles):
+    """Return *body* with the durations *cycles* for all blocks."""
+    return tuple(dataclasses.replace(x, body=of_given_durations(x.body, cycles)) if isinstance(x, Loop)
+                 else Compute(x.label, cycles=cycles) if isinstance(x, Compute) else x for x in body)
+
+
+def lifted_alike(gpu, cycles):
+    """Return causal attention with blocks of the durations *cycles*, by the CTAs on the SM."""
+    program = get_schedule("flash").program(gpu, PREFILL)
+    launches = tuple(dataclasses.replace(x, roles=tuple(
+        dataclasses.replace(r, body=of_given_durations(r.body, cycles)) for r in x.roles)) for x in program.launches)
+    return dataclasses.replace(program, launches=launches)
+
+
+@pytest.mark.parametrize("sms", [1, 4, 16])
+@pytest.mark.parametrize("cycles", [(300.0,), (300.0, 500.0), (900.0, 500.0), (100.0, 100.5)])
+def test_blocks_of_given_durations(sms, cycles):
+    gpu = load_gpu("a100_sxm_80gb")
+    share = sms / gpu.sm.count
+    gpu = with_overrides(gpu, {"sm.count": sms, "hbm.bandwidth": gpu.hbm.bandwidth * share,
+                               "l2.bandwidth": gpu.l2.bandwidth * share})
+    same(gpu, lifted_alike(gpu, cycles))
+
+
+@pytest.mark.parametrize(("name", "make"), [
+    ("h200_sxm", lambda gpu: get_schedule("flash").program(gpu, PREFILL)),
+    ("a100_sxm_80gb", lambda gpu: lifted_alike(gpu, (300.0, 500.0))),
+])
+def test_it_does_fast_forward(name, make):
+    gpu = with_overrides(load_gpu(name), {"sm.count": 2})
+    lowered = lower(gpu, make(gpu))
     run = _LaunchRun(NumbaEngine(lowered), 0, 512)
     assert run.execute()
     # The period of the last recording is that of the main loop.

@@ -146,7 +146,7 @@ def test_damaged_files(tmp_path):
     cases = {
         text[:-20]: "truncated or not JSON at line 1 column",
         text.replace('"tiles":8', '"tiles":9'): "checksum mismatch, the file was damaged or edited; write the trace again",
-        text.replace('"version":1', '"version":2'): "version 2 of the format, this turbosim reads version 1; write the "
+        text.replace('"version":2', '"version":1'): "version 1 of the format, this turbosim reads version 2; write the "
                                                     "trace again",
         "{}": "not a turbosim program (format is not 'turbosim-program')",
     }

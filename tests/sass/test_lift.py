@@ -15,7 +15,7 @@ from turbosim.program.work import class_counts, launch_work, trip_counts
 from turbosim.sass import oracle, replay
 from turbosim.sass.build import code_of, cta_class, sm_model
 from turbosim.sass.lift import lift, resident
-from turbosim.sass.price import product_of
+from turbosim.sass.price import product_of, replayed_numbers
 from turbosim.sass.rules import Rules
 
 GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm"), 100: load_gpu("b200")}
@@ -115,7 +115,7 @@ def test_blocks_share_out_the_time_of_the_replay(lifted, capability):
     prices = found.prices
     resident_cycles = (prices.replayed.cta_ends - prices.replayed.cta_starts).sum()
     # Prices are those of the average warp, for each time that the first executes an instruction.
-    spent = (prices.per_issue * prices.replayed.issues / prices.share).sum() / 4
+    spent = (prices.per_issue[-1] * prices.replayed.issues / prices.share).sum() / 4
     assert spent == pytest.approx(prices.replayed.waits.sum() / 4 + prices.replayed.instructions / 4)
     # Warps of a CTA end together but for a few cycles.
     assert 0.98 * resident_cycles <= spent <= resident_cycles
@@ -145,6 +145,24 @@ def test_the_steady_state_is_close_to_the_full_replay(compiled, keys, rounds, ca
     assert ours == pytest.approx(whole.cycles, rel=tolerance[0] if rounds else tolerance[1])
 
 
+@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize(("case", "queries"), [("full", 64), ("causal", 320)])
+def test_a_last_wave_is_close_to_the_full_replay(compiled, case, queries, capability):
+    """One SM with room for several CTAs, and one CTA more, or CTAs of five lengths: some run with fewer beside them."""
+    gpu = with_overrides(GPUS[capability], {"hbm.bandwidth": 1e15, "l2.bandwidth": 1e15, "sm.count": 1})
+    code = compiled(case, capability)
+    slots = resident(code.kernel, flash_launch(code, queries, 1024, 1, 1, 32), gpu)
+    launch = flash_launch(code, queries, 1024, 1, 1, slots + 1)
+    found = lift(code.kernel, launch, gpu)
+    assert found.program.launches[0].ctas > slots > 1
+    classes, walks = zip(*(cta_class(code.kernel, launch, (x, 0, 0)) for x in range(launch.grid[0])), strict=True)
+    whole = replay.replay(code_of(code.kernel, Rules.of(gpu), [w for of in walks for w in of]), list(classes),
+                          [n % len(classes) for n in range(found.program.launches[0].ctas)], slots,
+                          sm_model(gpu, gpu.clock.hertz("sustained")))
+    ours = run(gpu, found.program, l2="warm").launches[0].ticks / 64
+    assert ours == pytest.approx(whole.cycles, rel=0.02)
+
+
 def test_the_definition_of_the_sm_agrees_on_compiled_code(compiled):
     for capability in (80, 89, 90, 100):
         gpu = GPUS[capability]
@@ -158,6 +176,28 @@ def test_the_definition_of_the_sm_agrees_on_compiled_code(compiled):
         assert slow.cycles == fast.cycles
         for name in ("issues", "waits", "first_issue", "pipe_busy", "cta_starts", "cta_ends"):
             np.testing.assert_array_equal(getattr(slow, name), getattr(fast, name), name)
+
+
+@pytest.mark.parametrize(("most", "numbers"), [
+    (1, [1]), (3, [1, 2, 3]), (4, [1, 2, 3, 4]), (5, [1, 2, 3, 4, 5]), (8, [1, 2, 3, 4, 8]), (9, [1, 2, 3, 4, 8, 9]),
+    (32, [1, 2, 3, 4, 8, 16, 32])])
+def test_numbers_of_ctas_that_are_replayed(most, numbers):
+    assert replayed_numbers(most) == numbers
+
+
+def test_prices_between_replayed_numbers_lie_on_a_line(compiled):
+    """With 5 CTAs on the SM, half of the way from 4 to 6."""
+    gpu = with_overrides(GPUS[80], {"sm.count": 1, "sm.max_ctas": 6, "sm.registers": 2**20, "sm.smem_capacity": 2**20})
+    code = compiled("full", 80)
+    found = lift(code.kernel, flash_launch(code, 64, 1024, 1, 1, 6), gpu)
+    four, five, six = found.prices.per_issue[3:]
+    np.testing.assert_allclose(five, (four + six) / 2)
+    blocks = [op for op, _ in trip_counts(found.program.launches[0].roles[0].body, {}) if isinstance(op, Compute)]
+    assert all(len(block.cycles) == 6 for block in blocks)
+    longest = max(blocks, key=lambda block: block.cycles[-1])
+    assert list(longest.cycles) == sorted(longest.cycles)
+    # Alone a CTA of the loop waits for nobody, among six for the tensor cores.
+    assert longest.cycles[-1] > 2 * longest.cycles[0]
 
 
 @pytest.mark.parametrize(("opcode", "product"), [

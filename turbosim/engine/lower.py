@@ -155,7 +155,7 @@ class _LaunchLowering:
         for cta_class, ctas in class_counts(self.launch):
             for role in self.launch.roles:
                 for op, times in trip_counts(role.body, dict(cta_class.params)):
-                    if isinstance(op, Compute) and op.cycles is not None:
+                    if isinstance(op, Compute) and op.cycles:
                         for unit, taken in _claims(self._demand(op)[0]):
                             busy[unit] += taken * times * ctas
         return tuple(busy)
@@ -231,9 +231,11 @@ class _LaunchLowering:
 
     def _compute(self, role: Role, op: Compute) -> Instruction:
         demand, latency = self._demand(op)
-        if op.cycles is not None:
+        if op.cycles:
             longest = max(demand, key=lambda unit: demand[unit], default=Unit.ISSUE)
-            return Instruction(Kind.COMPUTE, op.label, own_ticks=ticks(op.cycles), code=_UNIT_INDEX[longest])
+            taken = tuple(ticks(cycles) for cycles in op.cycles)
+            return Instruction(Kind.COMPUTE, op.label, own_ticks=taken[-1],
+                               by_residents=taken if len(set(taken)) > 1 else (), code=_UNIT_INDEX[longest])
         claims = _claims(demand)
         share = max(1.0, self.gpu.sm.schedulers / role.warps)
         own = max((cycles * share for unit, cycles in demand.items() if unit in _SUBCORE_UNITS), default=0.0)

@@ -76,6 +76,12 @@ class Instruction:
     """LOOP, NEXT: environment slot of the loop variable."""
     jump: int = -1
     """LOOP: the instruction after its NEXT. NEXT: the first instruction of its body."""
+    by_residents: tuple[int, ...] = ()
+    """COMPUTE: least duration with 1, 2, ... CTAs on the SM, where it depends on them; one piece, without claims."""
+
+    def least_ticks(self, residents: int) -> int:
+        """Return the least duration of a COMPUTE that starts with *residents* CTAs on the SM."""
+        return self.by_residents[min(residents, len(self.by_residents)) - 1] if self.by_residents else self.own_ticks
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class _LaunchRun:
             table=code.table,
             claims=code.claims,
             terms=code.terms,
+            durations=code.durations,
             stream_start=code.stream_start,
             grid=_array(launch.grid),
             class_of=class_of,
@@ -148,6 +149,8 @@ class _LaunchRun:
             roles_left=np.full(places, self.roles, np.int64),
             role_end=_zeros(actors),
             slot_free=_zeros(places),
+            residents=_zeros(program.sms),
+            freed=_zeros(places),
             unit_free=_zeros(program.sms * len(UNITS)),
             busy=_zeros(program.sms, len(UNITS)),
             ops=_zeros(program.sms),
@@ -168,7 +171,7 @@ class _LaunchRun:
         self.started = int(nk.first_ctas(self.machine, self.engine.program.sms))
         self.state[nl.NEXT_CTA] = self.started
         total = self.launch.ctas
-        while self.machine.tree[1] != nl.NEVER:
+        while self.machine.tree[1] != nl.NEVER or self.state[nl.FREED]:
             nk.run(_BUDGET, self.machine, self.forward)
             status = self.state[nl.STATUS]
             if status == nl.RECORDS_FULL:

@@ -104,7 +104,8 @@ def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
     roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
     first = sm * occupancy * roles
     leaves = len(m.tree) >> 1
-    digest = 1469598103934665603
+    # The durations of blocks may depend on the SM's CTAs, none of which ends while all of them repeat their loops.
+    digest = _mix(1469598103934665603, m.residents[sm])
     for actor in range(first, first + occupancy * roles):
         key = m.tree[leaves + actor]
         digest = _mix(digest, m.pc[actor] * 64 + m.piece[actor])
@@ -320,6 +321,12 @@ def _steps(m: Machine, f: Forward, sm: int, now: int) -> bool:
     leaves = len(m.tree) >> 1
     scalars[sm, PERIOD] = now - scalars[sm, START]
     if scalars[sm, PERIOD] <= 0:
+        return False
+    held = 0
+    for place in range(sm * occupancy, (sm + 1) * occupancy):
+        held += m.slot_cta[place] >= 0
+    if held < m.residents[sm]:
+        # A CTA has ended in this tick, and its slot is still to be dealt out.
         return False
     for local in range(occupancy):
         for counter in range(len(f.data_counter)):

@@ -43,6 +43,8 @@ from turbosim.engine.numba_layout import (
     FINISHED,
     FIRST_ACCESS,
     FORWARD,
+    FREED,
+    FREED_AT,
     GRID_SLOTS,
     ISSUED,
     JUMP,
@@ -75,6 +77,7 @@ from turbosim.engine.numba_layout import (
     PIECES,
     RECORDING,
     RECORDS_FULL,
+    RESIDENT_TICKS,
     RING_CODE,
     RING_DONE,
     ROLES,
@@ -135,6 +138,7 @@ def first_ctas(m: Machine, sms: int) -> int:
     for cta in range(started):
         place = cta % sms * slots + cta // sms
         m.slot_cta[place] = cta
+        m.residents[cta % sms] += 1
         start_cta(m, place, cta)
         for role in range(roles):
             actor = place * roles + role
@@ -185,6 +189,51 @@ def _log_stall(log: Array, state: Array, sm: int, slot: int, role: int, reason: 
     row[0], row[1], row[2], row[3], row[4], row[5] = sm, slot, role, reason, start, end
 
 
+@jit
+def _deal(m: Machine) -> bool:
+    """Give the next CTAs of the grid to the freed slots, of the SM with the fewest CTAs first.
+
+    Returns False, with nothing done, if their records do not fit.
+    """
+    state, config = m.state, m.config
+    roles, slots, count, now = config[ROLES], config[OCCUPANCY], state[FREED], state[FREED_AT]
+    leaves = len(m.tree) >> 1
+    wake = now + config[CTA_LAUNCH]
+    rows = state[N_STALLS]
+    for i in range(count):
+        rows += m.recorded[m.sm_of[m.freed[i]]] * roles
+    if rows > len(m.stall_log):
+        return False
+    state[FREED] = 0
+    for i in range(count):
+        m.residents[m.sm_of[m.freed[i]]] -= 1
+    # Each pass gives a CTA to every SM with *level* of them and a freed slot, so that then they have more.
+    for level in range(slots):
+        for i in range(count):
+            slot = m.freed[i]
+            if slot < 0:
+                continue
+            sm = m.sm_of[slot]
+            if m.residents[sm] != level:
+                continue
+            if state[NEXT_CTA] == config[CTAS]:
+                return True
+            cta = state[NEXT_CTA]
+            state[NEXT_CTA] = cta + 1
+            m.freed[i] = -1
+            m.residents[sm] += 1
+            m.slot_cta[slot] = cta
+            m.roles_left[slot] = roles
+            start_cta(m, slot, cta)
+            for role in range(roles):
+                actor = slot * roles + role
+                m.reasons[sm, role, LAUNCH_REASON] += config[CTA_LAUNCH]
+                if m.recorded[sm]:
+                    _log_stall(m.stall_log, state, sm, slot, role, LAUNCH_REASON, now, wake)
+                set_leaf(m.tree, leaves + actor, (wake << ACTOR_BITS) | actor)
+    return True
+
+
 @jit_cached
 def run(budget: int, m: Machine, f: Forward) -> int:
     """Process up to *budget* turns; return the rest of the budget.
@@ -199,7 +248,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
     op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
     slot_of, sm_of, recorded, op_start, slot_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.slot_cta
-    role_end = m.role_end
+    role_end, durations, residents = m.role_end, m.durations, m.residents
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channel_free, tiles, uses = m.channel_free, m.tiles, m.uses
@@ -213,6 +262,11 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     while budget > 0:
         budget -= 1
         key = tree[1]
+        if state[FREED] and key >> ACTOR_BITS > state[FREED_AT]:
+            if not _deal(m):
+                state[STATUS] = RECORDS_FULL
+                break
+            continue
         if key == NEVER:
             break
         now = key >> ACTOR_BITS
@@ -300,6 +354,9 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     if record:
                         _log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
                 own = table[inst + OWN]
+                known = table[inst + RESIDENT_TICKS]
+                if known:
+                    own = durations[own + min(residents[sm], known) - 1]
                 if own:
                     end = max(end, now + own * (part_number + 1) // pieces - own * part_number // pieces)
                 reasons[sm, role, UNITS + unit] += served - now
@@ -344,22 +401,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 sm_last_end[sm] = max(sm_last_end[sm], now)
                 slot_free[slot] = now
                 state[FINISHED] += 1
-                if state[NEXT_CTA] == config[CTAS]:
-                    slot_cta[slot] = -1
-                    wake = -2
-                    break
-                slot_cta[slot] = state[NEXT_CTA]
-                state[NEXT_CTA] += 1
-                roles_left[slot] = roles
-                start_cta(m, slot, slot_cta[slot])
-                wake = now + config[CTA_LAUNCH]
-                for other in range(roles):
-                    reasons[sm, other, LAUNCH_REASON] += config[CTA_LAUNCH]
-                    if record:
-                        _log_stall(stall_log, state, sm, slot, other, LAUNCH_REASON, now, wake)
-                    if first + other != actor:
-                        set_leaf(tree, leaves + first + other, (wake << ACTOR_BITS) | (first + other))
-                continue
+                slot_cta[slot] = -1
+                m.freed[state[FREED]] = slot
+                state[FREED] += 1
+                state[FREED_AT] = now
+                wake = -2
+                break
 
             # The other kinds read an expression.
             value = table[inst + CONST]

@@ -12,8 +12,9 @@ Array = npt.NDArray[np.int64]
 
 # Columns of the instruction table.
 (KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- L2_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
+ RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
 COLUMNS = 20
+"""OWN of an instruction whose duration depends on the CTAs on the SM is where its RESIDENT_TICKS durations begin."""
 
 # Instruction kinds, as in lowered.Kind.
 COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
@@ -24,8 +25,8 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
- N_UNITS, N_STALLS, FINISHED, USES_BEGIN, USES_END) = range(18)
-STATES = 18
+ N_UNITS, N_STALLS, FINISHED, USES_BEGIN, USES_END, FREED, FREED_AT) = range(20)
+STATES = 20
 
 # Status codes.
 OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
@@ -77,6 +78,7 @@ class Machine(NamedTuple):
     table: Array
     claims: Array
     terms: Array
+    durations: Array
     stream_start: Array
     grid: Array
     class_of: Array
@@ -101,6 +103,10 @@ class Machine(NamedTuple):
     roles_left: Array
     role_end: Array
     slot_free: Array
+    residents: Array
+    """CTAs on each SM, from the tick in which they are given to it to the end of that in which they end."""
+    freed: Array
+    """The FREED slots whose CTAs have ended at tick FREED_AT, in the order of their numbers."""
     unit_free: Array
     busy: Array
     """Per SM and unit."""

@@ -18,6 +18,7 @@ class Code:
         self.rows: list[list[int]] = []
         self.claim_rows: list[tuple[int, int]] = []
         self.term_rows: list[tuple[int, int]] = []
+        self.duration_rows: list[int] = []
         self.program = program
         starts = []
         for stream in launch.streams:
@@ -33,6 +34,7 @@ class Code:
         self.table = np.array(self.rows, np.int64).ravel()
         self.claims = np.array(self.claim_rows or [(0, 0)], np.int64)
         self.terms = np.array(self.term_rows or [(0, 0)], np.int64)
+        self.durations = np.array(self.duration_rows or [0], np.int64)
         self.stream_start = np.array(starts, np.int64)
 
     def _add(self, inst: Instruction, first: int, loop: int | None) -> None:
@@ -41,6 +43,9 @@ class Code:
         row[nl.KIND] = int(inst.kind)
         row[nl.CLAIM], row[nl.CLAIMS] = len(self.claim_rows), len(inst.claims)
         row[nl.OWN], row[nl.LATENCY], row[nl.PIECES] = inst.own_ticks, inst.latency, inst.pieces
+        if inst.by_residents:
+            row[nl.OWN], row[nl.RESIDENT_TICKS] = len(self.duration_rows), len(inst.by_residents)
+            self.duration_rows += inst.by_residents
         row[nl.COUNTER], row[nl.CODE] = inst.counter, inst.code
         row[nl.TENSOR], row[nl.NBYTES] = inst.tensor, inst.nbytes
         row[nl.EXTRA] = memory.bulk_latency if inst.bulk else 0

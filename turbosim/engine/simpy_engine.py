@@ -77,12 +77,16 @@ class _LaunchRun:
         self.drained_at = 0
         self.reasons = [[0] * len(Reason) for _ in range(self.roles)]
         self.sm_last_end = [0] * program.sms
+        self.residents = [0] * program.sms
+        """CTAs on each SM, from the tick in which they are given to it to the end of that in which they end."""
+        self.free: list[_Slot] = []
+        """Slots whose CTA has ended in this tick."""
         self.records = Records()
 
     def run(self) -> tuple[LaunchTotals, Records]:
         slots = [_Slot(sm, n) for n in range(self.launch.occupancy) for sm in range(self.program.sms)]
-        for slot in slots:
-            self._dispatch(slot)
+        self.free = slots
+        self._deal()
         self.env.run()
         stuck = [s for s in slots if s.cta >= 0]
         if stuck:
@@ -108,12 +112,39 @@ class _LaunchRun:
 
     # CTA scheduler -------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, slot: _Slot) -> None:
-        """Give *slot* the next CTA of the grid, if there is one."""
-        slot.free_since = int(self.env.now)
+    def _release(self, slot: _Slot) -> None:
+        """Free *slot*, to be dealt out at the end of the tick."""
         slot.cta = -1
-        if self.next_cta == self.launch.ctas:
-            return
+        slot.free_since = int(self.env.now)
+        self.free.append(slot)
+        if len(self.free) == 1:
+            self.env.process(self._deal_last())
+
+    def _deal_last(self) -> Steps:
+        yield Turn(self.env, self.program.sms * self.launch.occupancy * self.roles)
+        for slot in self.free:
+            self.residents[slot.sm] -= 1
+        self._deal()
+
+    def _deal(self) -> None:
+        """Give the next CTAs of the grid to free slots, of the SM with the fewest CTAs first.
+
+        Hardware places a CTA on the SM with the most room: G. Gilman, S. Ogden, T. Guo and R. Walls, "Demystifying the
+        Placement Policies of the NVIDIA GPU Thread Block Scheduler for Concurrent Kernels", 2020.
+        """
+        then = list(self.residents)
+        order = []
+        for slot in sorted(self.free, key=lambda s: s.number):
+            order.append((then[slot.sm], slot.sm, slot))
+            then[slot.sm] += 1
+        self.free = []
+        order.sort(key=lambda entry: entry[:2])
+        for _, _, slot in order[:self.launch.ctas - self.next_cta]:
+            self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        """Give the next CTA to *slot*."""
+        self.residents[slot.sm] += 1
         slot.cta = self.next_cta
         self.next_cta += 1
         slot.counters = [CtaCounter(self.env) for _ in range(self.launch.counters)]
@@ -172,7 +203,7 @@ class _LaunchRun:
         for other, ended in slot.role_ends.items():
             self._account(slot, other, Reason.DONE, ended, now)
         self.sm_last_end[slot.sm] = max(self.sm_last_end[slot.sm], now)
-        self._dispatch(slot)
+        self._release(slot)
 
     def _execute(self, slot: _Slot, role: int, actor: int, pc: int, inst: Instruction, environment: list[int]) -> Steps:
         self.ops += 1
@@ -233,6 +264,7 @@ class _LaunchRun:
             yield self.env.timeout(rest)
 
     def _compute(self, slot: _Slot, role: int, actor: int, op: int, inst: Instruction) -> Steps:
+        own_ticks = inst.least_ticks(self.residents[slot.sm])
         for piece in range(inst.pieces):
             start = int(self.env.now)
             claims = tuple((u, part) for u, t in inst.claims if (part := part_of(t, piece, inst.pieces)))
@@ -243,7 +275,7 @@ class _LaunchRun:
                 end = int(self.env.now)
                 intervals = [cast("tuple[int, int]", s.value) for s in services]
                 served, unit = next((i[0], u) for (u, _), i in zip(claims, intervals, strict=True) if i[1] == end)
-            rest = start + part_of(inst.own_ticks, piece, inst.pieces) - int(self.env.now)
+            rest = start + part_of(own_ticks, piece, inst.pieces) - int(self.env.now)
             if rest > 0:
                 yield self.env.timeout(rest)
             self._account(slot, role, Reason(len(UNITS) + unit), start, served)

@@ -86,9 +86,10 @@ class Compute:
     pieces: int = 1
     """The block is served in this many equal parts, one after the other, so that other warps' work can come in between
     as it does on hardware, where warps alternate instruction by instruction. 1 for asynchronous blocks."""
-    cycles: float | None = None
-    """Duration [SM cycles] where a finer model of the SM has found it, all residents of the SM included. Such a block's
-    pipes count as busy, but it does not queue for them."""
+    cycles: tuple[float, ...] = ()
+    """Durations [SM cycles] where a finer model of the SM has found them: with 1, 2, ... CTAs on the SM, the last one
+    with more, too. The CTAs there when the block starts decide; one that comes or goes meanwhile changes nothing.
+    Such a block's pipes count as busy, but it does not queue for them."""
 
 
 @dataclass(frozen=True, slots=True)

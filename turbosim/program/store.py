@@ -18,7 +18,7 @@ from turbosim.program.ops import Compute, Load, Loop, Op, Signal, Store, Wait
 from turbosim.program.program import Program
 
 FORMAT = "turbosim-program"
-VERSION = 1
+VERSION = 2
 
 _OPS: dict[str, type[Op | Loop]] = {
     "compute": Compute, "load": Load, "store": Store, "signal": Signal, "wait": Wait, "loop": Loop}

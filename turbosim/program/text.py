@@ -72,8 +72,8 @@ def _op(op: Op) -> str:
             parts.append("chain " + " + ".join(f"{n} {c.value}" for c, n in op.chain))
         if op.pieces > 1:
             parts.append(f"{op.pieces} pieces")
-        if op.cycles is not None:
-            parts.append(f"takes {op.cycles:,.1f} cycles")
+        if op.cycles:
+            parts.append(_duration(op.cycles))
         if op.signal is not None:
             parts.append(f"-> {op.signal}")
         return f"compute {op.label}: {'; '.join(parts) or 'nothing'}"
@@ -87,3 +87,9 @@ def _op(op: Op) -> str:
     if isinstance(op, Wait):
         return f"wait {op.counter} >= {op.until}"
     return f"signal {op.counter}"
+
+
+def _duration(cycles: tuple[float, ...]) -> str:
+    if len(set(cycles)) == 1:
+        return f"takes {cycles[0]:,.1f} cycles"
+    return f"takes {cycles[0]:,.1f} to {cycles[-1]:,.1f} cycles with 1 to {len(cycles)} CTAs on the SM"

@@ -172,8 +172,8 @@ class _Checker:
     def _compute(self, scope: _Scope, op: Compute) -> None:
         if op.pieces < 1:
             self._add(scope.where, f"pieces must be at least 1, got {op.pieces}")
-        if op.cycles is not None:
-            self._fixed(scope, op, op.cycles)
+        if op.cycles:
+            self._fixed(scope, op)
         if op.smem_bytes < 0 or any(n < 0 for _, n in (*op.lanes, *op.chain)):
             self._add(scope.where, "counts must not be negative")
         if op.mma is not None and min(op.mma.m, op.mma.n, op.mma.k, op.mma.count) < 1:
@@ -189,9 +189,12 @@ class _Checker:
         if op.pieces != 1:
             self._add(scope.where, f"an asynchronous block is served in one piece, got {op.pieces}")
 
-    def _fixed(self, scope: _Scope, op: Compute, cycles: float) -> None:
-        if not 0 <= cycles < math.inf:
-            self._add(scope.where, f"a block's cycles are a number from 0 on, got {cycles}")
+    def _fixed(self, scope: _Scope, op: Compute) -> None:
+        for residents, cycles in enumerate(op.cycles, 1):
+            if not 0 < cycles < math.inf:
+                self._add(scope.where, f"a block's cycles are finite and above 0, got {cycles} with {residents} "
+                                       f"CTA{'s' if residents > 1 else ''} on the SM")
+                break
         if op.signal is not None or op.pieces != 1 or op.chain:
             self._add(scope.where, "a block of given cycles has no signal, pieces or chain: they are in its cycles")
 

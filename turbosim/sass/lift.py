@@ -1,8 +1,8 @@
 """From machine code to a program: what the GPU-level engine replays.
 
-The loops of a kernel become loops, the code between two waits becomes a block, and its duration is what the issue-level
-model finds with the SM full of such CTAs and all data at hand. The engine adds memory, waves and tails. Of the memory
-instructions of a block that move one tensor, all warps together move a tile.
+The loops of a kernel become loops, the code between two waits becomes a block, and its durations are what the
+issue-level model finds with one CTA on the SM, two and so on, all data at hand. The engine adds memory, waves and
+tails. Of the memory instructions of a block that move one tensor, all warps together move a tile.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained
     """
     check_units(kernel)
     seen = observe(kernel, launch)
-    prices = prices_of(kernel, launch, gpu, gpu.clock.hertz(clock), seen, resident(kernel, launch, gpu))
+    prices = prices_of(kernel, gpu, gpu.clock.hertz(clock), seen, resident(kernel, launch, gpu))
     return Lifted(_Lifting(kernel, launch, gpu, seen, prices).program(), prices)
 
 

@@ -47,7 +47,8 @@ class Observation:
     """The parameter that stands for each."""
     early: frozenset[Stream]
     """Streams of loops that move nothing in the late turns."""
-    samples: tuple[Sample, ...] = field(repr=False)
+    sampler: Sampler = field(repr=False)
+    """The CTAs that were looked at."""
 
 
 def observe(kernel: Kernel, launch: Launch) -> Observation:
@@ -103,7 +104,7 @@ class _Observer:
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, same, early, tuple(self.sampler.known.values()))
+                           dims, classes, same, early, self.sampler)
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""

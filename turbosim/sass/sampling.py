@@ -44,6 +44,10 @@ def offsets(sample: Sample, base: Sample) -> dict[str, int]:
     return {a: c - b for a, c, b in zip(AXES, sample.cta, base.cta, strict=True)}
 
 
+def _global(found: Walk) -> dict[tuple[int, int], Access]:
+    return {(a.index, a.visit): a for a in found.accesses if a.space == "global"}
+
+
 class Sampler:
     """Walks CTAs when they are asked for, and remembers them."""
 
@@ -52,7 +56,7 @@ class Sampler:
         self.blocks = blocks_of(kernel.instructions)
         self.known: dict[Cta, Sample] = {}
         self._loops = loops_of(kernel.instructions, self.blocks)
-        self._whole: dict[Cta, list[Mapping[tuple[int, int], Access]]] = {}
+        self._whole: dict[Cta, tuple[Walk, ...]] = {}
 
     def sample(self, cta: Cta) -> Sample:
         """Return what the first warp of *cta* does. Raises as :func:`turbosim.sass.evaluate.walk`."""
@@ -62,8 +66,7 @@ class Sampler:
             counts: dict[str, int] = {}
             for node in nodes:
                 counts[name_of(node)] = counts.get(name_of(node), 0) + (len(node.turns) if isinstance(node, Run) else 1)
-            self.known[cta] = Sample(cta, nodes, found, counts,
-                                     {(a.index, a.visit): a for a in found.accesses if a.space == "global"})
+            self.known[cta] = Sample(cta, nodes, found, counts, _global(found))
         return self.known[cta]
 
     def along(self, base: Sample, axis: int, coordinates: Sequence[int]) -> list[Sample]:
@@ -77,11 +80,14 @@ class Sampler:
 
     def by_warp(self, base: Sample) -> list[Mapping[tuple[int, int], Access]]:
         """Return the accesses of all warps of *base*."""
-        if base.cta not in self._whole:
-            walks = [walk(self.kernel, self.launch, base.cta, w) for w in range(1, self.launch.warps)]
-            self._whole[base.cta] = [base.accesses, *(
-                {(a.index, a.visit): a for a in w.accesses if a.space == "global"} for w in walks)]
-        return self._whole[base.cta]
+        return [base.accesses, *(_global(w) for w in self.walks(base)[1:])]
+
+    def walks(self, sample: Sample) -> tuple[Walk, ...]:
+        """Return the walks of all warps of *sample*."""
+        if sample.cta not in self._whole:
+            self._whole[sample.cta] = (sample.walk, *(
+                walk(self.kernel, self.launch, sample.cta, w) for w in range(1, self.launch.warps)))
+        return self._whole[sample.cta]
 
     def order(self, samples: Sequence[Sample]) -> list[str]:
         """Return all parts in the order of the code, which must be that in which every CTA runs them."""
