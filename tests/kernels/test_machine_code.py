@@ -28,7 +28,7 @@ def target(request, tmp_path_factory):
     shared = tmp_path_factory.getbasetemp()
     environment["TRITON_CACHE_DIR"] = str((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "triton")
     done = subprocess.run([sys.executable, "-m", "kernels.report", "--json", str(request.param)], cwd=ROOT, text=True,
-                          env=environment, capture_output=True, check=False, timeout=280)
+                          env=environment, capture_output=True, check=False, timeout=560)
     assert done.returncode == 0, done.stderr
     return request.param, *json.loads(done.stdout)
 
@@ -79,7 +79,8 @@ def test_decode_converts_nothing_and_copies_the_cache_in_wide_pieces(target):
     for name in ("turbo decode", "turbo decode, d 64", "turbo decode, row", "turbo decode, element, magic"):
         assert {rows[name]["counts"][c] for c in ("F2I", "I2F", "I2FP", "F2F")} == {0}
         assert any(o.startswith("LDGSTS") and "128" in o for o in rows[name]["loads"]), name
-        assert not any(o.startswith("LDG.E.U8") for o in rows[name]["loads"]), name
+        # Steps of V, which act on its tiles with "element", are a byte for each of a thread's channels.
+        assert any(o.startswith("LDG.E.U8") for o in rows[name]["loads"]) == ("element" in name), name
     cast = rows["turbo decode, fold, cast"]
     # Of a tile of 16 rows and 64 keys: scores, the output of 128 channels, and steps, zero points, weights.
     assert 3 <= per_score(cast, "I2F") + per_score(cast, "I2FP") <= 6
