@@ -15,6 +15,7 @@ from kernels.measure.suites import MICRO, get_suite
 from kernels.report import README, TARGETS, main, tables
 from kernels.report_micro import CASES, loop_cell
 
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 FP16 = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 INT8 = {80: "IMMA", 89: "IMMA", 90: "IGMMA", 100: "UTCIMMA"}
