@@ -6,7 +6,7 @@ one whose inputs are not known writes :class:`Unknown`, which says whence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +144,7 @@ def flag(operand: Operand) -> Source:
     return Source(slot(operand), opposite if operand.inverted else None)
 
 
-def bits(slots: list[int] | tuple[int, ...]) -> int:
+def bits(slots: Iterable[int]) -> int:
     """Return the mask of those of *slots* that change during a walk."""
     result = 0
     for number in slots:
