@@ -156,7 +156,7 @@ class _Lifting:
                 self.open = 0
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
-            if stream is None or not moves or stream in placed:
+            if stream is None or stream.part != part.name or not moves or stream in placed:
                 continue
             placed.add(stream)
             ops.append(self._move(part, stream, variable, int(row[Column.KIND])))

@@ -7,7 +7,7 @@ where the samples agree with one; where they do not, every coordinate of that ax
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd
 
 from turbosim.errors import ProgramError
@@ -159,7 +159,11 @@ class _Observer:
     def _streams(self, parts: Sequence[Part]) -> dict[tuple[str, int], Stream]:
         """Return the stream of every memory instruction, by part."""
         found: dict[tuple[str, int], Stream] = {}
+        # Tensor -> stores since the last loop: a CTA skips the last blocks of a tile that are masked altogether.
+        tiles: dict[str, Stream] = {}
         for part in parts:
+            if part.loop:
+                tiles.clear()
             tensors = instruction_tensors(self.launch, self.base[part.name].walk.accesses)
             members: dict[tuple[int, str, bool], list[int]] = {}
             segment = 0
@@ -172,6 +176,13 @@ class _Observer:
                     members.setdefault(key, []).append(index)
             for (_, tensor, store), indices in members.items():
                 stream = Stream(part.name, tuple(indices), tensor, store)
+                if store and not part.loop:
+                    begun = tiles.get(tensor)
+                    if begun is not None:
+                        stream = replace(begun, instructions=begun.instructions + stream.instructions)
+                        found = {at: stream if s == begun else s for at, s in found.items()}
+                    if begun is not None or part.always:
+                        tiles[tensor] = stream
                 found |= {(part.name, i): stream for i in indices}
         return found
 
