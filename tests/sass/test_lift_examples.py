@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from turbosim.errors import ProgramError
 from turbosim.hw import load_gpu
 from turbosim.program.work import launch_work
 from turbosim.sass.prepare import find_description, lifted, prepare
@@ -98,3 +101,54 @@ def test_naive_sas_keeps_masks_beside_scores(capability):
     found = program("turbo.py:fwd", capability, batch=1, heads=2, queries=256, HEAD_DIM=128, CAUSAL=False, VARIANT=1,
                     CONVERT=True)
     assert launch_work(found, found.launches[0]).stored["O"] == 2 * 256 * 128 * 2
+
+
+PERSISTENT = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def persistent(A, B, C, m, n, k, ctas, BLOCK: tl.constexpr, DEPTH: tl.constexpr):
+    across = tl.cdiv(n, BLOCK)
+    for tile in range(tl.program_id(0), tl.cdiv(m, BLOCK) * across, ctas):
+        rows = tile // across * BLOCK + tl.arange(0, BLOCK)
+        columns = tile % across * BLOCK + tl.arange(0, BLOCK)
+        total = tl.zeros([BLOCK, BLOCK], tl.float32)
+        for first in range(0, k, DEPTH):
+            depth = first + tl.arange(0, DEPTH)
+            a = tl.load(A + rows[:, None] * k + depth[None, :])
+            total = tl.dot(a, tl.load(B + depth[:, None] * n + columns[None, :]), total)
+        tl.store(C + rows[:, None] * n + columns[None, :], total.to(tl.float16))
+"""
+DESCRIPTION = """\
+kernel: own.py:persistent
+sizes: {m: 1024, n: 1024, k: 512, ctas: 16}
+constants: {BLOCK: 64, DEPTH: 32}
+arguments:
+  A: {dtype: fp16, shape: [m, k]}
+  B: {dtype: fp16, shape: [k, n]}
+  C: {dtype: fp16, shape: [m, n]}
+  m: m
+  n: n
+  k: k
+  ctas: ctas
+grid: [ctas]
+"""
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_loops_over_tiles_are_refused(tmp_path, capability):
+    (tmp_path / "own.py").write_text(PERSISTENT)
+    (tmp_path / "own.persistent.yaml").write_text(DESCRIPTION)
+    gpu = GPUS[capability]
+    prepared = prepare(find_description(str(tmp_path / "own.persistent.yaml")), gpu)
+    where = "0x[0-9a-f]{4}"
+    with pytest.raises(ProgramError) as caught:
+        lifted(prepared, gpu)
+    found = re.fullmatch(
+        f"kernel 'persistent': the loop at ({where}) is inside the loop at ({where}), which cannot be lifted; "
+        "where the outer one goes over tiles, as in persistent kernels, give every tile a CTA of its own",
+        str(caught.value))
+    assert found, str(caught.value)
+    assert int(found[2], 16) < int(found[1], 16)

@@ -12,7 +12,7 @@ from math import gcd
 
 from turbosim.errors import ProgramError
 from turbosim.sass.build import kind_of
-from turbosim.sass.cubin import Kernel
+from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
@@ -147,11 +147,17 @@ class _Observer:
             code: list[int] = []
             for inner in node.template:
                 if isinstance(inner, Run):
-                    raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
+                    raise ProgramError(
+                        f"{self.where}: the loop at {self._at(inner)} is inside the loop at {self._at(node)}, which "
+                        "cannot be lifted; where the outer one goes over tiles, as in persistent kernels, give every "
+                        "tile a CTA of its own")
                 code += range(self.sampler.blocks[inner].first, self.sampler.blocks[inner].last + 1)
             return Part(name, tuple(code), loop=True, trips=values.pop() if len(values) == 1 else None)
         block = self.sampler.blocks[node]
         return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
+
+    def _at(self, run: Run) -> str:
+        return f"{INSTRUCTION_BYTES * self.sampler.blocks[run.loop.first].first:#06x}"
 
     def _node(self, name: str) -> Node:
         return next(n for n in self.base[name].nodes if name_of(n) == name)
