@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,12 +49,19 @@ class Case:
 _FLASH = {"BLOCK_M": (64, 128), "BLOCK_N": (32, 64, 128), "num_stages": (2, 3), "num_warps": (4, 8)}
 _MATMUL = {"BLOCK_M": (64, 128), "BLOCK_N": (64, 128, 256), "BLOCK_K": (32, 64), "num_stages": (3, 4),
            "num_warps": (4, 8)}
+
+
+def _flash(d: int, causal: bool, batch: int = 4, tokens: int = 4096) -> Case:
+    name = f"flash-d{d}-{'causal' if causal else 'full'}{'' if tokens == 4096 else f'-{tokens}'}"
+    return Case(name, "flash", {"HEAD_DIM": d, "heads": 2048 // d, "CAUSAL": causal, "batch": batch, "queries": tokens},
+                _FLASH)
+
+
 CASES = {case.name: case for case in (
-    *(Case(f"flash-d{d}-{'causal' if causal else 'full'}", "flash",
-           {"HEAD_DIM": d, "heads": 2048 // d, "CAUSAL": causal, "batch": 2, "queries": 2048}, _FLASH)
-      for d in (64, 128) for causal in (False, True)),
+    _flash(64, causal=False), _flash(64, causal=True), _flash(64, causal=True, batch=2, tokens=2048),
     *(Case(f"matmul-{m}x{n}x{k}", "matmul", {"m": m, "n": n, "k": k}, _MATMUL)
-      for m, n, k in ((4096, 4096, 1024), (8192, 1024, 1024), (1024, 1024, 1024))))}
+      for m, n, k in ((4096, 4096, 1024), (8192, 1024, 1024), (1024, 1024, 1024))),
+    _flash(128, causal=False), _flash(128, causal=True))}
 _DESCRIPTIONS = {"flash": HERE.parent / "kernels" / "flash.fwd.yaml",
                  "matmul": HERE.parent / "kernels" / "examples" / "matmul.matmul.yaml"}
 
@@ -110,25 +118,28 @@ def tilings(case: Case) -> list[Settings]:
 
 
 def replayed(prepared: Prepared, gpu: Gpu) -> float:
-    """Return the time of SM 0 for its share of the CTAs, every instruction of every turn issued one by one [s].
+    """Return the time of one SM for its share of the CTAs, every instruction of every turn issued one by one [s].
 
-    The CTAs are every 108th (the number of SMs) in the order of the launch. Global data come from L2, at its latency
-    and at the bandwidth of one SM; device memory and other SMs are left out, as are overheads of the launch.
+    An SM with as many CTAs of every x, which say what a CTA executes, is replayed, and its time scaled to the share.
+    Global data come from L2, at its latency and at the bandwidth of one SM; device memory, other SMs, the end of the
+    grid and overheads of the launch are left out.
     """
     kernel, launch = prepared.kernel, prepared.launch
-    width, count = launch.grid[0], launch.grid[0] * launch.grid[1] * launch.grid[2]
-    columns = [number % width for number in range(0, count, gpu.sm.count)]
+    width = launch.grid[0]
+    share = width * launch.grid[1] * launch.grid[2] / gpu.sm.count
+    # CTAs that are on an SM together are far apart in the grid.
+    step = next(n for n in itertools.count(gpu.sm.count) if math.gcd(n, width) == 1)
+    order = [number * step % width for number in range(width * max(1, round(share / width)))]
+    # What the first warp of each CTA does, and all warps of the first CTA, stand for how the others use memory.
     classes, walks = [], []
-    places = {x: n for n, x in enumerate(dict.fromkeys(columns))}
-    for x in places:
-        # What a CTA executes follows from x alone: lift() refuses kernels of which that is not so.
+    for x in range(width):
         alike, found = cta_class(kernel, launch, (x, 0, 0))
         classes.append(alike)
-        walks += found if not walks else found[:1]
+        walks += found[:1] if walks else found
     hertz = gpu.clock.hertz("sustained")
-    done = replay(code_of(kernel, Rules.of(gpu), walks), classes, [places[x] for x in columns],
-                  resident(kernel, launch, gpu), sm_model(gpu, hertz))
-    return done.cycles / hertz
+    done = replay(code_of(kernel, Rules.of(gpu), walks), classes, order, resident(kernel, launch, gpu),
+                  sm_model(gpu, hertz))
+    return done.cycles / hertz * share / len(order)
 
 
 def row_of(task: tuple[Case, Settings]) -> Row:

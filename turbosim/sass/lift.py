@@ -7,7 +7,7 @@ instructions of a block that move one tensor, all warps together move a tile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -70,6 +70,8 @@ class _Lifting:
         self.groups: list[int] = []
         """Copies of the last closed groups."""
         self.open = 0
+        self.per_turn: dict[str, int] = {}
+        """What a turn of the last loop issues."""
         self.tilings = self._tilings()
 
     def _tilings(self) -> dict[str, Tiling]:
@@ -99,24 +101,27 @@ class _Lifting:
     def _part(self, part: Part) -> list[Op | Loop]:
         """Return the operations of a block or a loop."""
         if not part.loop:
-            once = self._code(part, None, moves=True)
+            once = self._code(part, None)
             return once if part.always else [Loop(f"once_{part.name}", var(part.count), tuple(once))]
+        main = self._count(part, "turns")
+        ops: list[Op | Loop] = [self._loop(part, part.name, var(part.name), main)]
+        if part.idle:
+            ops += [self._wait(n) for n in (COPIES, LOADS) if n in self.used and self.per_turn[n]]
+            tail = f"tail_{part.name}"
+            ops.append(self._loop(part, tail, main + var(tail), self._count(part, "last"), part.lasting))
+        return ops
+
+    def _loop(self, part: Part, name: str, turn: Affine, turns: Affine,
+              moving: Collection[Stream] | None = None) -> Loop:
+        """Return a loop over *part*, called *name*, whose first turn is the part's *turn* at 0."""
         before = dict(self.issued)
         # The first pass finds what a turn issues; the second begins where turns before it have left.
-        self._code(part, None, moves=True)
-        per_turn = {n: self.issued[n] - before[n] for n in before}
-        self.issued = {n: before[n] + var(part.name) * per_turn[n].const for n in before}
-        body = self._code(part, part.name, moves=True)
-        main = self._count(part, "turns")
-        ops: list[Op | Loop] = [Loop(part.name, main, tuple(body))]
-        self.issued = {n: before[n] + main * per_turn[n].const for n in before}
-        if part.idle:
-            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and per_turn[n].const]
-            kept = dict(self.issued)
-            tail = self._code(part, None, moves=False)
-            self.issued = kept
-            ops += [*waits, Loop(f"tail_{part.name}", self._count(part, "last"), tuple(tail))]
-        return ops
+        self._code(part, None, moving)
+        self.per_turn = {n: (self.issued[n] - before[n]).const for n in before}
+        self.issued = {n: before[n] + var(name) * self.per_turn[n] for n in before}
+        body = self._code(part, turn, moving)
+        self.issued = {n: before[n] + turns * self.per_turn[n] for n in before}
+        return Loop(name, turns, tuple(body))
 
     def _count(self, part: Part, which: str) -> Affine:
         """Return the turns that move data, or the last ones, which do not."""
@@ -127,8 +132,8 @@ class _Lifting:
     def _wait(self, counter: str, fewer: int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
 
-    def _code(self, part: Part, variable: str | None, *, moves: bool) -> list[Op | Loop]:
-        """Return the operations of one execution of *part*, in order, with or without its memory traffic."""
+    def _code(self, part: Part, turn: Affine | None, moving: Collection[Stream] | None = None) -> list[Op | Loop]:
+        """Return the operations of one execution of *part*, in order, with the traffic of *moving*, or all."""
         ops: list[Op | Loop] = []
         pending: list[int] = []
         placed: set[Stream] = set()
@@ -142,11 +147,11 @@ class _Lifting:
         for index in part.code:
             row = self.prices.code.table[index]
             wanted = [b for b in boards if row[Column.WAIT] >> b & 1]
-            if wanted and moves:
+            if wanted:
                 flush()
                 ops.append(self._wait(LOADS))
                 boards.clear()
-            if row[Column.KIND] == Kind.WAIT_GROUP and moves and COPIES in self.used:
+            if row[Column.KIND] == Kind.WAIT_GROUP and moving is None and COPIES in self.used:
                 flush()
                 allowed = int(row[Column.ARGUMENT])
                 ops.append(self._wait(COPIES, self.open + sum(self.groups[len(self.groups) - allowed:])
@@ -156,10 +161,11 @@ class _Lifting:
                 self.open = 0
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
-            if stream is None or stream.part != part.name or not moves or stream in placed:
+            if stream is None or stream.part != part.name or stream in placed or (
+                    moving is not None and stream not in moving):
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, variable, int(row[Column.KIND])))
+            ops.append(self._move(part, stream, turn, int(row[Column.KIND])))
             if not stream.store and row[Column.KIND] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
                 boards[int(row[Column.WRITE_BARRIER])] = True
         flush()
@@ -170,9 +176,9 @@ class _Lifting:
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
                        cycles=self.prices.cycles(indices))
 
-    def _move(self, part: Part, stream: Stream, variable: str | None, kind: int) -> Load | Store:
+    def _move(self, part: Part, stream: Stream, turn: Affine | None, kind: int) -> Load | Store:
         form = self.tilings[stream.tensor].number(self.seen.forms[stream])
-        tile = self._affine(form, part, variable)
+        tile = self._affine(form, part, turn)
         nbytes = self.seen.nbytes[stream]
         label = f"{'store' if stream.store else 'load'} {stream.tensor}"
         if stream.store:
@@ -184,14 +190,14 @@ class _Lifting:
             self.open += 1
         return Load(label, stream.tensor, tile, counter, nbytes, smem=counter == COPIES)
 
-    def _affine(self, form: Form, part: Part, variable: str | None) -> Affine:
-        """Return *form* over the program's variables; without *variable* it is that of the first turn."""
+    def _affine(self, form: Form, part: Part, turn: Affine | None) -> Affine:
+        """Return *form* over the program's variables in a *turn* of its loop, the first unless given."""
         found = Affine(form.const)
         for name, coefficient in form.terms:
             if name != part.name:
                 found = found + var(name) * coefficient
-            elif variable is not None:
-                found = found + var(variable) * coefficient
+            elif turn is not None:
+                found = found + turn * coefficient
         return found
 
 

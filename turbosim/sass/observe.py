@@ -35,7 +35,9 @@ class Part:
     trips: int | None = None
     """Turns of a loop where all CTAs have as many."""
     idle: int = 0
-    """Last turns of a loop that move no data."""
+    """Last turns of a loop in which nothing is copied, since all of it has been fetched ahead."""
+    lasting: frozenset[Stream] = frozenset()
+    """What is loaded in those turns too."""
     always: bool = True
     """Whether every CTA executes the block."""
 
@@ -93,11 +95,10 @@ class _Observer:
         parts = tuple(self._part(name, counts) for name in self.order)
         stream_of = self._streams(parts)
         streams = tuple(dict.fromkeys(stream_of.values()))
-        idle = {p.name: self._idle(p, stream_of) for p in parts if p.loop}
+        parts = tuple(self._with_idle(p, stream_of) if p.loop else p for p in parts)
         # Turns that move data.
         self.sizes = dict(zip(AXES, grid, strict=True)) | {
-            name: max(1, max(c[name] for c in counts) - turns) for name, turns in idle.items()}
-        parts = tuple(Part(p.name, p.code, p.loop, p.trips, idle.get(p.name, 0), p.always) for p in parts)
+            p.name: max(1, max(c[p.name] for c in counts) - (0 if p.lasting else p.idle)) for p in parts if p.loop}
         nbytes, forms = {}, {}
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
@@ -192,18 +193,25 @@ class _Observer:
                 found |= {(part.name, i): stream for i in indices}
         return found
 
-    def _idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> int:
-        """Return in how many of its last turns a loop moves nothing, since all of it has been fetched ahead."""
-        indices = {i for (name, i), s in stream_of.items() if name == part.name and not s.store}
-        if not indices:
-            return 0
+    def _with_idle(self, part: Part, stream_of: Mapping[tuple[str, int], Stream]) -> Part:
+        """Return *part* with its last turns that copy nothing, and what they load."""
+        streams = {s for (name, _), s in stream_of.items() if name == part.name and not s.store}
+        if not streams:
+            return part
         fewest = min((s for s in self.sampler.known.values() if s.counts.get(part.name, 0) >= 8),
                      key=lambda s: s.counts[part.name], default=self.base[part.name])
         turns = fewest.counts[part.name]
         found = walk(self.kernel, self.launch, fewest.cta, 0, visits=turns)
-        active = {a.visit for a in found.accesses
-                  if a.index in indices and a.space == "global" and (a.active is None or a.active.any())}
-        return turns - 1 - max(active, default=-1)
+        latest = dict.fromkeys(streams, -1)
+        for access in found.accesses:
+            stream = stream_of.get((part.name, access.index))
+            if stream in latest and access.space == "global" and (access.active is None or access.active.any()):
+                latest[stream] = max(latest[stream], access.visit)
+        # Loads into registers end no later than copies, which run ahead.
+        copies = {s for s in streams if all(self.kernel.instructions[i].name == "LDGSTS" for i in s.instructions)}
+        idle = turns - 1 - max(latest[s] for s in copies or streams)
+        return replace(part, idle=idle, lasting=frozenset(
+            s for s in streams - copies if latest[s] > turns - 1 - idle) if copies else frozenset())
 
     def _form(self, stream: Stream, base: Sample) -> Form:
         """Return the first byte of *stream*'s region."""
