@@ -9,8 +9,8 @@ the chosen tiling against the best by the replay of all that one SM executes, in
 from __future__ import annotations
 
 import argparse
+import heapq
 import itertools
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from turbosim.errors import TurbosimError, did_you_mean
 from turbosim.hw import Gpu, load_gpu
 from turbosim.processes import cores, in_processes
 from turbosim.sass.build import code_of, cta_class, sm_model
+from turbosim.sass.evaluate import walk
+from turbosim.sass.flow import blocks_of
 from turbosim.sass.lift import resident
 from turbosim.sass.prepare import Prepared, find_description, prepare
 from turbosim.sass.replay import replay
@@ -118,28 +120,45 @@ def tilings(case: Case) -> list[Settings]:
 
 
 def replayed(prepared: Prepared, gpu: Gpu) -> float:
-    """Return the time of one SM for its share of the CTAs, every instruction of every turn issued one by one [s].
+    """Return the time of the SM that ends last, every instruction of every turn of its CTAs issued one by one [s].
 
-    An SM with as many CTAs of every x, which say what a CTA executes, is replayed, and its time scaled to the share.
-    Global data come from L2, at its latency and at the bandwidth of one SM; device memory, other SMs, the end of the
-    grid and overheads of the launch are left out.
+    CTAs go to the place that is free first, by the instructions that they execute. Global data come from L2, at its
+    latency and at the bandwidth of one SM; device memory, other SMs and overheads of the launch are left out.
     """
     kernel, launch = prepared.kernel, prepared.launch
-    width = launch.grid[0]
-    share = width * launch.grid[1] * launch.grid[2] / gpu.sm.count
-    # CTAs that are on an SM together are far apart in the grid.
-    step = next(n for n in itertools.count(gpu.sm.count) if math.gcd(n, width) == 1)
-    order = [number * step % width for number in range(width * max(1, round(share / width)))]
-    # What the first warp of each CTA does, and all warps of the first CTA, stand for how the others use memory.
+    sizes = [b.last - b.first + 1 for b in blocks_of(kernel.instructions)]
+    # What a CTA executes follows from x alone: lift() refuses kernels of which that is not so.
+    ways = [walk(kernel, launch, (x, 0, 0), 0, visits=0).blocks for x in range(launch.grid[0])]
+    weights = [sum(sizes[b] for b in way) for way in ways]
+    slots = resident(kernel, launch, gpu)
+    chosen = last_to_end(weights, launch.grid[1] * launch.grid[2], gpu.sm.count, slots)
+    places = {x: n for n, x in enumerate(dict.fromkeys(chosen))}
     classes, walks = [], []
-    for x in range(width):
+    for x in places:
+        # What the first warp of each CTA does, and all warps of one CTA, stand for how the others use memory.
         alike, found = cta_class(kernel, launch, (x, 0, 0))
         classes.append(alike)
         walks += found[:1] if walks else found
     hertz = gpu.clock.hertz("sustained")
-    done = replay(code_of(kernel, Rules.of(gpu), walks), classes, order, resident(kernel, launch, gpu),
+    done = replay(code_of(kernel, Rules.of(gpu), walks), classes, [places[x] for x in chosen], slots,
                   sm_model(gpu, hertz))
-    return done.cycles / hertz * share / len(order)
+    return done.cycles / hertz
+
+
+def last_to_end(weights: Sequence[int], rows: int, sms: int, slots: int) -> list[int]:
+    """Return x of the CTAs of the SM that ends last, where a CTA of x takes weights[x], for *rows* rows of CTAs."""
+    # SMs get a CTA each before any gets a second one.
+    free = [(0, slot, sm) for slot in range(slots) for sm in range(sms)]
+    given: list[list[int]] = [[] for _ in range(sms)]
+    end, last = 0, 0
+    for number in range(rows * len(weights)):
+        x = number % len(weights)
+        at, slot, sm = heapq.heappop(free)
+        given[sm].append(x)
+        heapq.heappush(free, (at + weights[x], slot, sm))
+        if at + weights[x] > end:
+            end, last = at + weights[x], sm
+    return given[last]
 
 
 def row_of(task: tuple[Case, Settings]) -> Row:

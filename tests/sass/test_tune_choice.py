@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from ruamel.yaml import YAML
 
-from analysis.check_tune import CASES, HERE, Finding, Row, Source, lines_of, public, rows_of, tilings
+from analysis.check_tune import CASES, HERE, Finding, Row, Source, last_to_end, lines_of, public, rows_of, tilings
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +73,13 @@ def test_the_loss_is_that_of_the_replay():
     assert ("| flash-d64-full | 128x64 w4 s2 | Triton tutorial 06, 2024 to early 2025 | no | 64x64 w4 s7 | -10.0% |"
             in lines)
     assert ("| flash-d64-full | 128x64 w4 s2 | FlashAttention-2, CUDA | no | does not run |  |" in lines)
+
+
+def test_ctas_go_to_the_first_free_place():
+    # Two SMs of one place: 3 | 1, then 2 to the second, where 1 ends first, and 4 to the first of two that are free.
+    assert last_to_end([3, 1, 2, 4], 1, 2, 1) == [0, 3]
+    assert last_to_end([1, 3, 4], 1, 2, 1) == [0, 2]
+    # All alike: the first SM has one CTA more.
+    assert last_to_end([5], 5, 2, 1) == [0, 0, 0]
+    # Places of one SM are filled after the first ones of all.
+    assert last_to_end([1], 3, 2, 2) == [0, 0]
