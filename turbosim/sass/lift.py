@@ -196,7 +196,7 @@ class _Lifting:
                 self.open = 0
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
-            if stream is None or not moves or stream in placed or stream in self.still:
+            if stream is None or stream.part != part.name or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
             ops.append(self._move(part, stream, turn, row[kind]))
