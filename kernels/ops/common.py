@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,20 +18,38 @@ GRID = 65535
 """CTAs in the second and third dimension of a grid: CUDA C++ Programming Guide, table of compute capabilities."""
 
 
+LEAST = {"torch": (2, 11), "triton": (3, 6)}
+"""Oldest versions the kernels are meant for."""
+
+
 class MissingPackageError(TurbosimError):
-    """A package the kernels need is not installed (exit code 2)."""
+    """A package the kernels need is not installed, or too old (exit code 2)."""
 
     exit_code = 2
 
 
 def need_triton() -> None:
-    """Raise MissingPackageError unless torch and triton can be imported, and numpy, which interprets kernels."""
+    """Raise MissingPackageError unless torch and triton can be imported, and numpy, which interprets kernels.
+
+    Of torch and triton, versions before those in :data:`LEAST` are refused too.
+    """
     for name in (*(("numpy",) if interpreted() else ()), "torch", "triton"):
         try:
-            __import__(name)
+            module = __import__(name)
         except ImportError as error:
             raise MissingPackageError(f"the kernels need {name}, which cannot be imported ({error}); "
                                       f"install it, for example with pip install {name}") from None
+        check_version(name, getattr(module, "__version__", ""))
+
+
+@functools.lru_cache
+def check_version(name: str, version: str) -> None:
+    """Raise MissingPackageError for a *version* of package *name* before that in :data:`LEAST`."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    least = LEAST.get(name)
+    if least is not None and found is not None and (int(found[1]), int(found[2])) < least:
+        raise MissingPackageError(f"{name} {version} is too old for the kernels; install {name} {least[0]}.{least[1]} or "
+                                  "newer")
 
 
 def interpreted() -> bool:
