@@ -97,6 +97,9 @@ def check_attention(kernel: str, q: Any, k: Any, v: Any) -> None:
         if x.dim() != 4 or x.stride(-1) != 1:
             raise UsageError(f"kernel {kernel!r}: {name} must be (batch, heads, tokens, channels) with neighbouring "
                              f"channels, got shape {tuple(x.shape)} and strides {x.stride()}")
+        if not x.numel():
+            raise UsageError(f"kernel {kernel!r}: {name} of shape {tuple(x.shape)} is empty; every dimension must be at "
+                             "least 1")
         if x.device != q.device:
             raise UsageError(f"kernel {kernel!r}: {name} is on {x.device}, q on {q.device}")
     if k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
