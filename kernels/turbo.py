@@ -8,7 +8,7 @@ rounding of Q and K. CONVERT = True uses I2F instead.
 P is relative to the running maximum, with a scale of the tile's largest weight (TILE) or of 1/119 (FIXED), or to the
 row's maximum within the tile, with 1/127 (ROW; see ``p_scale`` in ``turbosim.numerics.attention``). With ROW one factor
 per row weighs the tile and another what came before; the smaller is e^-|difference of the maxima|, the larger 1.
-Q has one scale per tile, or per row with Q_ROW, which costs registers but no instructions per score.
+Q has one scale per tile, or per row with Q_ROW, which costs registers and up to one instruction per score.
 """
 
 import triton

@@ -189,7 +189,7 @@ def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE
     split, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     place = batch * kv_heads + head
     bits = tl.load(BITS + head)
-    # Blocks of codes are multiples of 512 bytes (32 tokens of 64 channels of 2 bits), which a loaded offset does not show.
+    # A loaded offset does not show that blocks of codes are multiples of 512 bytes: 32 tokens, 64 channels, 2 bits.
     start = tl.multiple_of(batch * code_bytes + tl.load(OFFSETS + head), 128)
     meta, scales = place * max_blocks * HEAD_DIM, place * max_blocks
     first = split * per_split

@@ -32,7 +32,8 @@ LEAST_FLUSH = 256 * 1024**2
 class CudaDevice:
     """The current CUDA device.
 
-    Raises MissingPackageError without torch or triton new enough, TurbosimError without an NVIDIA GPU or when its memory is full.
+    Raises MissingPackageError without torch or triton new enough, TurbosimError without an NVIDIA GPU or when its
+    memory is full.
     """
 
     source = "measured"

@@ -48,8 +48,8 @@ def check_version(name: str, version: str) -> None:
     found = re.match(r"(\d+)\.(\d+)", version)
     least = LEAST.get(name)
     if least is not None and found is not None and (int(found[1]), int(found[2])) < least:
-        raise MissingPackageError(f"{name} {version} is too old for the kernels; install {name} {least[0]}.{least[1]} or "
-                                  "newer")
+        raise MissingPackageError(f"{name} {version} is too old for the kernels; install {name} "
+                                  f"{'.'.join(map(str, least))} or newer")
 
 
 def interpreted() -> bool:
@@ -98,8 +98,8 @@ def check_attention(kernel: str, q: Any, k: Any, v: Any) -> None:
             raise UsageError(f"kernel {kernel!r}: {name} must be (batch, heads, tokens, channels) with neighbouring "
                              f"channels, got shape {tuple(x.shape)} and strides {x.stride()}")
         if not x.numel():
-            raise UsageError(f"kernel {kernel!r}: {name} of shape {tuple(x.shape)} is empty; every dimension must be at "
-                             "least 1")
+            raise UsageError(f"kernel {kernel!r}: {name} of shape {tuple(x.shape)} is empty; every dimension must be "
+                             "at least 1")
         if x.device != q.device:
             raise UsageError(f"kernel {kernel!r}: {name} is on {x.device}, q on {q.device}")
     if k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:

@@ -79,9 +79,9 @@ def test_prefill_relative_to_the_maximum_of_the_tile(shape, causal, block_m, blo
 
 
 @triton.jit
-def lower(X, OUT, COUNT: tl.constexpr):
-    at = tl.arange(0, COUNT)
-    tl.store(OUT + at, lowered(tl.load(X + at)))
+def lower(x, out, count: tl.constexpr):
+    at = tl.arange(0, count)
+    tl.store(out + at, lowered(tl.load(x + at)))
 
 
 @pytest.mark.parametrize("constant", [12582912, 0])
