@@ -8,11 +8,21 @@ it reaches a floor, the form that Schoonhoven et al. (PMBS 2022, "Going Green") 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from turbosim.errors import UsageError
 from turbosim.hw.spec import Energy, Gpu
 from turbosim.program.work import Work
 from turbosim.units import show
+
+@dataclass(frozen=True)
+class Between:
+    """What runs between two runs of a program, as benchmarks clear the cache: the limit holds for both together."""
+
+    seconds: float
+    dram_bytes: int
+    """Bytes that cross L2 and device memory."""
+
 
 WITHIN = 0.005
 """The power found is at most this share below the limit."""
@@ -49,6 +59,13 @@ def energy_of(gpu: Gpu, work: Work, l2_bytes: int, dram_bytes: int, seconds: flo
         "l2": square * l2_bytes * data.l2,
         "hbm": dram_bytes * data.hbm,
     }
+
+
+def with_between(gpu: Gpu, seconds: float, energies: Mapping[str, float], between: Between, hertz: float
+                 ) -> tuple[float, dict[str, float]]:
+    """Return the time [s] and the energies [J] of a run at *hertz* and of what comes before the next one."""
+    more = energy_of(gpu, Work(), between.dram_bytes, between.dram_bytes, between.seconds, hertz)
+    return seconds + between.seconds, {name: joules + more[name] for name, joules in energies.items()}
 
 
 def find_clock(gpu: Gpu, measure: Callable[[float], tuple[float, Mapping[str, float]]]) -> float:

@@ -11,7 +11,7 @@ from turbosim.engine.lowered import LoweredLaunch, LoweredProgram
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Gpu
-from turbosim.power import energy_data, energy_of, find_clock
+from turbosim.power import Between, energy_data, energy_of, find_clock, with_between
 from turbosim.program.program import Program
 from turbosim.program.validate import validate
 from turbosim.program.work import compulsory_read_bytes, program_work
@@ -29,14 +29,14 @@ L2_STARTS: tuple[L2Start, ...] = ("cold", "warm")
 def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: ClockName | float = "sustained",
         launch: LaunchMode = "graph", l2: L2Start = "cold", record: Iterable[int] = (),
         progress: Callable[[int, int], None] | None = None,
-        workload: dict[str, object] | None = None) -> Result:
+        workload: dict[str, object] | None = None, between: Between | None = None) -> Result:
     """Replay *program* on *gpu* and return what was found.
 
     *clock* selects one of the SM clocks of the hardware file, or is one [Hz]; with ``power`` it is the highest at which
     the average power is within the board's limit, found in a few replays. *launch* the overhead between kernels, *l2* whether the
     cache starts empty or as a run of the same program has left it. *record* names SMs whose every operation, unit
     service and stall is kept. *progress* is called with (finished, all) CTAs of the present launch; *workload* is
-    carried into the result as it is.
+    carried into the result as it is. With *between* the limit of ``power`` is one of many runs and what is between them.
 
     Raises ProgramError when the program is not well formed or does not fit the GPU, SimulationError on a deadlock,
     UsageError for an unknown engine, clock, launch mode or L2 state, or for ``power`` on a GPU without energies.
@@ -63,7 +63,9 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
 
     def measure(hertz: float) -> tuple[float, dict[str, float]]:
         found = runs[hertz] = at(hertz, frozenset())
-        return found.time_s, found.energy_j
+        if between is None:
+            return found.time_s, found.energy_j
+        return with_between(gpu, found.time_s, found.energy_j, between, hertz)
 
     hertz = find_clock(gpu, measure)
     return at(hertz, recorded) if recorded or hertz not in runs else runs[hertz]
