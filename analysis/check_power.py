@@ -2,8 +2,8 @@
 
 Products under a known board limit come from ``published/power_products.csv``. With ``--external DIR``, a folder with
 ``gpu_microbenchmarks.csv`` and ``gemm_a100_int8_int4_bf16.csv``, there are also sweeps of FMA with measured power and
-clock, and products of other shapes. Nothing is fitted on attention or on Triton's pages; the rows that gave an energy of a
-hardware file are marked, and the slope of the voltage is fitted here, on an L40.
+clock, and products of other shapes. Nothing is fitted on attention or on Triton's pages; the rows that gave an energy
+of a hardware file are marked, and the slope of the voltage is fitted here, on an L40.
 """
 
 from __future__ import annotations
@@ -73,10 +73,15 @@ def external_products(folder: Path) -> Iterator[tuple[str, str, str, float, Resu
                    product(gpu, m, n, k, dtype), product(gpu, m, n, k, dtype, "boost").tflops)
 
 
+def header(*names: str) -> list[str]:
+    """Return the first lines of a table."""
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
 def product_lines(rows: Iterator[tuple[str, str, str, float, Result, float]]) -> list[str]:
     """Return a table of *rows* and their mean absolute errors of time."""
-    lines = ["| GPU, limit | product | row | measured [TFLOP/s] | predicted | error of time | clock [GHz] | power [W] | "
-             "error at boost |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = header("GPU, limit", "product", "row", "measured [TFLOP/s]", "predicted", "error of time", "clock [GHz]",
+                   "power [W]", "error at boost")
     errors: list[tuple[bool, float, float]] = []
     for where, what, use, measured, result, boost in rows:
         error, at_boost = measured / result.tflops - 1, measured / boost - 1
@@ -84,9 +89,9 @@ def product_lines(rows: Iterator[tuple[str, str, str, float, Result, float]]) ->
         lines.append(f"| {where} | {what} | {use} | {measured:.1f} | {result.tflops:.1f} | {error:+.1%} | "
                      f"{result.clock_hz / 1e9:.2f} | {result.power_w:.0f} | {at_boost:+.1%} |")
     kept = [(e, b) for check, e, b in errors if check]
-    lines += ["", f"Mean absolute error of the {len(kept)} rows that gave nothing: {np.mean([e for e, _ in kept]):.1%}; at "
-              f"the boost clock {np.mean([b for _, b in kept]):.1%}."]
-    return lines
+    power, at_boost = (float(np.mean(errors)) for errors in zip(*kept, strict=True))
+    told = f"{len(kept)} rows that gave nothing"
+    return [*lines, "", f"Mean absolute error of the {told}: {power:.1%}; at the boost clock {at_boost:.1%}."]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
@@ -117,7 +122,7 @@ def watts_of(gpu: Gpu, row: Sweep) -> float:
 def sweep_lines(folder: Path) -> list[str]:
     """Return measured and modelled power of the sweep on an H200."""
     gpu, rows = load_gpu("h200_sxm"), sweeps(folder, "H200")
-    lines = ["| memory [GB/s] | FMA [TFLOP/s] | clock [GHz] | measured [W] | model [W] | error |", "|---|---|---|---|---|---|"]
+    lines = header("memory [GB/s]", "FMA [TFLOP/s]", "clock [GHz]", "measured [W]", "model [W]", "error")
     lines += [f"| {r.gbps:.0f} | {r.tflops:.1f} | {r.ghz:.2f} | {r.watts:.0f} | {watts_of(gpu, r):.0f} | "
               f"{watts_of(gpu, r) / r.watts - 1:+.1%} |" for r in rows[::6]]
     errors = [abs(watts_of(gpu, r) / r.watts - 1) for r in rows]
@@ -167,12 +172,14 @@ def voltage_lines(folder: Path) -> list[str]:
     rows = sweeps(folder, "L40")[1::2]
     fit, rest = fit_voltage(rows[::2]), [r for r in rows[1::2] if r.ghz < 2.5]
     errors = [fit.clock(r) / r.ghz - 1 for r in rest]
-    lines = ["| memory [GB/s] | FMA [TFLOP/s] | power [W] | measured clock [GHz] | predicted | error |", "|---|---|---|---|---|---|"]
+    lines = header("memory [GB/s]", "FMA [TFLOP/s]", "power [W]", "measured clock [GHz]", "predicted", "error")
     lines += [f"| {r.gbps:.0f} | {r.tflops:.1f} | {r.watts:.0f} | {r.ghz:.2f} | {fit.clock(r):.2f} | {e:+.1%} |"
               for r, e in list(zip(rest, errors, strict=True))[::4]]
-    return [*lines, "", f"Fitted on {len(rows[::2])} rows, to {fit.rms:.1f} W: slope {fit.slope:.2f} at {fit.top:.2f} GHz. "
-            f"The {len(rest)} other rows below 2.5 GHz: mean absolute error of the clock {np.mean(np.abs(errors)):.1%}, "
-            f"worst {max(map(abs, errors)):.1%}."]
+    every = fit_voltage(rows)
+    return [*lines, "", (
+        f"Fitted on {len(rows[::2])} rows, to {fit.rms:.1f} W: slope {fit.slope:.2f} at {fit.top:.2f} GHz (on all "
+        f"{len(rows)}: {every.slope:.2f}). The {len(rest)} other rows below 2.5 GHz: mean absolute error of the clock "
+        f"{np.mean(np.abs(errors)):.1%}, worst {max(map(abs, errors)):.1%}.")]
 
 
 CHANGES: dict[str, dict[str, float]] = {
@@ -185,7 +192,7 @@ CHANGES: dict[str, dict[str, float]] = {
 
 def sensitivity_lines() -> list[str]:
     """Return the clocks of a product on two A100 cards with other energies."""
-    lines = ["| energies | a100_sxm_80gb, 400 W | a100_pcie_80gb, 300 W |", "|---|---|---|"]
+    lines = header("energies", "a100_sxm_80gb, 400 W", "a100_pcie_80gb, 300 W")
     for name, changes in CHANGES.items():
         cells = []
         for card in ("a100_sxm_80gb", "a100_pcie_80gb"):

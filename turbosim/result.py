@@ -178,7 +178,13 @@ class Result:
     @property
     def power_w(self) -> float | None:
         """Average board power [W]; None where it is not known."""
-        return sum(self.energy_j.values()) / self.time_s if self.energy_j else None
+        total = self.total_energy_j
+        return None if total is None else total / self.time_s
+
+    @property
+    def total_energy_j(self) -> float | None:
+        """Energy of the board over the whole time [J]; None where it is not known."""
+        return sum(self.energy_j.values()) if self.energy_j else None
 
     @property
     def ticks(self) -> int:

@@ -36,7 +36,8 @@ def test_tensor_peaks_are_those_of_the_data_sheets(name, tflops):
 
 @pytest.mark.parametrize(("name", "base", "paths"), [
     ("h200_2x_sfu", "h200_sxm", {"pipes.sfu.rate"}),
-    ("h200_sas", "h200_sxm", {"pipes.sas.rate", "pipes.sas.unit", "pipes.sas.latency"}),
+    ("h200_sas", "h200_sxm", {"pipes.sas.rate", "pipes.sas.unit", "pipes.sas.latency",
+                                 "energy.instruction.sas"}),
     ("h200_int4", "h200_sxm", {"tensor.mma.sync.rates.int4", "tensor.wgmma.rates.int4"}),
     ("a100_2x_hbm", "a100_sxm_80gb", {"hbm.bandwidth"}),
 ])

@@ -11,7 +11,7 @@ from turbosim.engine.lowered import LoweredLaunch, LoweredProgram
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Gpu
-from turbosim.power import Between, energy_data, energy_of, find_clock, with_between
+from turbosim.power import Between, energy_data, energy_of, find_clock, padding_of, with_between, without_energy
 from turbosim.program.program import Program
 from turbosim.program.validate import validate
 from turbosim.program.work import compulsory_read_bytes, program_work
@@ -32,11 +32,12 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
         workload: dict[str, object] | None = None, between: Between | None = None) -> Result:
     """Replay *program* on *gpu* and return what was found.
 
-    *clock* selects one of the SM clocks of the hardware file, or is one [Hz]; with ``power`` it is the highest at which
-    the average power is within the board's limit, found in a few replays. *launch* the overhead between kernels, *l2* whether the
-    cache starts empty or as a run of the same program has left it. *record* names SMs whose every operation, unit
-    service and stall is kept. *progress* is called with (finished, all) CTAs of the present launch; *workload* is
-    carried into the result as it is. With *between* the limit of ``power`` is one of many runs and what is between them.
+    *clock* selects one of the SM clocks of the hardware file, or is one [Hz]; ``power`` is the highest at which the
+    average power is within the board's limit, found in a few replays, with *between* the average over many runs and
+    what is between them. *launch* selects the overhead between kernels, *l2* whether the cache starts empty or as a run
+    of the same program has left it. *record* names SMs whose every operation, unit service and stall is kept.
+    *progress* is called with (finished, all) CTAs of the present launch; *workload* is carried into the result as it
+    is.
 
     Raises ProgramError when the program is not well formed or does not fit the GPU, SimulationError on a deadlock,
     UsageError for an unknown engine, clock, launch mode or L2 state, or for ``power`` on a GPU without energies.
@@ -58,7 +59,7 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
 
     if clock != "power":
         return at(hertz_of(gpu, clock), recorded)
-    energy_data(gpu)
+    energy_data(gpu, program_work(program))
     runs: dict[float, Result] = {}
 
     def measure(hertz: float) -> tuple[float, dict[str, float]]:
@@ -125,9 +126,11 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
         peak_macs=peaks_used(gpu, work, hertz),
         recording=recording,
     )
-    if gpu.energy is None:
+    if without_energy(gpu, work):
         return result
-    energy = energy_of(gpu, work, result.l2_bytes, result.dram_read_bytes + result.dram_write_bytes, result.time_s, hertz)
+    moved = result.dram_read_bytes + result.dram_write_bytes
+    padding = padding_of(work, program.useful_flops)
+    energy = energy_of(gpu, work, result.l2_bytes, moved, result.time_s, hertz, padding)
     return replace(result, energy_j=energy, power_limit_w=gpu.power.limit)
 
 

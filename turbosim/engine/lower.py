@@ -53,7 +53,7 @@ def ticks(cycles: float) -> int:
 
 
 def hertz_of(gpu: Gpu, clock: ClockName | float) -> float:
-    """Return the SM clock called *clock* [Hz]; a number is one. For ``power``, which depends on the run, it is boost."""
+    """Return the SM clock called *clock* [Hz]; a number is one. ``power`` depends on the run and starts at boost."""
     if isinstance(clock, (int, float)):
         return float(clock)
     return gpu.clock.boost if clock == "power" else gpu.clock.hertz(clock)

@@ -54,7 +54,6 @@ def violations(values: Mapping[Path, Any]) -> Iterator[tuple[Finding, ...]]:
     """
     yield from _unordered(values)
     yield from _incomplete(values)
-    yield from _without_energy(values)
 
 
 def _unordered(values: Mapping[Path, Any]) -> Iterator[tuple[Finding, ...]]:
@@ -75,19 +74,6 @@ def _incomplete(values: Mapping[Path, Any]) -> Iterator[tuple[Finding, ...]]:
     for name in sorted(paths):
         if not any(path[:3] == ("tensor", name, "rates") and len(path) > 3 for path in values):
             yield (Finding(("tensor", name, "rates"), "missing: needs the rate of at least one operand type"),)
-
-
-def _without_energy(values: Mapping[Path, Any]) -> Iterator[tuple[Finding, ...]]:
-    """Yield what the GPU can execute without an energy, if others have one."""
-    if not any(path[0] == "energy" for path in values):
-        return
-    used = {("tensor", path[3]): ("tensor", path[1]) for path in values if path[:1] == ("tensor",) and len(path) > 3
-            and path[2] == "rates"}
-    used |= {("instruction", path[1]): ("pipes", path[1]) for path in values if path[0] == "pipes" and len(path) > 1}
-    for (table, name), path in sorted(used.items()):
-        if ("energy", table, name) not in values:
-            where = ".".join(path)
-            yield (Finding(("energy", table, name), f"missing: {where} executes {name}, which costs energy"),)
 
 
 def flat(tree: Mapping[Any, Any], path: Path = ()) -> dict[Path, Any]:

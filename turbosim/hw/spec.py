@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from turbosim.hw.names import Dtype, MmaPath, OpClass, Unit
 from turbosim.hw.rules import flat, violations
 
-__all__ = ["L2", "Barrier", "BytesPerClock", "Clock", "Copy", "Cycles", "Die", "Dtype", "Energy", "Frozen", "Gpu", "Hbm",
-           "Launch", "MmaPath", "OpClass", "Pipe", "PositiveCycles", "Power", "Quantity", "Ratio", "Recorded", "Sm",
-           "TensorPath", "Unit"]
+__all__ = ["L2", "Barrier", "BytesPerClock", "Clock", "Copy", "Cycles", "Die", "Dtype", "Energy", "Frozen", "Gpu",
+           "Hbm", "Launch", "MmaPath", "OpClass", "Pipe", "PositiveCycles", "Power", "Quantity", "Ratio", "Recorded",
+           "Sm", "TensorPath", "Unit"]
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ class Power(Frozen):
 class Energy(Frozen):
     """What operations and bytes cost with random operands, on the chip at the voltage of *clock*.
 
-    The voltage falls with the clock in a straight line down to a floor; all but *static* and *hbm* goes with its square.
+    The voltage falls with the clock in a straight line down to a floor; all but *static* and *hbm* goes with its
+    square.
     """
 
     static: Watts
@@ -215,6 +216,8 @@ class Energy(Frozen):
     """Lowest voltage, as a share of that at *clock*."""
     tensor: dict[Dtype, JoulesPerMac]
     """Of a multiply-accumulate with its registers and instructions [J]."""
+    padding: Share
+    """What a multiply-accumulate of constant operands, as padding has them, takes of that."""
     instruction: dict[OpClass, Joules]
     """Of an instruction of one thread, all in [J]."""
     smem: JoulesPerByte

@@ -51,7 +51,8 @@ def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained
     """
     check_units(kernel)
     seen = observe(kernel, launch)
-    prices = prices_of(kernel, gpu, gpu.clock.hertz("boost" if clock == "power" else clock), seen, resident(kernel, launch, gpu))
+    hertz = gpu.clock.hertz("boost" if clock == "power" else clock)
+    prices = prices_of(kernel, gpu, hertz, seen, resident(kernel, launch, gpu))
     return Lifted(_Lifting(kernel, launch, gpu, seen, prices).program(), prices)
 
 

@@ -64,12 +64,11 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def _power_json(result: Result) -> dict[str, Any] | None:
-    power = result.power_w
-    if power is None:
+    power, energy = result.power_w, result.total_energy_j
+    if power is None or energy is None:
         return None
     shares = {f"{name}_w": joules / result.time_s for name, joules in result.energy_j.items()}
     tokens = decoded_tokens(result)
-    energy = sum(result.energy_j.values())
     return {"average_w": power, "limit_w": result.power_limit_w, "split": shares, "energy_j": energy,
             "tokens_per_j": tokens / energy if tokens else None}
 
@@ -139,8 +138,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
              ("kernel", f"{result.kernel} ({', '.join(f'{k}={v}' for k, v in result.options.items() if k != COSTS)})"),
              ("workload", describe_workload(result)),
              ("time", f"{show(result.time_s, 's')} ({result.cycles:,} cycles)")]
-    if result.energy_j:
-        energy, tokens = sum(result.energy_j.values()), decoded_tokens(result)
+    energy, tokens = result.total_energy_j, decoded_tokens(result)
+    if energy is not None:
         each = f", {tokens / energy:.3g} tokens/J for one layer's attention" if tokens else ""
         facts += [("power", describe(result.energy_j, result.time_s, result.power_limit_w)),
                   ("energy", show(energy, "J") + each)]
