@@ -136,8 +136,8 @@ def test_the_4090_ran_faster_than_its_reference_boost():
 
 def _fields(node, path=()):
     for name, child in node.children:
-        if path in (("pipes",), ("tensor",), ("tensor", "PATH", "rates")):
-            name = {"pipes": "CLASS", "tensor": "PATH"}.get(path[-1], "DTYPE")
+        name = {("pipes",): "CLASS", ("tensor",): "PATH", ("tensor", "PATH", "rates"): "DTYPE",
+                ("energy", "tensor"): "DTYPE", ("energy", "instruction"): "CLASS"}.get(path, name)
         if child.children:
             yield from _fields(child, (*path, name))
         else:
