@@ -36,6 +36,7 @@ class Finding:
     """In the table's unit."""
     errors: tuple[float, ...]
     """Of the predicted time, one for each measurement."""
+    hertz: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def check(table: Table, labels: Sequence[str] | None = None) -> list[Answer]:
         if labels is None or any(r.group == group and r.label in labels for r in table.rows):
             values, _ = _values(row, list(row.tilings), table.runs[:1])
             found = values[table.runs[0]]
-            ranking[group] = sorted(found, key=lambda t: -found[t])[:FEW]
+            ranking[group] = sorted(found, key=lambda t: -found[t][0])[:FEW]
     return [answer(row, table.runs, ranking.get(row.group, list(row.tilings))) for row in table.rows
             if labels is None or row.label in labels]
 
@@ -81,14 +82,16 @@ def answer(row: Row, runs: Sequence[Run], tilings: Sequence[str]) -> Answer:
     best = {}
     for which, found in values.items():
         if found:
-            tiling = max(found, key=lambda t: found[t])
-            best[which] = Finding(tiling, found[tiling], tuple(m / found[tiling] - 1 for m in row.measured))
+            tiling = max(found, key=lambda t: found[t][0])
+            value, hertz = found[tiling]
+            best[which] = Finding(tiling, value, tuple(m / value - 1 for m in row.measured), hertz)
     return Answer(row, best, refused, time.perf_counter() - began)
 
 
 def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
-            ) -> tuple[dict[Run, dict[str, float]], dict[str, str]]:
-    values: dict[Run, dict[str, float]] = {r: {} for r in runs}
+            ) -> tuple[dict[Run, dict[str, tuple[float, float]]], dict[str, str]]:
+    """Return (value, clock) by run and tiling, and why tilings were refused."""
+    values: dict[Run, dict[str, tuple[float, float]]] = {r: {} for r in runs}
     refused = {}
     for tiling in tilings:
         try:
@@ -96,7 +99,7 @@ def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
             for run in runs:
                 result = kernel.on(run.gpu, run.clock)
                 extra = write_back(load_gpu(run.gpu), result) if run.write_back else 0.0
-                values[run][tiling] = row.amount / (result.time_s + extra)
+                values[run][tiling] = row.amount / (result.time_s + extra), result.clock_hz
         except TurbosimError as error:
             refused[tiling] = str(error)
     return values, refused
@@ -112,13 +115,16 @@ def lines_of(table: Table, answers: Sequence[Answer]) -> list[str]:
     """Return *answers* as text."""
     lines = [f"{table.title} [{table.unit}]"]
     names = [run.name for run in table.runs]
-    lines.append(f"{'':12}{'measured':>16}" + "".join(f"{n:>28}" for n in names) + f"{'tiling':>22}{'time':>8}")
+    clocks = table.runs[0].clock == "power"
+    lines.append(f"{'':12}{'measured':>16}" + "".join(f"{n:>28}" for n in names) + f"{'tiling':>22}"
+                 + f"{'clock':>10}" * clocks + f"{'time':>8}")
     for a in answers:
         low, high = min(a.row.measured), max(a.row.measured)
         cells = "".join(_cell(a, which) for which in table.runs)
         tiling = a.best[table.runs[0]].tiling if a.best else "not lifted"
         measured = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
-        lines.append(f"{a.row.label:12}{measured:>16}{cells}{tiling:>22}{a.seconds:>6.1f} s")
+        clock = f"{a.best[table.runs[0]].hertz / 1e9:>6.2f} GHz" if clocks and a.best else " " * 10 * clocks
+        lines.append(f"{a.row.label:12}{measured:>16}{cells}{tiling:>22}{clock}{a.seconds:>6.1f} s")
     for group in dict.fromkeys(a.row.group for a in answers):
         of = [a for a in answers if a.row.group == group]
         means = [mean_absolute(of, which) for which in table.runs]

@@ -39,10 +39,10 @@ class Run:
 
 
 PCIE, SXM = "a100_pcie_80gb", "a100_sxm_80gb"
-COMPUTE = (Run(PCIE), Run(PCIE, "boost"), Run(SXM))
-"""The pages do not name the card. The PCIe card's clock falls to the sustained one only under a long load."""
+COMPUTE = (Run(PCIE, "power"), Run(PCIE), Run(PCIE, "boost"), Run(SXM, "power"), Run(SXM))
+"""The pages do not name the card. The clocks of the hardware files are the same for all kernels."""
 MEMORY = (Run(PCIE), Run(PCIE, write_back=True), Run(SXM, write_back=True))
-HOPPER = (Run("h100_sxm"), Run("h100_sxm", "boost"))
+HOPPER = (Run("h100_sxm"), Run("h100_sxm", "boost"), Run("h100_sxm", "power"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any
 from kernels.machine_code import Launch, captured, compiled
 from turbosim.engine.api import run
 from turbosim.engine.lower import ClockName
-from turbosim.hw import load_gpu
+from turbosim.hw import Gpu, load_gpu
+from turbosim.power import Between
 from turbosim.program.program import Program
 from turbosim.result import Result
 from turbosim.sass.cubin import Kernel, read_cubin
@@ -24,6 +25,15 @@ from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.lift import lift, with_useful_flops
 
 Options = dict[str, Any]
+
+
+FLUSHED = 256_000_000
+"""Bytes that Triton's do_bench overwrites before each run."""
+
+
+def flush(gpu: Gpu) -> Between:
+    """Return what do_bench does between two runs: a kernel that overwrites a buffer."""
+    return Between(gpu.launch.stream + FLUSHED / (gpu.hbm.bandwidth * gpu.hbm.efficiency), FLUSHED)
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,13 @@ class Compiled:
     """Wall time to compile and lift."""
 
     def on(self, gpu: str, clock: ClockName = "sustained") -> Result:
-        """Return the replay with an empty L2, launched from a stream."""
-        return run(load_gpu(gpu), self.program, clock=clock, launch="stream")
+        """Return the replay with an empty L2, launched from a stream.
+
+        With the clock ``power`` it alternates with :func:`flush`, as in do_bench.
+        """
+        spec = load_gpu(gpu)
+        return run(spec, self.program, clock=clock, launch="stream",
+                   between=flush(spec) if clock == "power" else None)
 
 
 @lru_cache(maxsize=64)

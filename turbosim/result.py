@@ -170,6 +170,21 @@ class Result:
     peak_macs: dict[str, float] = field(default_factory=dict)
     """MACs per second of each (path/dtype) used."""
     recording: Recording | None = None
+    energy_j: dict[str, float] = field(default_factory=dict)
+    """Energy by component (:data:`turbosim.power.COMPONENTS`) [J]; empty where the GPU's file has no energies."""
+    power_limit_w: float = 0.0
+    """Of the board [W]."""
+
+    @property
+    def power_w(self) -> float | None:
+        """Average board power [W]; None where it is not known."""
+        total = self.total_energy_j
+        return None if total is None else total / self.time_s
+
+    @property
+    def total_energy_j(self) -> float | None:
+        """Energy of the board over the whole time [J]; None where it is not known."""
+        return sum(self.energy_j.values()) if self.energy_j else None
 
     @property
     def ticks(self) -> int:

@@ -23,6 +23,9 @@ UNITS: dict[str, dict[str, float]] = {
     "/clk": {"/clk": 1.0},
     "clk": {"clk": 1.0},
     "W": {"W": 1.0, "kW": 1e3},
+    "J": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12},
+    "J/B": {"J/B": 1.0, "pJ/B": 1e-12},
+    "J/MAC": {"J/MAC": 1.0, "pJ/MAC": 1e-12},
     "mm2": {"mm2": 1.0},
     "": {"": 1.0, "%": 0.01},
 }
@@ -59,7 +62,8 @@ def parse(text: object, dimension: str) -> float:
 
 
 def _common(dimension: str) -> str:
-    return {"B": "GiB", "B/s": "TB/s", "Hz": "GHz", "s": "ns"}.get(dimension, dimension)
+    return {"B": "GiB", "B/s": "TB/s", "Hz": "GHz", "s": "ns", "J": "pJ", "J/B": "pJ/B", "J/MAC": "pJ/MAC"}.get(
+        dimension, dimension)
 
 
 def example(dimension: str) -> str:
@@ -70,9 +74,10 @@ def example(dimension: str) -> str:
 
 def show(value: float, dimension: str, digits: int = 4) -> str:
     """Return *value* with the decimal unit that reads best. Inverse of :func:`parse` to *digits* digits."""
-    if dimension == "s":
-        for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
-            if abs(value) >= factor or unit == "ns":
+    if dimension in ("s", "J"):
+        smallest = list(UNITS[dimension])[-1]
+        for unit, factor in UNITS[dimension].items():
+            if abs(value) >= factor or unit == smallest:
                 return f"{value / factor:.{digits}g} {unit}"
     if dimension not in _DISPLAY:
         return f"{value:.{digits}g} {dimension}".strip()

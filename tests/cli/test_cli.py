@@ -52,6 +52,38 @@ def test_simulate_json_is_one_object():
     assert result["kernel"] == "turbo"
 
 
+def test_the_power_clock_is_told_with_its_split():
+    shape = ["--hw", "a100_pcie_80gb", "--kernel", "gemm", "--m", "4k", "--n", "4k", "--k", "4k", "--clock", "power"]
+    result = json.loads(turbosim("simulate", *shape, "--json").stdout)
+    power = result["power"]
+    assert result["clock_hz"] < 1.41e9
+    assert 298 <= power["average_w"] <= power["limit_w"] == 300
+    assert list(power["split"]) == ["static_w", "tensor_w", "instructions_w", "smem_w", "l2_w", "hbm_w"]
+    assert sum(power["split"].values()) == pytest.approx(power["average_w"])
+    assert power["tokens_per_j"] is None
+    text = turbosim("simulate", *shape).stdout
+    assert f"a100_pcie_80gb at {result['clock_hz'] / 1e9:.4g} GHz" in text
+    assert f"{power['average_w']:.3g} W of 300 W (static 22%, tensor " in text
+    # At boost the limit is told.
+    assert " W, above the limit of 300 W (static " in turbosim("simulate", *shape[:-1], "boost").stdout
+
+
+def test_a_decode_step_tells_tokens_per_joule():
+    done = turbosim("simulate", "--hw", "a100_sxm_80gb", "--model", "phi3-medium", "--phase", "decode", "--batch", "4",
+                    "--seq", "1k", "--json")
+    power = json.loads(done.stdout)["power"]
+    assert power["tokens_per_j"] == pytest.approx(4 / power["energy_j"])
+
+
+def test_kernels_are_compared_each_at_its_clock():
+    done = turbosim("compare", "--hw", "a100_pcie_80gb", "--model", "phi3-medium", "--seq", "4k", "--kernels",
+                    "flash,turbo", "--clock", "power", "--json")
+    flash, turbo = json.loads(done.stdout)
+    assert flash["clock_hz"] != turbo["clock_hz"]
+    assert max(flash["power_w"], turbo["power_w"]) <= 300
+    assert flash["energy_j"] == pytest.approx(flash["power_w"] * flash["time_s"])
+
+
 def test_the_engines_print_the_same_but_for_their_name():
     small = ["simulate", "--hw", "l4", "--kernel", "flash", "--q-heads", "4", "--head-dim", "64", "--seq", "256", "--json"]
     a, b = (json.loads(turbosim(*small, "--engine", e).stdout) for e in ("numba", "simpy"))
@@ -112,8 +144,11 @@ def test_a_closed_pipe_is_no_error():
     (["timeline", *SHAPE, "--sm", "-1"], 2, "error: --sm: must be 0 to 107 on a100_sxm_80gb, got -1\n"),
     (["simulate", *SHAPE, "--engine", "nunba"], 2,
      "error: --engine: must be one of numba, simpy, got 'nunba' (did you mean 'numba'?)\n"),
+    (["simulate", "--hw", "l4", "--model", "phi3-medium", "--seq", "512", "--clock", "power"], 2,
+     "error: clock power: the hardware file of l4 has no energy, so the power is not known; add it, or take another "
+     "clock: sustained, boost, tensor_spec\n"),
     (["compare", *SHAPE, "--clock", "bost"], 2,
-     "error: --clock: must be one of sustained, boost, tensor_spec, got 'bost' (did you mean 'boost'?)\n"),
+     "error: --clock: must be one of sustained, boost, tensor_spec, power, got 'bost' (did you mean 'boost'?)\n"),
     (["timeline", *SHAPE, "--launch", "queue"], 2, "error: --launch: must be one of graph, stream, got 'queue'\n"),
     (["roofline", *SHAPE[:4], "--l2", "Warm"], 2,
      "error: --l2: must be one of cold, warm, got 'Warm' (did you mean 'warm'?)\n"),

@@ -183,6 +183,24 @@ def test_tune_ranks_what_fits_and_says_why_others_do_not(tuned, turbosim, tmp_pa
     assert timed[0]["time_s"] == alone["time_s"]
 
 
+def test_tune_finds_a_clock_for_each_configuration(own, turbosim):
+    done = turbosim("tune", "own.py:scale", "--hw", "h100_pcie", "--sweep", "BLOCK=512,1024", "--clock", "power", "--json",
+                    cwd=own)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout):
+        assert row["clock_hz"] == 1.755e9
+        assert 105 < row["power_w"] < 350
+
+
+def test_a_lifted_trace_is_the_same_at_every_clock(own, turbosim, tmp_path):
+    traces = []
+    for clock in ("sustained", "power"):
+        path = tmp_path / f"{clock}.trace"
+        assert turbosim("lift", "own.py:scale", *A100, "--clock", clock, "-o", path, cwd=own).returncode == 0
+        traces.append(path.read_bytes())
+    assert traces[0] == traces[1]
+
+
 def test_tune_prints_two_tables(own, turbosim):
     done = turbosim("tune", "own.py:scale", *A100, "--sweep", "BLOCK=512,1024,999", cwd=own, COLUMNS="120")
     assert done.returncode == 0, done.stderr

@@ -36,7 +36,8 @@ def test_tensor_peaks_are_those_of_the_data_sheets(name, tflops):
 
 @pytest.mark.parametrize(("name", "base", "paths"), [
     ("h200_2x_sfu", "h200_sxm", {"pipes.sfu.rate"}),
-    ("h200_sas", "h200_sxm", {"pipes.sas.rate", "pipes.sas.unit", "pipes.sas.latency"}),
+    ("h200_sas", "h200_sxm", {"pipes.sas.rate", "pipes.sas.unit", "pipes.sas.latency",
+                                 "energy.instruction.sas"}),
     ("h200_int4", "h200_sxm", {"tensor.mma.sync.rates.int4", "tensor.wgmma.rates.int4"}),
     ("a100_2x_hbm", "a100_sxm_80gb", {"hbm.bandwidth"}),
 ])
@@ -135,8 +136,8 @@ def test_the_4090_ran_faster_than_its_reference_boost():
 
 def _fields(node, path=()):
     for name, child in node.children:
-        if path in (("pipes",), ("tensor",), ("tensor", "PATH", "rates")):
-            name = {"pipes": "CLASS", "tensor": "PATH"}.get(path[-1], "DTYPE")
+        name = {("pipes",): "CLASS", ("tensor",): "PATH", ("tensor", "PATH", "rates"): "DTYPE",
+                ("energy", "tensor"): "DTYPE", ("energy", "instruction"): "CLASS"}.get(path, name)
         if child.children:
             yield from _fields(child, (*path, name))
         else:

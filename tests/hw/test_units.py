@@ -11,7 +11,7 @@ from turbosim.errors import UsageError
 from turbosim.units import UNITS, parse, show
 
 REGISTRY = pint.UnitRegistry()
-BASE = {"B": "byte", "B/s": "byte/s", "Hz": "1/s", "s": "s", "W": "W"}
+BASE = {"B": "byte", "B/s": "byte/s", "Hz": "1/s", "s": "s", "W": "W", "J": "J", "J/B": "J/byte"}
 
 
 @pytest.mark.parametrize(("dimension", "unit"), [(d, u) for d in BASE for u in UNITS[d]])

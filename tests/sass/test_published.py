@@ -24,6 +24,9 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("row", "run", "aim"), [
+    ("attention full 4096", "a100_pcie_80gb power", 0.12),
+    ("attention causal 4096", "a100_pcie_80gb power", 0.12),
+    ("matmul 1536", "a100_pcie_80gb power", 0.12),
     ("attention full 4096", "a100_pcie_80gb", 0.12),
     ("attention causal 4096", "a100_pcie_80gb", 0.12),
     ("vector_add 134217728", "a100_pcie_80gb", 0.10),

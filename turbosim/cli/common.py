@@ -49,8 +49,9 @@ def _choice(flag: str, *known: str, about: str) -> Any:
 Hw = Annotated[str, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
 Engine = Annotated[str, _choice("--engine", "numba", "simpy",
                                 about="numba is fast; simpy, the reference, finds the same.")]
-Clock = Annotated[str, _choice("--clock", "sustained", "boost", "tensor_spec",
-                               about="SM clock: under sustained load, boost, or of the vendor's tensor peak.")]
+Clock = Annotated[str, _choice("--clock", "sustained", "boost", "tensor_spec", "power",
+                               about="SM clock: under sustained load, boost, of the vendor's tensor peak, or the "
+                                     "highest within the board's power limit.")]
 LaunchMode = Annotated[str, _choice("--launch", "graph", "stream", about="Launch overhead: CUDA graph or stream.")]
 L2State = Annotated[str, _choice("--l2", "cold", "warm", about="L2 at the start: empty, or as a first run leaves it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]

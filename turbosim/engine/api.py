@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal
 
-from turbosim.engine.lower import ClockName, LaunchMode, lower
+from turbosim.engine.lower import ClockName, LaunchMode, hertz_of, lower
 from turbosim.engine.lowered import LoweredLaunch, LoweredProgram
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Gpu
+from turbosim.power import Between, energy_data, energy_of, find_clock, padding_of, with_between, without_energy
 from turbosim.program.program import Program
 from turbosim.program.validate import validate
 from turbosim.program.work import compulsory_read_bytes, program_work
@@ -19,27 +21,29 @@ from turbosim.roofline import bound_seconds, peaks_used
 EngineName = Literal["numba", "simpy"]
 L2Start = Literal["cold", "warm"]
 ENGINES: tuple[EngineName, ...] = ("numba", "simpy")
-CLOCKS: tuple[ClockName, ...] = ("boost", "tensor_spec", "sustained")
+CLOCKS: tuple[ClockName, ...] = ("boost", "tensor_spec", "sustained", "power")
 LAUNCH_MODES: tuple[LaunchMode, ...] = ("graph", "stream")
 L2_STARTS: tuple[L2Start, ...] = ("cold", "warm")
 
 
-def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: ClockName = "sustained",
+def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: ClockName | float = "sustained",
         launch: LaunchMode = "graph", l2: L2Start = "cold", record: Iterable[int] = (),
         progress: Callable[[int, int], None] | None = None,
-        workload: dict[str, object] | None = None) -> Result:
+        workload: dict[str, object] | None = None, between: Between | None = None) -> Result:
     """Replay *program* on *gpu* and return what was found.
 
-    *clock* selects one of the SM clocks of the hardware file, *launch* the overhead between kernels, *l2* whether the
-    cache starts empty or as a run of the same program has left it. *record* names SMs whose every operation, unit
-    service and stall is kept. *progress* is called with (finished, all) CTAs of the present launch; *workload* is
-    carried into the result as it is.
+    *clock* selects one of the SM clocks of the hardware file, or is one [Hz]; ``power`` is the highest at which the
+    average power is within the board's limit, found in a few replays, with *between* the average over many runs and
+    what is between them. *launch* selects the overhead between kernels, *l2* whether the cache starts empty or as a run
+    of the same program has left it. *record* names SMs whose every operation, unit service and stall is kept.
+    *progress* is called with (finished, all) CTAs of the present launch; *workload* is carried into the result as it
+    is.
 
     Raises ProgramError when the program is not well formed or does not fit the GPU, SimulationError on a deadlock,
-    UsageError for an unknown engine, clock, launch mode or L2 state.
+    UsageError for an unknown engine, clock, launch mode or L2 state, or for ``power`` on a GPU without energies.
     """
     _check("engine", engine, ENGINES)
-    _check("clock", clock, CLOCKS)
+    _check_clock(clock)
     _check("launch", launch, LAUNCH_MODES)
     _check("l2", l2, L2_STARTS)
     recorded = frozenset(record)
@@ -47,9 +51,32 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
         if not 0 <= sm < gpu.sm.count:
             raise UsageError(f"record: SMs must be 0 to {gpu.sm.count - 1} on {gpu.name}, got {sm}")
     validate(program)
-    lowered = lower(gpu, program, clock, launch)
-    totals, records = _replay(lowered, engine, l2, recorded, progress)
-    return _result(gpu, program, lowered, totals, records, clock, engine, l2, workload, bool(recorded))
+
+    def at(hertz: float, record: frozenset[int]) -> Result:
+        lowered = lower(gpu, program, hertz, launch)
+        totals, records = _replay(lowered, engine, l2, record, progress)
+        return _result(gpu, program, lowered, totals, records, hertz, engine, l2, workload, bool(record))
+
+    if clock != "power":
+        return at(hertz_of(gpu, clock), recorded)
+    energy_data(gpu, program_work(program))
+    runs: dict[float, Result] = {}
+
+    def measure(hertz: float) -> tuple[float, dict[str, float]]:
+        found = runs[hertz] = at(hertz, frozenset())
+        if between is None:
+            return found.time_s, found.energy_j
+        return with_between(gpu, found.time_s, found.energy_j, between, hertz)
+
+    hertz = find_clock(gpu, measure)
+    return at(hertz, recorded) if recorded or hertz not in runs else runs[hertz]
+
+
+def _check_clock(clock: ClockName | float) -> None:
+    if isinstance(clock, str):
+        _check("clock", clock, CLOCKS)
+    elif isinstance(clock, bool) or not 1e6 <= clock <= 1e11:
+        raise UsageError(f"clock: a number is in Hz, 1e6 to 1e11, got {clock!r}; write for example 1.41e9")
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -73,10 +100,9 @@ def _replay(lowered: LoweredProgram, engine: EngineName, l2: L2Start, recorded: 
 
 
 def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[LaunchTotals], records: list[Records],
-            clock: ClockName, engine: EngineName, l2: L2Start, workload: dict[str, object] | None,
+            hertz: float, engine: EngineName, l2: L2Start, workload: dict[str, object] | None,
             recorded: bool) -> Result:
     work = program_work(program)
-    hertz = gpu.clock.hertz(clock)
     recording = None
     if recorded:
         recording = Recording(
@@ -84,7 +110,7 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
             tuple(x for r in records for x in r.stalls),
             tuple(tuple(i.label for s in item.streams for i in s) for item in lowered.launches),
             tuple(item.role_names for item in lowered.launches))
-    return Result(
+    result = Result(
         hw=gpu.name,
         kernel=str(program.meta.get("kernel", program.name)),
         workload=workload or {},
@@ -100,6 +126,12 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
         peak_macs=peaks_used(gpu, work, hertz),
         recording=recording,
     )
+    if without_energy(gpu, work):
+        return result
+    moved = result.dram_read_bytes + result.dram_write_bytes
+    padding = padding_of(work, program.useful_flops)
+    energy = energy_of(gpu, work, result.l2_bytes, moved, result.time_s, hertz, padding)
+    return replace(result, energy_j=energy, power_limit_w=gpu.power.limit)
 
 
 def _launch_result(launch: LoweredLaunch, total: LaunchTotals) -> LaunchResult:

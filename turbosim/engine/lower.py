@@ -33,7 +33,7 @@ from turbosim.program.work import class_counts, sectors, trip_counts
 from turbosim.result import TICKS_PER_CYCLE, UNITS, Reason
 from turbosim.units import show
 
-ClockName = Literal["boost", "tensor_spec", "sustained"]
+ClockName = Literal["boost", "tensor_spec", "sustained", "power"]
 LaunchMode = Literal["graph", "stream"]
 
 _BITS = {Dtype.FP16: 16, Dtype.FP16_ACC16: 16, Dtype.BF16: 16, Dtype.FP8: 8, Dtype.INT8: 8, Dtype.INT4: 4}
@@ -52,13 +52,21 @@ def ticks(cycles: float) -> int:
     return math.ceil(cycles * TICKS_PER_CYCLE - 1e-9)
 
 
-def lower(gpu: Gpu, program: Program, clock: ClockName = "sustained", launch: LaunchMode = "graph") -> LoweredProgram:
-    """Return *program* in ticks on *gpu*.
+def hertz_of(gpu: Gpu, clock: ClockName | float) -> float:
+    """Return the SM clock called *clock* [Hz]; a number is one. ``power`` depends on the run and starts at boost."""
+    if isinstance(clock, (int, float)):
+        return float(clock)
+    return gpu.clock.boost if clock == "power" else gpu.clock.hertz(clock)
+
+
+def lower(gpu: Gpu, program: Program, clock: ClockName | float = "sustained", launch: LaunchMode = "graph"
+          ) -> LoweredProgram:
+    """Return *program* in ticks on *gpu* at a clock as :func:`hertz_of` takes it.
 
     Raises ProgramError when a launch does not fit on an SM or uses an instruction the GPU lacks, or when the tensors do
     not fit into device memory.
     """
-    hertz = gpu.clock.hertz(clock)
+    hertz = hertz_of(gpu, clock)
     _check_size(gpu, program)
     tensors, tiles = _place(program, int(gpu.hbm.interleave))
     tensor_index = {t.name: i for i, t in enumerate(program.tensors)}

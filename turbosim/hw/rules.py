@@ -40,6 +40,7 @@ class Finding:
 ORDERED: tuple[tuple[Path, Path, str], ...] = (
     (("sm", "smem_per_cta"), ("sm", "smem_capacity"), ""),
     (("clock", "tensor_spec"), ("clock", "boost"), ""),
+    (("energy", "lowest_clock"), ("clock", "boost"), ""),
     (("l2", "latency_near"), ("l2", "latency_far"), ""),
     (("l2", "latency_far"), ("hbm", "latency"), ": a miss cannot be faster than a hit"),
 )

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from turbosim.hw.names import Dtype, MmaPath, OpClass, Unit
 from turbosim.hw.rules import flat, violations
 
-__all__ = ["L2", "Barrier", "BytesPerClock", "Clock", "Copy", "Cycles", "Die", "Dtype", "Frozen", "Gpu", "Hbm",
-           "Launch", "MmaPath", "OpClass", "Pipe", "PositiveCycles", "Power", "Quantity", "Ratio", "Recorded", "Sm",
-           "TensorPath", "Unit"]
+__all__ = ["L2", "Barrier", "BytesPerClock", "Clock", "Copy", "Cycles", "Die", "Dtype", "Energy", "Frozen", "Gpu",
+           "Hbm", "Launch", "MmaPath", "OpClass", "Pipe", "PositiveCycles", "Power", "Quantity", "Ratio", "Recorded",
+           "Sm", "TensorPath", "Unit"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ Seconds = Annotated[float, Field(gt=0), Quantity("s")]
 Duration = Annotated[float, Field(ge=0), Quantity("s")]
 Hertz = Annotated[float, Field(gt=0), Quantity("Hz")]
 Watts = Annotated[float, Field(gt=0), Quantity("W")]
+Joules = Annotated[float, Field(gt=0), Quantity("J")]
+JoulesPerByte = Annotated[float, Field(gt=0), Quantity("J/B")]
+JoulesPerMac = Annotated[float, Field(gt=0), Quantity("J/MAC")]
 Area = Annotated[float, Field(gt=0), Quantity("mm2")]
 
 
@@ -188,10 +191,41 @@ class Launch(Frozen):
 
 
 class Power(Frozen):
-    """Board power. Recorded, not simulated: the clock does not react to load."""
+    """Board power."""
 
-    limit: Annotated[Watts, Recorded()]
-    """[W]."""
+    limit: Watts
+    """[W]. Only the clock ``power`` heeds it, and only where the file has an :class:`Energy`."""
+
+
+class Energy(Frozen):
+    """What operations and bytes cost with random operands, on the chip at the voltage of *clock*.
+
+    The voltage falls with the clock in a straight line down to a floor; all but *static* and *hbm* goes with its
+    square.
+    """
+
+    static: Watts
+    """Power whatever the load [W]."""
+    clock: Hertz
+    """SM clock at whose voltage the energies are stated [Hz]."""
+    lowest_clock: Hertz
+    """Lowest SM clock that the power limit can enforce [Hz]."""
+    voltage_slope: Ratio
+    """Relative change of the voltage over the relative change of the clock, at *clock*."""
+    voltage_floor: Share
+    """Lowest voltage, as a share of that at *clock*."""
+    tensor: dict[Dtype, JoulesPerMac]
+    """Of a multiply-accumulate with its registers and instructions [J]."""
+    padding: Share
+    """What a multiply-accumulate of constant operands, as padding has them, takes of that."""
+    instruction: dict[OpClass, Joules]
+    """Of an instruction of one thread, all in [J]."""
+    smem: JoulesPerByte
+    """Of a byte of shared memory [J/B]."""
+    l2: JoulesPerByte
+    """Of a byte between L2 and an SM [J/B]."""
+    hbm: JoulesPerByte
+    """Of a byte between device memory and L2, where *l2* is not counted [J/B]."""
 
 
 class Die(Frozen):
@@ -223,6 +257,7 @@ class Gpu(Frozen):
     barrier: Barrier
     launch: Launch
     power: Power
+    energy: Energy | None = None
     die: Die | None = None
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ from turbosim.sass.price import Prices, prices_of
 from turbosim.sass.streams import Form, Stream, Tiling
 from turbosim.sass.tensor_memory import allocated, is_allocation
 
-ClockName = Literal["boost", "tensor_spec", "sustained"]
+ClockName = Literal["boost", "tensor_spec", "sustained", "power"]
 COPIES, LOADS = "copies", "loads"
 """Counters: asynchronous copies to shared memory, and loads into registers."""
 
@@ -45,12 +45,14 @@ class Lifted:
 def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained") -> Lifted:
     """Return *kernel* of *launch* on *gpu* as a program.
 
-    Raises ProgramError where control flow or addresses do not follow from the launch, or not in a form that programs
+    Data is at hand when blocks are priced, so that their cycles are the same at every clock. Raises ProgramError where
+    control flow or addresses do not follow from the launch, or not in a form that programs
     have, and where one CTA does not fit the SM.
     """
     check_units(kernel)
     seen = observe(kernel, launch)
-    prices = prices_of(kernel, gpu, gpu.clock.hertz(clock), seen, resident(kernel, launch, gpu))
+    hertz = gpu.clock.hertz("boost" if clock == "power" else clock)
+    prices = prices_of(kernel, gpu, hertz, seen, resident(kernel, launch, gpu))
     return Lifted(_Lifting(kernel, launch, gpu, seen, prices).program(), prices)
 
 

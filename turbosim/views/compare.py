@@ -70,6 +70,7 @@ def to_rows(comparisons: list[Comparison]) -> list[dict[str, Any]]:
     return [
         {"hw": r.hw, "kernel": label, "batch": item.batch, "seq": item.seq, "time_s": r.time_s,
          "speedup": item.speedup(label), "tflops": r.tflops, "dram_bandwidth_Bps": r.dram_bandwidth_Bps,
+         "clock_hz": r.clock_hz, "power_w": r.power_w, "energy_j": r.total_energy_j,
          "l2_hit_rate": r.l2_hit_rate, "bound": r.bound, "utilization": r.utilization, "stalls": r.stalls}
         for item in comparisons for label, r in item.results.items()
     ]

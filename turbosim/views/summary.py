@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turbosim.power import describe
 from turbosim.result import TICKS_PER_CYCLE, LaunchResult, Result
 from turbosim.sass.origin import COSTS
 from turbosim.units import show
@@ -45,7 +46,7 @@ def to_json(result: Result) -> dict[str, Any]:
     main = max(result.launches, key=lambda x: x.ticks)
     return {
         "hw": result.hw, "kernel": result.kernel, "workload": result.workload, "options": result.options,
-        "engine": result.engine, "clock_hz": result.clock_hz,
+        "engine": result.engine, "clock_hz": result.clock_hz, "power": _power_json(result),
         "time_s": result.time_s, "cycles": result.cycles, "tflops": result.tflops,
         "useful_flops": result.useful_flops,
         "dram_read_bytes": result.dram_read_bytes, "dram_write_bytes": result.dram_write_bytes,
@@ -60,6 +61,22 @@ def to_json(result: Result) -> dict[str, Any]:
         "roofline_s": result.bound_s, "roofline_ratio": result.time_s / result.bound_s if result.bound_s else None,
         "launches": [_launch_json(x, result) for x in result.launches],
     }
+
+
+def _power_json(result: Result) -> dict[str, Any] | None:
+    power, energy = result.power_w, result.total_energy_j
+    if power is None or energy is None:
+        return None
+    shares = {f"{name}_w": joules / result.time_s for name, joules in result.energy_j.items()}
+    tokens = decoded_tokens(result)
+    return {"average_w": power, "limit_w": result.power_limit_w, "split": shares, "energy_j": energy,
+            "tokens_per_j": tokens / energy if tokens else None}
+
+
+def decoded_tokens(result: Result) -> int:
+    """Return the tokens that a decode step makes; 0 for other work."""
+    w = result.workload
+    return int(str(w["batch"])) * int(str(w["seq_q"])) if w.get("phase") == "decode" else 0
 
 
 def _launch_json(launch: LaunchResult, result: Result) -> dict[str, Any]:
@@ -121,6 +138,11 @@ def _facts(result: Result) -> list[tuple[str, str]]:
              ("kernel", f"{result.kernel} ({', '.join(f'{k}={v}' for k, v in result.options.items() if k != COSTS)})"),
              ("workload", describe_workload(result)),
              ("time", f"{show(result.time_s, 's')} ({result.cycles:,} cycles)")]
+    energy, tokens = result.total_energy_j, decoded_tokens(result)
+    if energy is not None:
+        each = f", {tokens / energy:.3g} tokens/J for one layer's attention" if tokens else ""
+        facts += [("power", describe(result.energy_j, result.time_s, result.power_limit_w)),
+                  ("energy", show(energy, "J") + each)]
     if result.useful_flops:
         done = result.tflops * 1e12 / 2
         peaks = ", ".join(f"{done / macs:.1%} of {name}" for name, macs in result.peak_macs.items())

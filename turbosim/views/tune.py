@@ -97,6 +97,7 @@ def to_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
         if result is not None:
             main = result.launches[0]
             row |= {"time_s": result.time_s, "tflops": result.tflops if result.useful_flops else None,
+                    "clock_hz": result.clock_hz, "power_w": result.power_w, "energy_j": result.total_energy_j,
                     "bound": result.bound, "ctas_per_sm": main.ctas_per_sm, "occupancy_limit": main.occupancy_limit,
                     "dram_bandwidth_Bps": result.dram_bandwidth_Bps, "l2_hit_rate": result.l2_hit_rate,
                     "utilization": result.utilization}
