@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import importlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kernels.ops.common import interpreted
+from kernels.ops.common import MissingPackageError, interpreted, need_triton
 from kernels.report_micro import RESOURCES, compiled_micro, loop_cell, resource_cells, resources
 
 TARGETS = {80: "a100_sxm_80gb", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
@@ -103,13 +104,13 @@ def cases() -> dict[str, tuple[Callable[[], object], int, int]]:
     found["flash decode, d 64"] = lambda: flash.flash_decode(one64, k64, k64, {"splits": 8}), 0, 16 * 64
     found["turbo decode"] = lambda: turbo.turbo_decode(one, cache, {"splits": 8}), 0, 16 * 64
     found["turbo decode, d 64"] = lambda: turbo.turbo_decode(one64, cache64, {"splits": 8}), 0, 16 * 64
-    for dequant, convert in (("element", "magic"), ("fold", "cast")):
-        def variant(dequant: str = dequant, convert: str = convert) -> object:
-            return turbo.turbo_decode(one, cache, {"splits": 8, "dequant": dequant, "convert": convert})
+    for name, options in (
+            *((sas, {"sas": sas}) for sas in turbo.SAS[1:]), ("element, magic", {"dequant": "element"}),
+            ("fold, cast", {"convert": "cast"}), ("row", {"p_scale": "row"})):
+        def variant(options: Any = options) -> object:
+            return turbo.turbo_decode(one, cache, {"splits": 8, **options})
 
-        found[f"turbo decode, {dequant}, {convert}"] = variant, 0, 16 * 64
-    found["turbo decode, row"] = (
-        lambda: turbo.turbo_decode(one, cache, {"splits": 8, "p_scale": "row"}), 0, 16 * 64)
+        found[f"turbo decode, {name}"] = variant, 0, 16 * 64
     for bits, stored in kivis.items():
         def decode(stored: kivi.KiviCache = stored) -> object:
             return kivi.kivi_decode(one, stored, {"splits": 4})
@@ -191,6 +192,14 @@ def main(arguments: list[str]) -> None:
     if interpreted():
         parser.error("TRITON_INTERPRET is set, and interpreted kernels are not compiled; unset it")
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    try:
+        need_triton()
+        importlib.import_module("turbosim.hw")
+    except MissingPackageError as error:
+        parser.error(str(error))
+    except ImportError as error:
+        parser.error(f"the GPUs' limits are read with {error.name}, which cannot be imported; install turbosim's "
+                     "dependencies with pip install .")
     for capability in given.targets or TARGETS:
         rows, micro = compiled(capability), compiled_micro(capability)
         if given.json:

@@ -8,7 +8,7 @@ rounding of Q and K. CONVERT = True uses I2F instead.
 P is relative to the running maximum, with a scale of the tile's largest weight (TILE) or of 1/119 (FIXED), or to the
 row's maximum within the tile, with 1/127 (ROW; see ``p_scale`` in ``turbosim.numerics.attention``). With ROW one factor
 per row weighs the tile and another what came before; the smaller is e^-|difference of the maxima|, the larger 1.
-Q has one scale per tile, or per row with Q_ROW, which costs registers but no instructions per score.
+Q has one scale per tile, or per row with Q_ROW, which costs registers and up to one instruction per score.
 """
 
 import triton
@@ -49,6 +49,17 @@ def weights_to_int8(p, P_SCALE: tl.constexpr, PACKED: tl.constexpr, CAST: tl.con
 
 
 @triton.jit
+def lowered(shift):
+    """Return the *shift* of the scores by their maximum, one or two units in the last place down.
+
+    A multiply-add rounds less than the maximum was rounded, which would leave the largest score above 0, by up to 0.75
+    integer steps with the constant and by half a unit in the last place without. P would exceed 1, and codes above 127
+    wrap to negative ones.
+    """
+    return shift - tl.abs(shift) * (2.0**-23)
+
+
+@triton.jit
 def merge_factors(top, tile_top, UNIT: tl.constexpr):
     """Return the factors of what came before and of a tile, per row, from their maxima; *tile_top* is finite."""
     factor = tl.exp2(-tl.abs(top - tile_top) * UNIT)
@@ -78,12 +89,12 @@ def _attend(acc, total, top, q, q_scale, k_tile, v_tile, k_scale, v_scale, start
                 # A row that sees nothing of the tile: -inf would be subtracted from -inf.
                 tile_top = tl.maximum(tile_top, -1e30)
             new_top = tl.maximum(top, tile_top)
-            # Rounding must not leave a score above 0: codes above 127 wrap. Hence one unit in the last place down.
-            shift = (offset - tile_top) * (1.0 + 2.0**-23)
+            shift = lowered(offset - tile_top)
             factor, weight = merge_factors(top, tile_top, UNIT)
         else:
             new_top = tl.maximum(top, tile_top)
-            shift = offset - new_top
+            # The largest of a TILE has code 119 whatever it is.
+            shift = offset - new_top if P_SCALE == TILE else lowered(offset - new_top)
             factor = tl.exp2((top - new_top) * UNIT)
         p = exponential(value * (scale[:, None] if Q_ROW else scale) + shift[:, None], VARIANT, PACKED)
         row_sum = tl.sum(p.to(tl.float32), 1)

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from kernels.codes import codes_of, dequantised, small_to_float
 from kernels.exponential import exponential
-from kernels.turbo import ROW, merge_factors, product, weights_to_int8
+from kernels.turbo import ROW, TILE, lowered, merge_factors, product, weights_to_int8
 
 _CONSTANT = tl.constexpr(12582912.0)
 
@@ -45,11 +45,12 @@ def _weights(scores, top, total, VARIANT: tl.constexpr, UNIT: tl.constexpr, P_SC
     new_top = tl.maximum(top, tile_top)
     if P_SCALE == ROW:
         factor, weight = merge_factors(top, tile_top, UNIT)
-        p = exponential(scores - tile_top[:, None], VARIANT, PACKED)
+        p = exponential(scores + lowered(-tile_top)[:, None], VARIANT, PACKED)
         row_sum = tl.sum(p.to(tl.float32), 1) * weight
     else:
         factor = tl.exp2((top - new_top) * UNIT)
-        p = exponential(scores - new_top[:, None], VARIANT, PACKED)
+        shift = -new_top if P_SCALE == TILE else lowered(-new_top)
+        p = exponential(scores + shift[:, None], VARIANT, PACKED)
         row_sum = tl.sum(p.to(tl.float32), 1)
     codes, p_scale = weights_to_int8(p, P_SCALE, PACKED, CONVERT)
     if P_SCALE == ROW:
@@ -188,7 +189,7 @@ def decode(Q, K_CODES, V_CODES, K_STEP, V_STEP, K_ZERO, V_ZERO, K_SCALE, V_SCALE
     split, head, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     place = batch * kv_heads + head
     bits = tl.load(BITS + head)
-    # Blocks of codes are whole multiples of 256 bytes, which a loaded offset does not show.
+    # A loaded offset does not show that blocks of codes are multiples of 512 bytes: 32 tokens, 64 channels, 2 bits.
     start = tl.multiple_of(batch * code_bytes + tl.load(OFFSETS + head), 128)
     meta, scales = place * max_blocks * HEAD_DIM, place * max_blocks
     first = split * per_split

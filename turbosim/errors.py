@@ -40,6 +40,7 @@ class SimulationError(TurbosimError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest of *known*, or an empty string."""
-    by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    # The dashes that all flags begin with make none of them closer.
+    by_lower = {k.lower().lstrip("-"): k for k in known}
+    close = difflib.get_close_matches(word.lower().lstrip("-"), by_lower, n=1, cutoff=0.6)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""

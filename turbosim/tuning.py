@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from turbosim.engine.api import run
 from turbosim.engine.lower import ClockName
+from turbosim.engine.numba_engine import is_compiled as engine_is_compiled
 from turbosim.errors import TurbosimError, UsageError
 from turbosim.hw.spec import Gpu
+from turbosim.processes import in_processes
 from turbosim.result import Result
 from turbosim.sass.description import Description
 from turbosim.sass.expressions import Value
 from turbosim.sass.prepare import lifted, prepare
+from turbosim.sass.replay import is_compiled as replay_is_compiled
 
 MOST = 10_000
 """Configurations of one sweep."""
+_ENDED = "its process ended without an answer; there may be too little memory for so many jobs"
 
 
 @dataclass(frozen=True)
@@ -63,28 +68,53 @@ def configurations(sweep: Mapping[str, Sequence[Value]]) -> list[dict[str, Value
 
 
 def tune(description: Description, gpu: Gpu, sweep: Mapping[str, Sequence[Value]],
-         settings: Mapping[str, Value] | None = None, *, clock: ClockName = "sustained",
+         settings: Mapping[str, Value] | None = None, *, clock: ClockName = "sustained", jobs: int = 1,
          progress: Callable[[int, int], None] | None = None, into: list[Trial] | None = None) -> list[Trial]:
     """Return a trial of every combination of *sweep*, the fastest first, those without a time last.
 
-    *settings* hold for all; *progress* is called with (finished, all); what is finished is appended to *into*, which an
-    exception leaves. Raises as :func:`turbosim.sass.prepare.prepare` where that has nothing to do with the sweep.
+    *settings* hold for all; *jobs* processes share the work (:func:`turbosim.processes.in_processes` says what that
+    asks of a script), and change nothing of the result; *progress* is called with (finished, all); *into* gets what is
+    finished, also where an exception ends the work. Raises as :func:`turbosim.sass.prepare.prepare` where that has
+    nothing to do with the sweep, UsageError for fewer than one job.
     """
-    trials = [] if into is None else into
+    if jobs < 1:
+        raise UsageError(f"jobs: must be at least 1, got {jobs}")
     every = configurations(sweep)
     for changes in every:
         # Names and expressions are the description's: what is wrong with them is no property of a configuration.
         description.bind({**(settings or {}), **changes})
-    for number, changes in enumerate(every):
-        if progress is not None:
-            progress(number, len(every))
-        trials.append(_trial(description, gpu, {**(settings or {}), **changes}, changes, clock))
-    reasons = {t.reason for t in trials}
-    if len(reasons) == 1 and trials[0].result is None:
+    work = _Work(description, gpu, dict(settings or {}), clock)
+    done: dict[int, Trial] = {}
+    try:
+        with closing(_trials(work, every, min(jobs, len(every)))) as trials:
+            if progress is not None:
+                progress(0, len(every))
+            for place, trial in trials:
+                done[place] = trial
+                if progress is not None:
+                    progress(len(done), len(every))
+    finally:
+        found = [done[place] for place in sorted(done)]
+        if into is not None:
+            into += found
+    reasons = {t.reason for t in found}
+    if len(reasons) == 1 and found[0].result is None and _ENDED not in reasons:
         # What fails everywhere is told as it is.
-        prepared = prepare(description, gpu, {**(settings or {}), **trials[0].settings})
+        prepared = prepare(description, gpu, {**(settings or {}), **found[0].settings})
         lifted(prepared, gpu, clock)
-    return ranked(trials)
+    return ranked(found)
+
+
+def _trials(work: _Work, every: Sequence[dict[str, Value]], jobs: int) -> Generator[tuple[int, Trial], None, None]:
+    """Yield (place, trial) of *every* configuration, as they are finished."""
+    first = 0
+    # What Numba compiles is kept on disk: once here, instead of in every process.
+    while first < len(every) and (jobs == 1 or not (engine_is_compiled() and replay_is_compiled())):
+        yield first, work.trial(every[first])
+        first += 1
+    for place, trial in in_processes(work.trial, every[first:], jobs):
+        at = first + place
+        yield at, work.lost(every[at]) if trial is None else trial
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
@@ -92,22 +122,38 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda t: (t.result is None, t.result.time_s if t.result else 0.0))
 
 
-def _trial(description: Description, gpu: Gpu, settings: Mapping[str, Value], changes: Mapping[str, Value],
-           clock: ClockName) -> Trial:
-    resources = None
-    bound = description.bind(settings)
-    shown = {name: bound.values.get(name) for name in changes}
-    try:
-        prepared = prepare(description, gpu, settings)
-        kernel = prepared.kernel
-        resources = Resources(kernel.registers, kernel.stack_bytes, kernel.smem_bytes + prepared.launch.smem_bytes,
-                              prepared.launch.warps)
-        program = lifted(prepared, gpu, clock).program
-        return Trial(shown, resources, run(gpu, program, clock=clock))
-    except UsageError:
-        raise
-    except TurbosimError as error:
-        return Trial(shown, resources, None, _short(str(error)))
+@dataclass(frozen=True)
+class _Work:
+    """What all trials have in common."""
+
+    description: Description
+    gpu: Gpu
+    settings: dict[str, Value]
+    clock: ClockName
+
+    def trial(self, changes: dict[str, Value]) -> Trial:
+        """Return the trial of one configuration. Raises UsageError."""
+        settings = {**self.settings, **changes}
+        resources = None
+        try:
+            prepared = prepare(self.description, self.gpu, settings)
+            kernel = prepared.kernel
+            resources = Resources(kernel.registers, kernel.stack_bytes, kernel.smem_bytes + prepared.launch.smem_bytes,
+                                  prepared.launch.warps)
+            program = lifted(prepared, self.gpu, self.clock).program
+            return Trial(self._shown(changes), resources, run(self.gpu, program, clock=self.clock))
+        except UsageError:
+            raise
+        except TurbosimError as error:
+            return Trial(self._shown(changes), resources, None, _short(str(error)))
+
+    def lost(self, changes: dict[str, Value]) -> Trial:
+        """Return the trial of a configuration whose process has ended."""
+        return Trial(self._shown(changes), None, None, _ENDED)
+
+    def _shown(self, changes: dict[str, Value]) -> dict[str, Value]:
+        bound = self.description.bind({**self.settings, **changes})
+        return {name: bound.values.get(name) for name in changes}
 
 
 def _short(message: str) -> str:

@@ -13,7 +13,7 @@ from kernels.case import Prepared
 from kernels.measure.device import Timing
 from kernels.measure.failures import reason_of
 from kernels.measure.predict import repeats_for
-from kernels.ops.common import MissingPackageError
+from kernels.ops.common import MissingPackageError, check_version
 from turbosim.errors import TurbosimError, UsageError
 
 HARMFUL = {"TRITON_INTERPRET": "kernels would be interpreted on the CPU",
@@ -32,7 +32,8 @@ LEAST_FLUSH = 256 * 1024**2
 class CudaDevice:
     """The current CUDA device.
 
-    Raises MissingPackageError without torch or triton, TurbosimError without an NVIDIA GPU or when its memory is full.
+    Raises MissingPackageError without torch or triton new enough, TurbosimError without an NVIDIA GPU or when its
+    memory is full.
     """
 
     source = "measured"
@@ -48,6 +49,8 @@ class CudaDevice:
             import triton  # type: ignore[import-untyped]
         except ImportError as error:
             raise MissingPackageError(f"triton cannot be imported: {error}; install triton 3.6 or newer") from None
+        check_version("torch", torch.__version__)
+        check_version("triton", triton.__version__)
         if torch.version.cuda is None:
             raise TurbosimError(f"torch {torch.__version__} is built without CUDA; install a build for an NVIDIA GPU")
         if not torch.cuda.is_available():

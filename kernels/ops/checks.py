@@ -137,13 +137,16 @@ def turbo_tiles(shape: Attention, config: Any, q: Tensor, k: Tensor, v: Tensor, 
                 place = (slice(b, b + 1), slice(head, head + 1), slice(first, stop))
                 want = turbo_prefill(some_q, some_k, some_v, shape.causal, config)
                 outputs.append((out[place], want[:, :, here]))
-                scores = _int8_scores(some_q, some_k, rows, block)
+                scores = _int8_scores(some_q, some_k, 1 if config.q_scale == "row" else rows, block)
                 sums.append((lse[place], _log_sum_exp(scores, shape.causal)[:, :, here]))
     return outputs, sums
 
 
 def _int8_scores(q: Tensor, k: Tensor, rows: int, block: int) -> Tensor:
-    """Return the scores of q (1, 1, M, d) and k (1, 1, N, d) after stage 1 of FlashQ, in float32."""
+    """Return the scores of q (1, 1, M, d) and k (1, 1, N, d) after stage 1 of FlashQ, in float32.
+
+    *rows* queries and *block* keys share a scale.
+    """
     import torch
 
     from turbosim.numerics.flashq import dequantise_int8, quantise_int8

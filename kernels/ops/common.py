@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,20 +18,38 @@ GRID = 65535
 """CTAs in the second and third dimension of a grid: CUDA C++ Programming Guide, table of compute capabilities."""
 
 
+LEAST = {"torch": (2, 11), "triton": (3, 6)}
+"""Oldest versions the kernels are meant for."""
+
+
 class MissingPackageError(TurbosimError):
-    """A package the kernels need is not installed (exit code 2)."""
+    """A package the kernels need is not installed, or too old (exit code 2)."""
 
     exit_code = 2
 
 
 def need_triton() -> None:
-    """Raise MissingPackageError unless torch and triton can be imported, and numpy, which interprets kernels."""
+    """Raise MissingPackageError unless torch and triton can be imported, and numpy, which interprets kernels.
+
+    Of torch and triton, versions before those in :data:`LEAST` are refused too.
+    """
     for name in (*(("numpy",) if interpreted() else ()), "torch", "triton"):
         try:
-            __import__(name)
+            module = __import__(name)
         except ImportError as error:
             raise MissingPackageError(f"the kernels need {name}, which cannot be imported ({error}); "
                                       f"install it, for example with pip install {name}") from None
+        check_version(name, getattr(module, "__version__", ""))
+
+
+@functools.lru_cache
+def check_version(name: str, version: str) -> None:
+    """Raise MissingPackageError for a *version* of package *name* before that in :data:`LEAST`."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    least = LEAST.get(name)
+    if least is not None and found is not None and (int(found[1]), int(found[2])) < least:
+        raise MissingPackageError(f"{name} {version} is too old for the kernels; install {name} "
+                                  f"{'.'.join(map(str, least))} or newer")
 
 
 def interpreted() -> bool:
@@ -77,6 +97,9 @@ def check_attention(kernel: str, q: Any, k: Any, v: Any) -> None:
         if x.dim() != 4 or x.stride(-1) != 1:
             raise UsageError(f"kernel {kernel!r}: {name} must be (batch, heads, tokens, channels) with neighbouring "
                              f"channels, got shape {tuple(x.shape)} and strides {x.stride()}")
+        if not x.numel():
+            raise UsageError(f"kernel {kernel!r}: {name} of shape {tuple(x.shape)} is empty; every dimension must be "
+                             "at least 1")
         if x.device != q.device:
             raise UsageError(f"kernel {kernel!r}: {name} is on {x.device}, q on {q.device}")
     if k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:

@@ -128,6 +128,8 @@ def _check_cache(kernel: str, cache: QuantizedKVCache, x: Tensor, name: str = "k
             kernel == "append" and x.shape[1] != len(cache.bits)):
         raise UsageError(f"kernel {kernel!r}: the cache is of {batch} sequences and {len(cache.bits)} heads of "
                          f"{cache.head_dim} channels on {device}, got {name} {tuple(x.shape)} on {x.device}")
+    # Tiles of the kernels, and products that are 32 deep.
+    check_power_of_two(kernel, 32, 128, block=cache.block)
 
 
 def append(cache: QuantizedKVCache, k: Tensor, v: Tensor) -> list[Any]:

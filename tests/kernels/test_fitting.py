@@ -15,8 +15,8 @@ from turbosim.errors import UsageError
 from turbosim.numerics.cache import QuantizedKVCache
 
 
-def cache_of(tokens, d=64):
-    cache = QuantizedKVCache(1, (4,), d, 128)
+def cache_of(tokens, d=64, block=64):
+    cache = QuantizedKVCache(1, (4,), d, 128, block=block)
     if tokens:
         cache.prefill(normal(1, 1, tokens, d), normal(1, 1, tokens, d))
     return cache
@@ -50,6 +50,22 @@ def both(call, *shape):
     (lambda: append(cache_of(70), normal(1, 1, 1, 64).float(), normal(1, 1, 1, 64)),
      "kernel 'append': k must be float16, got torch.float32"),
     (lambda: turbo_decode(normal(2, 2, 1, 64), cache_of(70)), of_cache("turbo", "q", (2, 2, 1, 64))),
+    (lambda: turbo_decode(normal(1, 2, 1, 64), cache_of(70, block=48)),
+     "kernel 'turbo': block must be a power of two from 32 to 128, got 48"),
+    (lambda: turbo_decode(normal(1, 2, 1, 64), cache_of(70, block=16)),
+     "kernel 'turbo': block must be a power of two from 32 to 128, got 16"),
+    (lambda: both(lambda k, v: append(cache_of(70, block=256), k, v), 1, 1, 1, 64),
+     "kernel 'append': block must be a power of two from 32 to 128, got 256"),
+    (lambda: flash_prefill(Q, K[:, :, :0], K[:, :, :0], False),
+     "kernel 'flash': k of shape (1, 1, 0, 64) is empty; every dimension must be at least 1"),
+    (lambda: flash_decode(Q[:, :, :1], K[:, :0], K[:, :0]),
+     "kernel 'flash': k of shape (1, 0, 70, 64) is empty; every dimension must be at least 1"),
+    (lambda: flash_decode(Q[:0, :, :1], K[:0], K[:0]),
+     "kernel 'flash': q of shape (0, 2, 1, 64) is empty; every dimension must be at least 1"),
+    (lambda: quantise(K[:, :, :0], K[:, :, :0]),
+     "kernel 'quantise': k of shape (1, 1, 0, 64) is empty; every dimension must be at least 1"),
+    (lambda: kivi_cache(K[:, :, :0], K[:, :, :0]),
+     "kernel 'kivi': k of shape (1, 1, 0, 64) is empty; every dimension must be at least 1"),
     (lambda: kivi_decode(normal(2, 2, 1, 64), kivi_cache(K, K)),
      "kernel 'kivi': decode takes one query per sequence over a cache of its heads, got q (2, 2, 1, 64) and 1 sequences, "
      "1 heads of 64 channels"),

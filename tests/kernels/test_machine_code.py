@@ -15,6 +15,7 @@ from kernels.measure.suites import MICRO, get_suite
 from kernels.report import README, TARGETS, main, tables
 from kernels.report_micro import CASES, loop_cell
 
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 FP16 = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 INT8 = {80: "IMMA", 89: "IMMA", 90: "IGMMA", 100: "UTCIMMA"}
@@ -76,11 +77,16 @@ def test_sas_avoids_slow_pipes(target):
 
 def test_decode_converts_nothing_and_copies_the_cache_in_wide_pieces(target):
     _, rows, _ = target
-    for name in ("turbo decode", "turbo decode, d 64", "turbo decode, row", "turbo decode, element, magic"):
+    for name in ("turbo decode", "turbo decode, d 64", "turbo decode, table", "turbo decode, exp2", "turbo decode, row",
+                 "turbo decode, element, magic"):
         assert {rows[name]["counts"][c] for c in ("F2I", "I2F", "I2FP", "F2F")} == {0}
         assert any(o.startswith("LDGSTS") and "128" in o for o in rows[name]["loads"]), name
         # Steps of V, which act on its tiles with "element", are a byte for each of a thread's channels.
         assert any(o.startswith("LDG.E.U8") for o in rows[name]["loads"]) == ("element" in name), name
+    # Beside the rescale factors of rows, P's scale and its inverse.
+    assert 1 <= per_score(rows["turbo decode, exp2"], "MUFU") - per_score(rows["turbo decode"], "MUFU") < 1.2
+    naive = rows["turbo decode, naive"]
+    assert (per_score(naive, "F2I"), per_score(naive, "I2F"), per_score(naive, "I2FP")) == (1, 1, 0)
     cast = rows["turbo decode, fold, cast"]
     # Of a tile of 16 rows and 64 keys: scores, the output of 128 channels, and steps, zero points, weights.
     assert 3 <= per_score(cast, "I2F") + per_score(cast, "I2FP") <= 6
@@ -152,3 +158,18 @@ def test_an_unknown_target_is_refused(capsys):
         main(["75"])
     assert stopped.value.code == 2
     assert "error: targets are 80, 89, 90, 100, got 75" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("triton", "the kernels need triton, which cannot be imported (no triton); install it, for example with pip install "
+               "triton"),
+    ("pydantic", "the GPUs' limits are read with pydantic, which cannot be imported; install turbosim's dependencies with "
+                 "pip install .")])
+def test_what_the_tables_need(tmp_path, name, message):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text(f"raise ModuleNotFoundError('no {name}', name={name!r})\n")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-m", "kernels.report", "80"], cwd=ROOT, text=True, capture_output=True,
+                          env={**environment, "PYTHONPATH": str(tmp_path)}, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"error: {message}\n")

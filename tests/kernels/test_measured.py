@@ -47,6 +47,14 @@ def test_checks_pass(name, shape, options):
     assert prepared.nbytes > 0
 
 
+@pytest.mark.parametrize("seed", [3, 6])
+def test_the_lse_of_rows_with_scales_of_their_own_is_that_of_their_scores(seed):
+    """Rows that see one key differ from scores with a scale for the tile by up to half a step of Q and K each."""
+    shape = Attention(2, 4, 4, 64, 64, 128, True, Phase.PREFILL)
+    check = get("turbo").prepare(shape, {"p_scale": "row", "q_scale": "row"}, "cpu", seed).check()
+    assert check.ok, check
+
+
 def test_useful_bytes_by_hand():
     """q and o in FP16, K and V once; the cache with its buffer."""
     assert get("flash").prepare(PREFILL, {}, "cpu", 0).nbytes == 2 * 64 * 200 * (4 + 2 + 2 + 4)

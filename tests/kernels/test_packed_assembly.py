@@ -130,9 +130,9 @@ def test_four_weights_become_four_bytes():
     p = np.linspace(0, 1, 4001).astype(np.float16)
     generator = np.random.default_rng(2)
     a, b, c, d = (generator.permutation(p) for _ in range(4))
-    for inverse in (119.0, 200.0 / 2, 119 / 0.7):
+    for inverse in (119.0, 127.0, 200.0 / 2, 119 / 0.7):
         factor = packed(np.full((2, len(p)), inverse))
-        kept = [np.where(x * np.float16(inverse) <= 119, x, 0).astype(np.float16) for x in (a, b, c, d)]
+        kept = [np.where(x * np.float16(inverse) <= 127, x, 0).astype(np.float16) for x in (a, b, c, d)]
         out = execute(module._TO_INT8.value, packed(np.stack(kept[:2])), packed(np.stack(kept[2:])), factor, factor)
         for byte, x in enumerate(kept):
             got = (out >> np.uint32(8 * byte) & np.uint32(255)).astype(int)

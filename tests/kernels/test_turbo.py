@@ -7,9 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
+import triton
+import triton.language as tl
 
 from kernels.ops.kivi import kivi_cache, kivi_decode
 from kernels.ops.turbo import P_SCALES, Q_SCALES, SAS, append, quantise, turbo_decode, turbo_prefill
+from kernels.turbo import lowered
 from tests.kernels.test_flash import normal, poisoned, qkv
 from turbosim.errors import UsageError
 from turbosim.numerics import attention as reference
@@ -75,17 +78,47 @@ def test_prefill_relative_to_the_maximum_of_the_tile(shape, causal, block_m, blo
     assert torch.allclose(lse, scores.logsumexp(-1), atol=0.05)
 
 
-def test_the_largest_weight_of_a_tile_stays_at_1_with_fused_multiply_adds():
-    """The kernel's scaling of the largest score, with one rounding where the GPU has one; the interpreter has two."""
+@triton.jit
+def lower(x, out, count: tl.constexpr):
+    at = tl.arange(0, count)
+    tl.store(out + at, lowered(tl.load(x + at)))
+
+
+@pytest.mark.parametrize("constant", [12582912, 0])
+@pytest.mark.parametrize("fused", [True, False])
+def test_no_score_is_above_0_with_fused_multiply_adds(constant, fused):
+    """The scaling of the largest score, with one rounding where the GPU has one; the interpreter has two.
+
+    Prefill without conversions adds the constant, prefill with them and decode do not.
+    """
     rng = np.random.default_rng(0)
-    scale = np.exp2(rng.uniform(-20, 5, 100_000)).astype(np.float32)
-    largest = (12582912 + rng.integers(-(2**21), 2**21, scale.size)).astype(np.float32)
-    offset = -np.float32(12582912) * scale
+    scale = np.exp2(rng.uniform(-20, 5, 2**17)).astype(np.float32)
+    largest = (constant + rng.integers(-(2**21), 2**21, scale.size)).astype(np.float32)
+    offset = -np.float32(constant) * scale
     # Products of two float32 numbers are exact in float64, and so are these sums of them with a third.
     exact = largest.astype(np.float64) * scale
-    tile_top = (exact + offset).astype(np.float32)
-    assert (exact + (offset - tile_top)).max() > 1
-    assert (exact + (offset - tile_top) * np.float32(1 + 2.0**-23)).max() <= 0
+    tile_top = ((exact if fused else exact.astype(np.float32)) + offset).astype(np.float32)
+    shift = offset - tile_top
+    assert (exact + shift).max() > 1
+    below = torch.empty(shift.size)
+    lower[1,](torch.from_numpy(shift), below, shift.size)
+    assert (exact + below.numpy()).max() <= 0
+    assert (np.abs(below.numpy() / shift.astype(np.float64) - 1) <= 2.0**-22).all()
+
+
+@pytest.mark.parametrize("sas", SAS)
+@pytest.mark.parametrize("convert", ["magic", "cast"])
+@pytest.mark.parametrize("p_scale", ["fixed", "row"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_codes_of_p_do_not_wrap_at_scores_far_from_0(sas, convert, p_scale, sign):
+    """A unit in the last place of these scores is 2^-8 to 2^-6, which e^x of a positive one would show."""
+    for size in (60.0, 90.0):
+        q, k = torch.full((1, 1, 16, 128), size).half(), torch.full((1, 1, 64, 128), sign * size).half()
+        v = normal(1, 1, 64, 128)
+        kv, _ = quantise(k, v)
+        options = {"sas": sas, "convert": convert, "p_scale": p_scale, "block_m": 16}
+        out, _, _ = turbo_prefill(q, kv, False, options, poisoned(q))
+        assert deviation(out, attention(q, k, v)).relative_l2 < 0.05
 
 
 @pytest.mark.parametrize("p_scale", P_SCALES)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from kernels.measure import fake, store
 from kernels.measure.cli import main
 from kernels.measure.schema import NAMES
 from kernels.measure.store import HEADER, ROOT, Store, read_rows, source_hashes
+from kernels.ops.common import MissingPackageError, check_version, need_triton
 from turbosim.errors import ConfigError
 
 SEE = "; see python -m kernels.measure --help"
@@ -45,6 +47,7 @@ def refused(capsys, *arguments):
     (["--sute", "quick"], "--sute: no such flag (did you mean '--suite'?)" + SEE),
     (["--suite", "quick", "--outt=x"], "--outt=x: no such flag (did you mean '--out'?)" + SEE),
     (["--suite", "quick", "--verbose"], "--verbose: no such flag" + SEE),
+    (["--bogus"], "--bogus: no such flag" + SEE),
     (["--suite", "quick", "--only", "flash", "turbo", "--dry-run"],
      "turbo: a word that belongs to no flag; quote values that contain spaces" + SEE),
     (["--suite", "quick"], "--out is missing: give --out DIR, a directory for the rows, or --dry-run"),
@@ -186,7 +189,7 @@ def test_two_calls_at_once(capsys, tmp_path):
             1, f"error: --out {tmp_path}: another measurement is writing there; wait for it, or use another directory\n")
 
 
-def cuda_call(tmp_path, refuse=(), only_standard=False, torch=None, arguments=("--out", "out")):
+def cuda_call(tmp_path, refuse=(), only_standard=False, torch=None, arguments=("--out", "out"), triton="3.6.0"):
     """Run a call on a GPU in a process whose imports are restricted, and whose torch is the text *torch*."""
     site = tmp_path / "site"
     site.mkdir()
@@ -194,7 +197,7 @@ def cuda_call(tmp_path, refuse=(), only_standard=False, torch=None, arguments=("
         REFUSING.replace("{REFUSED!r}", repr(set(refuse))).replace("{ONLY_STANDARD}", repr(only_standard)))
     if torch is not None:
         (site / "torch.py").write_text(torch)
-        (site / "triton.py").write_text('__version__ = "3.6.0"\n')
+        (site / "triton.py").write_text(f'__version__ = "{triton}"\n')
     code = ("import kernels.registry as r; r.NAMES = {'flash': 'tests.kernels_measure.stubs:RIGHT'}\n"
             "import sys; from kernels.measure.cli import main; sys.exit(main())")
     return subprocess.run([sys.executable, "-c", code, "--suite", "quick", *arguments], capture_output=True, text=True,
@@ -218,6 +221,29 @@ def test_what_a_gpu_run_needs(tmp_path, refuse, torch, code, message):
     done = cuda_call(tmp_path, refuse, torch=torch)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"{ABSENT}error: {message}\n")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("torch", "triton", "message"), [
+    ("2.10.1+cu130", "3.6.0", "torch 2.10.1+cu130 is too old for the kernels; install torch 2.11 or newer"),
+    ("2.11.0", "3.5.1", "triton 3.5.1 is too old for the kernels; install triton 3.6 or newer"),
+    ("1.13", "2.0", "torch 1.13 is too old for the kernels; install torch 2.11 or newer")])
+def test_old_versions(tmp_path, torch, triton, message):
+    done = cuda_call(tmp_path, torch=NO_GPU.replace("2.11.0", torch), triton=triton)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{ABSENT}error: {message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("version", ["2.11.0a0+git123", "2.12", "3.0.0", "unknown"])
+def test_versions_that_pass(version):
+    check_version("torch", version)
+
+
+def test_an_old_triton_behind_the_kernels_interfaces(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="2.11.0"))
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.2.0"))
+    with pytest.raises(MissingPackageError,
+                       match=r"^triton 3\.2\.0 is too old for the kernels; install triton 3\.6 or newer$"):
+        need_triton()
 
 
 @pytest.mark.parametrize("name", ["torch", "triton", "numpy"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from turbosim.sass.conversion import float_of_int, int_of_float, reciprocal
 from turbosim.sass.instruction import Control, Instruction, parse_operand, split_operands
+from turbosim.sass.logic import LOGIC
 from turbosim.sass.opcodes import MODELLED
 from turbosim.sass.semantics import shuffled, spread, spread_flag
 from turbosim.sass.steps import ACTIVE, ALIVE, NotModelled, Slots, Unknown, slot
@@ -36,7 +37,7 @@ def execute(text, **given):
         opcode, _, rest = rest.partition(" ")
     inst = Instruction(7, opcode, split_operands(rest), guard, Control.decode(0))
     slots = Slots()
-    makers = {**MODELLED, **CONCERNING}
+    makers = {**MODELLED, **LOGIC, **CONCERNING}
     step = (makers.get(inst.name) or makers[inst.name.removeprefix("U")])(slots, inst)
     results = []
     for by_lane in (False, True):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from turbosim.errors import ProgramError
 from turbosim.sass.access import Access
-from turbosim.sass.flow import Loop
+from turbosim.sass.flow import Loop, blocks_of, loops_of
+from turbosim.sass.instruction import Control, Instruction, parse_operand, split_operands
 from turbosim.sass.skeleton import Run, runs, shape_of, shortened
 from turbosim.sass.streams import Form, Tiling, fit
 from turbosim.sass.traffic import sectors, traffic_of, turns
@@ -57,6 +58,30 @@ def test_shape_of_a_walk():
     nodes = shape_of([0, 2, 3, 2, 3, 2, 4, 6, 6, 7], LOOPS)
     assert nodes == (0, Run(LOOPS[0], ((2, 3), (2, 3), (2,))), 4, Run(LOOPS[1], ((6,), (6,))), 7)
     assert [len(r.turns) for r in runs(nodes)] == [3, 2]
+
+
+def test_a_loop_of_one_block_that_turns_once_is_a_loop():
+    """Else CTAs whose loop turns once would run other code than those whose loop turns more often."""
+    assert shape_of([0, 6, 7], LOOPS) == (0, Run(LOOPS[1], ((6,),)), 7)
+
+
+def code_of_texts(*texts):
+    """Instructions ``OPCODE operands``; ``->n`` at the end of a branch is its target."""
+    found = []
+    for index, text in enumerate(texts):
+        text, _, target = text.partition("->")
+        guard, _, rest = text.partition(" ") if text.startswith("@") else ("", "", text)
+        opcode, _, operands = rest.strip().partition(" ")
+        found.append(Instruction(index, opcode, split_operands(operands), parse_operand(guard[1:]) if guard else None,
+                                 Control.decode(0), int(target) if target else None))
+    return tuple(found)
+
+
+@pytest.mark.parametrize(("opcode", "count"), [("IADD3 R0, R0, 0x1, RZ", 1),
+                                               ("SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR4], R1", 0)])
+def test_trying_again_to_pass_a_barrier_is_no_loop(opcode, count):
+    code = code_of_texts("NOP", opcode, "@P0 BRA ->1", "EXIT", "BRA ->4")
+    assert len(loops_of(code, blocks_of(code))) == count
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(3, 8))

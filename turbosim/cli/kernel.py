@@ -73,10 +73,9 @@ def sweep_of(entries: list[str]) -> dict[str, list[Value]]:
 
 def announce_replay() -> None:
     """Say on stderr that the first replay compiles the issue-level model."""
-    from turbosim.sass.replay_kernel import run
+    from turbosim.sass.replay import is_compiled
 
-    # What Numba has on disk is not known before it is asked.
-    if not run.stats.cache_path or not any(Path(run.stats.cache_path).glob("replay_kernel.run-*.nbc")):
+    if not is_compiled():
         common.console(stderr=True).print("compiling the issue-level model, once for this installation ...")
 
 

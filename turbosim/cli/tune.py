@@ -33,13 +33,18 @@ def tune(
     target: kernel.Target = None,
     settings: kernel.Settings = None,
     launch_file: kernel.LaunchFile = None,
+    jobs: Annotated[int | None, typer.Option(
+        help="Processes that share the configurations; one per core unless given.", show_default=False)] = None,
     png: Annotated[Path | None, typer.Option(help="Also draw the ranking (.png or .svg).")] = None,
     clock: common.Clock = "sustained",
     as_json: common.Json = False,
 ) -> None:
     """Rank configurations of a Triton kernel for a GPU without running any: time, resources, what bounds each."""
+    from turbosim.processes import cores
     from turbosim.tuning import configurations, tune
 
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs: must be at least 1, got {jobs}")
     if png is not None:
         common.check_output("--png", png, ".png", ".svg")
     lists = kernel.sweep_of([*(sweep or []), *(more or [])])
@@ -55,7 +60,8 @@ def tune(
     title = f"{name} on {gpu.name}"
     try:
         with common.progress(f"tuning {title}") as report:
-            tune(description, gpu, lists, values, clock=clock, progress=report, into=trials)  # type: ignore[arg-type]
+            tune(description, gpu, lists, values, clock=clock,  # type: ignore[arg-type]
+                 jobs=jobs or cores(), progress=report, into=trials)
     except KeyboardInterrupt:
         raise common.InterruptError(f"{len(trials)} of {len(configurations(lists))} configurations") from None
     finally:

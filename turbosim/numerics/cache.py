@@ -47,12 +47,15 @@ class QuantizedKVCache:
                  device: str = "cpu") -> None:
         """Make room for *max_tokens* tokens; *bits* has an entry, 2 or 4, for every KV head.
 
-        Raises UsageError for other bits, or channels that do not fill bytes.
+        Raises UsageError for other bits, channels that do not fill bytes, or room for nothing.
         """
         if not bits or any(b not in BITS for b in bits):
             raise UsageError(f"bits has 2 or 4 for every KV head, got {list(bits)}")
         if head_dim % 4:
             raise UsageError(f"head_dim must be a multiple of 4 to pack 2-bit codes, got {head_dim}")
+        for name, value in (("batch", batch), ("head_dim", head_dim), ("max_tokens", max_tokens), ("block", block)):
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
         self.bits, self.block, self.head_dim = tuple(bits), block, head_dim
         places = -(-max_tokens // block)
         self.max_tokens = places * block
@@ -88,11 +91,18 @@ class QuantizedKVCache:
         return self.blocks * self.block + self.held
 
     def prefill(self, keys: Tensor, values: Tensor) -> None:
-        """Store a prompt: float (B, H, tokens, d) each. Raises UsageError when the cache is not empty or too small."""
+        """Store a prompt: float (B, H, tokens, d) each, at least one token.
+
+        Raises UsageError for other shapes, and when the cache is not empty or too small.
+        """
         if self.tokens:
             raise UsageError(f"prefill needs an empty cache, this one holds {self.tokens} tokens")
-        tokens = keys.shape[-2]
-        whole = max(0, tokens - 1) // self.block
+        tokens = keys.shape[-2] if keys.dim() == 4 else 0
+        if not tokens:
+            raise UsageError(f"prefill takes keys (batch, heads, tokens, channels) of at least one token, got "
+                             f"{tuple(keys.shape)}")
+        self._check_shapes(keys, values, tokens)
+        whole = (tokens - 1) // self.block
         if tokens > self.max_tokens:
             raise UsageError(f"the cache has room for {self.max_tokens} tokens, got {tokens}")
         for number in range(whole):
@@ -103,12 +113,20 @@ class QuantizedKVCache:
         self._grow(keys[..., rest, :], values[..., rest, :])
 
     def append(self, keys: Tensor, values: Tensor) -> None:
-        """Store one token: float (B, H, d) each. Raises UsageError when the cache is full."""
+        """Store one token: float (B, H, d) each. Raises UsageError for other shapes, and when the cache is full."""
+        self._check_shapes(keys, values)
         if self.held == self.block:
             if self.tokens == self.max_tokens:
                 raise UsageError(f"the cache is full: it has room for {self.max_tokens} tokens")
             self.flush()
         self._grow(keys[..., None, :], values[..., None, :])
+
+    def _check_shapes(self, keys: Tensor, values: Tensor, *tokens: int) -> None:
+        """Raise UsageError unless both are of this cache's sequences, heads and channels, and of *tokens*."""
+        want = (self.k_scale.shape[0], len(self.bits), *tokens, self.head_dim)
+        for name, x in (("keys", keys), ("values", values)):
+            if tuple(x.shape) != want:
+                raise UsageError(f"{name} must be of shape {want}, got {tuple(x.shape)}")
 
     def flush(self) -> None:
         """Pack the buffer, which must be full, under its universal scale. Raises UsageError when it is not."""

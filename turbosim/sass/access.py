@@ -89,6 +89,8 @@ class Address:
         self._limit = s.ALL if space == "global" else s.LOW
         self._words: list[tuple[int, int]] = []
         self._pairs: list[int] = []
+        self.reads: tuple[int, ...] = ()
+        """Slots of its registers."""
         found = _PLAIN.search(address.text)
         self._understood = found is not None
         if found is None:
@@ -109,15 +111,15 @@ class Address:
             else:
                 self._words.append((number, 1))
 
-    @property
-    def reads(self) -> list[int]:
-        """Slots of its registers."""
-        return [number for number, _ in self._words] + [p + n for p in self._pairs for n in (0, 1)]
+        self.reads = (*(number for number, _ in self._words), *(p + n for p in self._pairs for n in (0, 1)))
 
     def of(self, values: Values) -> npt.NDArray[np.uint64] | None:
         """Return the address by lane; None where it is not known."""
-        if not self._understood or any(isinstance(values[n], Unknown) for n in self.reads):
+        if not self._understood:
             return None
+        for number in self.reads:
+            if isinstance(values[number], Unknown):
+                return None
         total = self._offset & self._limit
         for number, scale in self._words:
             total = total + values[number] * scale & self._limit
@@ -143,7 +145,7 @@ def _recorder(inst: Instruction, operand: Operand, space: str, switches: list[So
     def run(values: Values) -> None:
         values[RECORDS].append(Access(index, values[VISIT], space, nbytes, address.of(values), who(values)))
 
-    return Step(index, run, bits(address.reads + [w.slot for w in switches]) | guard_bits(inst), 0, False, True)
+    return Step(index, run, bits([*address.reads, *(w.slot for w in switches)]) | guard_bits(inst), 0, False, True)
 
 
 def load(_: Slots, inst: Instruction) -> Step:

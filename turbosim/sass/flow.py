@@ -61,7 +61,7 @@ def loops_of(instructions: tuple[Instruction, ...], blocks: tuple[Block, ...]) -
     """Return the loops that do something, outermost first: spans closed by a branch to an earlier block.
 
     A branch to its own block alone is the trap that follows the code and no loop. Nor are waits for mbarriers, which
-    the compiler puts behind the code, with a branch back into it.
+    the compiler puts behind the code, with a branch back into it, or which try again what succeeds.
     """
     at = {index: n for n, b in enumerate(blocks) for index in range(b.first, b.last + 1)}
     spans: dict[int, Loop] = {}
@@ -71,6 +71,9 @@ def loops_of(instructions: tuple[Instruction, ...], blocks: tuple[Block, ...]) -
             continue
         if inst.target is not None and inst.name != "CALL" and inst.target < inst.index:
             first, last = at[inst.target], at[inst.index]
+            if first == last and any(i.name == "SYNCS" and "TRYWAIT" in i.modifiers
+                                     for i in instructions[inst.target:inst.index]):
+                continue
             known = spans.get(first)
             if known is None or last > known.last:
                 spans[first] = Loop(first, last, inst.index)

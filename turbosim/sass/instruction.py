@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 
@@ -84,7 +84,7 @@ class Control:
                    reuse=field >> 17 & 15)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Instruction:
     """One instruction of a kernel."""
 
@@ -99,12 +99,12 @@ class Instruction:
     target: int | None = None
     """Index of the instruction that a branch goes to."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The opcode without modifiers."""
         return self.opcode.partition(".")[0]
 
-    @property
+    @cached_property
     def modifiers(self) -> tuple[str, ...]:
         """What follows the name, in order."""
         return tuple(self.opcode.split(".")[1:])

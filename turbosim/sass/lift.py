@@ -174,7 +174,8 @@ class _Lifting:
         ops: list[Op | Loop] = []
         pending: list[int] = []
         placed: set[Stream] = set()
-        boards: dict[int, bool] = {}
+        boards: set[int] = set()
+        rows, wait, kind = self.prices.code.table.tolist(), int(Column.WAIT), int(Column.KIND)
 
         def flush() -> None:
             if pending:
@@ -182,28 +183,27 @@ class _Lifting:
                 pending.clear()
 
         for index in part.code:
-            row = self.prices.code.table[index]
-            wanted = [b for b in boards if row[Column.WAIT] >> b & 1]
-            if wanted and moves:
+            row = rows[index]
+            if moves and any(row[wait] >> b & 1 for b in boards):
                 flush()
                 ops.append(self._wait(LOADS))
                 boards.clear()
-            if row[Column.KIND] == Kind.WAIT_GROUP and moves and COPIES in self.used:
+            if row[kind] == Kind.WAIT_GROUP and moves and COPIES in self.used:
                 flush()
-                allowed = int(row[Column.ARGUMENT])
+                allowed = row[Column.ARGUMENT]
                 ops.append(self._wait(COPIES, self.open + sum(self.groups[len(self.groups) - allowed:])
                                       if allowed else self.open))
-            if row[Column.KIND] == Kind.GROUP:
+            if row[kind] == Kind.GROUP:
                 self.groups.append(self.open)
                 self.open = 0
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
-            if stream is None or not moves or stream in placed or stream in self.still:
+            if stream is None or stream.part != part.name or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, turn, int(row[Column.KIND])))
-            if not stream.store and row[Column.KIND] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
-                boards[int(row[Column.WRITE_BARRIER])] = True
+            ops.append(self._move(part, stream, turn, row[kind]))
+            if not stream.store and row[kind] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
+                boards.add(row[Column.WRITE_BARRIER])
         flush()
         return ops
 

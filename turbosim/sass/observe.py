@@ -12,7 +12,7 @@ from math import gcd
 
 from turbosim.errors import ProgramError
 from turbosim.sass.build import kind_of
-from turbosim.sass.cubin import Kernel
+from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
@@ -134,19 +134,26 @@ class _Observer:
         node = self._node(name)
         values = {c[name] for c in counts}
         if isinstance(node, Run):
-            code, final = self._turn(node.template), self._turn(node.turns[-1])
+            code, final = self._turn(node, node.template), self._turn(node, node.turns[-1])
             return Part(name, code, loop=True, trips=values.pop() if len(values) == 1 else None,
                         final=final if final != code else ())
-        return Part(name, self._turn((node,)), loop=False, always=values == {1})
+        block = self.sampler.blocks[node]
+        return Part(name, tuple(range(block.first, block.last + 1)), loop=False, always=values == {1})
 
-    def _turn(self, nodes: Sequence[Node]) -> tuple[int, ...]:
-        """Return the instructions of *nodes*."""
+    def _turn(self, run: Run, nodes: Sequence[Node]) -> tuple[int, ...]:
+        """Return the instructions of *nodes*, a turn of *run*."""
         code: list[int] = []
         for node in nodes:
             if isinstance(node, Run):
-                raise ProgramError(f"{self.where}: has a loop in a loop, which cannot be lifted yet")
+                raise ProgramError(
+                    f"{self.where}: the loop at {self._at(node)} is inside the loop at {self._at(run)}, which cannot "
+                    "be lifted; where the outer one goes over tiles, as in persistent kernels, give every tile a CTA "
+                    "of its own")
             code += range(self.sampler.blocks[node].first, self.sampler.blocks[node].last + 1)
         return tuple(code)
+
+    def _at(self, run: Run) -> str:
+        return f"{INSTRUCTION_BYTES * self.sampler.blocks[run.loop.first].first:#06x}"
 
     def _node(self, name: str) -> Node:
         return next(n for n in self.base[name].nodes if name_of(n) == name)
@@ -154,7 +161,11 @@ class _Observer:
     def _streams(self, parts: Sequence[Part]) -> dict[tuple[str, int], Stream]:
         """Return the stream of every memory instruction, by part."""
         found: dict[tuple[str, int], Stream] = {}
+        # Tensor -> stores since the last loop: a CTA skips the last blocks of a tile that are masked altogether.
+        tiles: dict[str, Stream] = {}
         for part in parts:
+            if part.loop:
+                tiles.clear()
             tensors = instruction_tensors(self.launch, self.base[part.name].walk.accesses)
             members: dict[tuple[int, str, bool], list[int]] = {}
             segment = 0
@@ -167,6 +178,13 @@ class _Observer:
                     members.setdefault(key, []).append(index)
             for (_, tensor, store), indices in members.items():
                 stream = Stream(part.name, tuple(indices), tensor, store)
+                if store and not part.loop:
+                    begun = tiles.get(tensor)
+                    if begun is not None:
+                        stream = replace(begun, instructions=begun.instructions + stream.instructions)
+                        found = {at: stream if s == begun else s for at, s in found.items()}
+                    if begun is not None or part.always:
+                        tiles[tensor] = stream
                 found |= {(part.name, i): stream for i in indices}
         return found
 

@@ -128,23 +128,6 @@ def funnel(slots: Slots, inst: Instruction) -> Step:
                 lambda a, n, c: s.shift(a, n, c, left, width, signed, wrap, upper))
 
 
-def logic(slots: Slots, inst: Instruction) -> Step:
-    """LOP3.LUT [p,] d, a, b, c, table, q: p is whether d is not 0, or q."""
-    operands = list(inst.operands)
-    writes = [slot(operands.pop(0))] if operands[0].kind in PREDICATES else []
-    need(inst.modifiers == ("LUT",) and len(operands) == 6 and operands[4].kind == Kind.INTEGER)
-    table = int(operands[4].value)
-    read = [word(slots, o) for o in operands[1:4]]
-    if not writes:
-        return step(inst, [slot(operands[0])], read, lambda a, b, c: s.lookup(table, a, b, c))
-
-    def compute(a: Any, b: Any, c: Any, other: Any) -> Any:
-        result = s.lookup(table, a, b, c)
-        return result, s.as_flag(result) | other
-
-    return step(inst, [slot(operands[0]), *writes], [*read, flag(operands[5])], compute)
-
-
 def predicate_logic(_: Slots, inst: Instruction) -> Step:
     """PLOP3.LUT p, q, a, b, c, table of p, table of q."""
     p, q, a, b, c, table, other = inst.operands
@@ -286,7 +269,7 @@ def _reciprocal(slots: Slots, inst: Instruction) -> Step:
 
 MODELLED: dict[str, Maker] = {
     **dict.fromkeys(("IADD3", "IADD", "VIADD"), add), "IMAD": multiply, "LEA": shifted_add, "SHF": funnel,
-    "LOP3": logic, "PLOP3": predicate_logic, "ISETP": compare, "SEL": choose,
+    "PLOP3": predicate_logic, "ISETP": compare, "SEL": choose,
     **dict.fromkeys(("IMNMX", "VIMNMX", "VIADDMNMX"), extreme),
     "IABS": plain(lambda _, a: s.magnitude(a)),
     "SGXT": plain(_sign_extend, "U32", "W"),

@@ -13,6 +13,7 @@ from turbosim.sass.access import accesses_of, load, results_of
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.flow import blocks_of
 from turbosim.sass.instruction import Instruction, Kind, parse_operand
+from turbosim.sass.logic import LOGIC
 from turbosim.sass.opcodes import MODELLED
 from turbosim.sass.steps import NotModelled, Slots, Step, Values, bits, flag, guard_bits, opaque, slot
 from turbosim.sass.tensor_memory import events_of
@@ -21,7 +22,7 @@ from turbosim.sass.warp import CONCERNING
 _OF_DATA = ("LD", "ATOM", "RED", "F", "H", "D", "MUFU", "I2", "IMMA", "IGMMA", "BMMA", "BGMMA", "Q", "OMMA", "UTC",
             "SYNCS", "SHFL", "MATCH", "CS2R", "S2", "TLD", "TEX", "SU", "UF", "UI2F")
 """Beginnings of the opcodes whose results are data, and unknown by intention."""
-_MAKERS = {**MODELLED, **CONCERNING, "LDG": load}
+_MAKERS = {**MODELLED, **LOGIC, **CONCERNING, "LDG": load}
 
 
 class Plan:

@@ -8,6 +8,7 @@ for the other chips]. Other warps are taken not to push it out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from turbosim.sass.instruction import ZERO, Instruction, Kind
 
@@ -23,17 +24,18 @@ _DESTINATION_FIRST = ("STS", "STG", "STL", "ST", "RED", "BAR", "BRA", "EXIT", "L
 """Opcodes whose first operand is read, or that have no destination."""
 
 
-def _widths(instruction: Instruction) -> tuple[int, ...]:
+@lru_cache(maxsize=1 << 12)
+def _widths(opcode: str) -> tuple[int, ...]:
     """Return the registers of each source operand where they are more than one."""
     for prefix, widths in _MATRIX_OPERANDS.items():
-        if instruction.opcode.startswith(prefix):
+        if opcode.startswith(prefix):
             return widths
-    modifiers = instruction.modifiers
-    if instruction.name in ("STS", "STG", "STL", "ST"):
+    name, *modifiers = opcode.split(".")
+    if name in ("STS", "STG", "STL", "ST"):
         return 1, 4 if "128" in modifiers else 2 if "64" in modifiers else 1
-    if instruction.name == "IMAD" and "WIDE" in modifiers:
+    if name == "IMAD" and "WIDE" in modifiers:
         return 1, 1, 2
-    if instruction.name in ("FADD2", "FMUL2", "FFMA2"):
+    if name in ("FADD2", "FMUL2", "FFMA2"):
         return 2, 2, 2
     return ()
 
@@ -44,7 +46,7 @@ def sources(instruction: Instruction) -> dict[int, tuple[int, ...]]:
     operands = [o for o in instruction.operands if o.kind not in (Kind.PREDICATE, Kind.UNIFORM_PREDICATE)]
     if instruction.name not in _DESTINATION_FIRST and not instruction.name.endswith("SETP"):
         operands = operands[1:]
-    widths = _widths(instruction)
+    widths = _widths(instruction.opcode)
     found: dict[int, tuple[int, ...]] = {}
     for place, operand in enumerate(operands):
         if operand.kind is Kind.REGISTER and operand.index != ZERO:

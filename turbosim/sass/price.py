@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,15 +67,18 @@ class Prices:
 
         Instructions are counted by the time that they take of their pipe, in those of the class's rate.
         """
-        busy: dict[Pipe, float] = defaultdict(float)
+        busy: dict[int, float] = defaultdict(float)
         shared = 0.0
         products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
+        pipes, intervals, kinds, served = (
+            self.code.table[:, c].tolist() for c in (Column.PIPE, Column.INTERVAL, Column.KIND, Column.SHARED))
+        shares = self.share.tolist()
         for index in indices:
-            row, share = self.code.table[index], float(self.share[index])
-            busy[Pipe(int(row[Column.PIPE]))] += int(row[Column.INTERVAL]) * share
-            if row[Column.KIND] != Kind.COPY:
+            share = shares[index]
+            busy[pipes[index]] += intervals[index] * share
+            if kinds[index] != Kind.COPY:
                 # What asynchronous copies write is the load's.
-                shared += int(row[Column.SHARED]) * share
+                shared += served[index] * share
             if product := product_of(self.kernel.instructions[index].opcode):
                 products[product] += 1 if product[4] is MmaPath.TCGEN05 else warps
         sm = self.gpu.sm
@@ -90,6 +94,7 @@ class Prices:
         return lanes, mma, round(shared * sm.smem_bandwidth * warps)
 
 
+@lru_cache(maxsize=1 << 12)
 def product_of(opcode: str) -> tuple[int, int, int, Dtype, MmaPath] | None:
     """Return the shape and kind of a matrix product; None for other opcodes."""
     found, tile = _SHAPE.match(opcode), tile_of(opcode)

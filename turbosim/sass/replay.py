@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from turbosim.errors import SimulationError
 from turbosim.sass import replay_state as f
 from turbosim.sass.machine import GROUPS, NEVER, Code, CtaClass, Replay, SmModel, deadlock
 from turbosim.sass.replay_kernel import run
+
+
+def is_compiled() -> bool:
+    """Whether the loop is compiled, in this process or in the disk cache: if not, the first replay takes seconds."""
+    # What Numba has on disk is not known before it is asked.
+    kept = run.stats.cache_path
+    return bool(run.signatures or (kept and any(Path(kept).glob("replay_kernel.run-*.nbc"))))
 
 
 def replay(code: Code, ctas: list[CtaClass], order: list[int], slots: int, model: SmModel,

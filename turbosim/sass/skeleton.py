@@ -29,8 +29,7 @@ def shape_of(blocks: Sequence[int], loops: Sequence[Loop]) -> tuple[Node, ...]:
     """Return the executed *blocks* with the turns of every loop put together."""
     headers: dict[int, Loop] = {}
     for loop in loops:
-        if loop.first != loop.last or sum(b == loop.first for b in blocks) > 1:
-            headers.setdefault(loop.first, loop)
+        headers.setdefault(loop.first, loop)
     nodes, at = _nodes(blocks, 0, None, headers)
     assert at == len(blocks)
     return nodes

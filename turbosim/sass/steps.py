@@ -6,7 +6,7 @@ one whose inputs are not known writes :class:`Unknown`, which says whence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,11 @@ class Unknown:
 
     index: int
     what: str
+
+    @property
+    def origin(self) -> Unknown:
+        """Return the same without what a subclass knows of the value."""
+        return self
 
 
 class NotModelled(Exception):  # noqa: N818  (control flow of this package, never an error of a user)
@@ -144,7 +149,7 @@ def flag(operand: Operand) -> Source:
     return Source(slot(operand), opposite if operand.inverted else None)
 
 
-def bits(slots: list[int] | tuple[int, ...]) -> int:
+def bits(slots: Iterable[int]) -> int:
     """Return the mask of those of *slots* that change during a walk."""
     result = 0
     for number in slots:
@@ -168,7 +173,7 @@ def step(inst: Instruction, writes: list[int], sources: list[Source], compute: C
         result: Any = lanes if isinstance(lanes, Unknown) else None
         for value in inputs:
             if isinstance(value, Unknown):
-                result = value
+                result = value.origin
                 break
         if result is None:
             for place, change in changes:
@@ -236,7 +241,7 @@ def store(values: Values, number: int, value: Any, lanes: Flag) -> None:
         old = values[number]
         if not (spread_flag(lanes) | ~spread_flag(values[ALIVE])).all():
             if isinstance(old, Unknown):
+                values[number] = old.origin
                 return
-            if not isinstance(value, Unknown):
-                value = select(lanes, value, old)
+            value = value.origin if isinstance(value, Unknown) else select(lanes, value, old)
     values[number] = value

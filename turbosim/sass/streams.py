@@ -74,7 +74,8 @@ def region_of(stream: Stream, launch: Launch, by_warp: Sequence[Mapping[tuple[in
             if not len(lanes):
                 continue
             if warp == 0 and first is None:
-                first = int(lanes.min())
+                # That of the first lane: others may have wrapped around at the end of the tensor.
+                first = int(lanes[0])
             touched += [lanes // SECTOR, (lanes + np.uint64(access.nbytes - 1)) // SECTOR]
     if first is None:
         return None

@@ -87,7 +87,7 @@ def events_of(inst: Instruction) -> list[Step]:
         seen = [address.of(values)] if address is not None else []
         values[RECORDS].append(Event(inst.index, tuple(_uniform(v) for v in [*seen, *(values[r] for r in registers)])))
 
-    read = registers + (address.reads if address is not None else [])
+    read = [*registers, *(address.reads if address is not None else ())]
     return [Step(inst.index, run, bits(read) | guard_bits(inst), 0, False, True)]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,9 +35,9 @@ def sectors(access: Access) -> int:
         return 0
     if access.addresses is None:
         return 32 * max(1, access.nbytes // SECTOR)
-    lanes = access.addresses if access.active is None else access.addresses[access.active]
-    first, last = lanes // SECTOR, (lanes + np.uint64(access.nbytes - 1)) // SECTOR
-    return len(np.unique(np.concatenate([first, last]))) if access.nbytes <= SECTOR else 32
+    lanes = (access.addresses if access.active is None else access.addresses[access.active]).tolist()
+    touched = {lane // SECTOR for lane in lanes} | {(lane + access.nbytes - 1) // SECTOR for lane in lanes}
+    return len(touched) if access.nbytes <= SECTOR else 32
 
 
 def turns(access: Access) -> int:
@@ -50,16 +51,22 @@ def turns(access: Access) -> int:
     group = max(1, min(32, ROW // max(4, access.nbytes)))
     if access.addresses is None:
         return 32 // group
+    # Turns of a loop repeat the pattern some rows on, with the same banks.
+    begin = int(access.addresses.min()) // ROW * ROW
+    words = (access.addresses - np.uint64(begin)) // np.uint64(4)
+    return _turns_of(words.tobytes(), None if access.active is None else access.active.tobytes(), group,
+                     max(1, access.nbytes // 4))
+
+
+@lru_cache(maxsize=1 << 12)
+def _turns_of(words: bytes, active: bytes | None, group: int, each: int) -> int:
+    """Return the turns of lanes that want *each* words from *words* (uint64) on, where *active* (bool), by groups."""
+    starts = np.frombuffer(words, np.uint64).tolist()
+    acting = [True] * 32 if active is None else np.frombuffer(active, np.bool_).tolist()
     total = 0
     for begin in range(0, 32, group):
-        lanes = slice(begin, begin + group)
-        addresses = access.addresses[lanes]
-        if access.active is not None:
-            addresses = addresses[access.active[lanes]]
-        if not len(addresses):
-            continue
-        words = np.unique(np.concatenate([addresses // 4 + np.uint64(n) for n in range(max(1, access.nbytes // 4))]))
-        total += int(np.bincount((words % BANKS).astype(np.int64)).max())
+        wanted = {starts[lane] + n for lane in range(begin, begin + group) if acting[lane] for n in range(each)}
+        total += max(Counter(word % BANKS for word in wanted).values(), default=0)
     return total
 
 

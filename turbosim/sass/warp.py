@@ -197,9 +197,10 @@ def local(_: Slots, inst: Instruction) -> Step:
             value = values[source]
             if narrow or isinstance(lanes, Unknown):
                 value = unknown
-            elif lanes is not True and not isinstance(value, Unknown):
+            elif lanes is not True:
                 old = memory.get(where + 4 * number, value)
-                value = old if isinstance(old, Unknown) else s.select(lanes, value, old)
+                doubt = next((v.origin for v in (value, old) if isinstance(v, Unknown)), None)
+                value = s.select(lanes, value, old) if doubt is None else doubt
             memory[where + 4 * number if not narrow else where & ~3] = value
 
     base = bits([at.base]) | guard_bits(inst)
