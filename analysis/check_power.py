@@ -94,6 +94,20 @@ def product_lines(rows: Iterator[tuple[str, str, str, float, Result, float]]) ->
     return [*lines, "", f"Mean absolute error of the {told}: {power:.1%}; at the boost clock {at_boost:.1%}."]
 
 
+def external_lines(folder: Path) -> list[str]:
+    """Return a summary of those products, by type."""
+    rows = list(external_products(folder))
+    lines = header("product", "rows", "mean absolute error of time", "bias", "worst", "mean at boost", "clock [GHz]")
+    for dtype in ("bf16", "int8"):
+        of = [r for r in rows if r[1].startswith(dtype)]
+        errors = [measured / result.tflops - 1 for *_, measured, result, _ in of]
+        boost = [abs(measured / at_boost - 1) for *_, measured, _, at_boost in of]
+        clocks = [result.clock_hz / 1e9 for *_, result, _ in of]
+        lines.append(f"| {dtype} | {len(of)} | {np.mean(np.abs(errors)):.1%} | {np.mean(errors):+.1%} | "
+                     f"{max(errors, key=abs):+.1%} | {np.mean(boost):.1%} | {min(clocks):.2f}-{max(clocks):.2f} |")
+    return lines
+
+
 def _rows(file: Path) -> list[dict[str, str]]:
     if not file.is_file():
         raise UsageError(f"--external: no file {file}; give the folder with gpu_microbenchmarks.csv and "
@@ -119,14 +133,19 @@ def watts_of(gpu: Gpu, row: Sweep) -> float:
     return sum(energy_of(gpu, work, nbytes, nbytes, 1.0, row.ghz * 1e9).values())
 
 
+def _summary(errors: Sequence[float]) -> str:
+    """Return cells: count, mean absolute error, bias, worst."""
+    return f"{len(errors)} | {np.mean(np.abs(errors)):.1%} | {np.mean(errors):+.1%} | {max(errors, key=abs):+.1%}"
+
+
 def sweep_lines(folder: Path) -> list[str]:
-    """Return measured and modelled power of the sweep on an H200."""
+    """Return errors of the power of the sweep on an H200, by what it is bound by."""
     gpu, rows = load_gpu("h200_sxm"), sweeps(folder, "H200")
-    lines = header("memory [GB/s]", "FMA [TFLOP/s]", "clock [GHz]", "measured [W]", "model [W]", "error")
-    lines += [f"| {r.gbps:.0f} | {r.tflops:.1f} | {r.ghz:.2f} | {r.watts:.0f} | {watts_of(gpu, r):.0f} | "
-              f"{watts_of(gpu, r) / r.watts - 1:+.1%} |" for r in rows[::6]]
-    errors = [abs(watts_of(gpu, r) / r.watts - 1) for r in rows]
-    return [*lines, "", f"All {len(rows)} rows: mean absolute error {np.mean(errors):.1%}, worst {max(errors):.1%}."]
+    lines = header("device memory", "rows", "mean absolute error of power", "bias", "worst")
+    for name, low, high in (("3 TB/s and more", 3000, 9e9), ("1 to 3 TB/s", 1000, 3000), ("less", 0, 1000)):
+        errors = [watts_of(gpu, r) / r.watts - 1 for r in rows if low <= r.gbps < high]
+        lines.append(f"| {name} | {_summary(errors)} |")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -171,15 +190,12 @@ def voltage_lines(folder: Path) -> list[str]:
     # The file has two cards in turn; that of 300 W has clocks that do not follow from its rates.
     rows = sweeps(folder, "L40")[1::2]
     fit, rest = fit_voltage(rows[::2]), [r for r in rows[1::2] if r.ghz < 2.5]
-    errors = [fit.clock(r) / r.ghz - 1 for r in rest]
-    lines = header("memory [GB/s]", "FMA [TFLOP/s]", "power [W]", "measured clock [GHz]", "predicted", "error")
-    lines += [f"| {r.gbps:.0f} | {r.tflops:.1f} | {r.watts:.0f} | {r.ghz:.2f} | {fit.clock(r):.2f} | {e:+.1%} |"
-              for r, e in list(zip(rest, errors, strict=True))[::4]]
+    lines = header("clock", "rows", "mean absolute error of the clock", "bias", "worst")
+    for name, low, high in (("2.3 to 2.5 GHz", 2.3, 2.5), ("2.1 to 2.3 GHz", 2.0, 2.3)):
+        lines.append(f"| {name} | {_summary([fit.clock(r) / r.ghz - 1 for r in rest if low <= r.ghz < high])} |")
     every = fit_voltage(rows)
-    return [*lines, "", (
-        f"Fitted on {len(rows[::2])} rows, to {fit.rms:.1f} W: slope {fit.slope:.2f} at {fit.top:.2f} GHz (on all "
-        f"{len(rows)}: {every.slope:.2f}). The {len(rest)} other rows below 2.5 GHz: mean absolute error of the clock "
-        f"{np.mean(np.abs(errors)):.1%}, worst {max(map(abs, errors)):.1%}.")]
+    return [*lines, "", (f"Fitted on {len(rows[::2])} rows, to {fit.rms:.1f} W: slope {fit.slope:.2f} at {fit.top:.2f} "
+                         f"GHz (on all {len(rows)}: {every.slope:.2f}).")]
 
 
 CHANGES: dict[str, dict[str, float]] = {
@@ -205,7 +221,7 @@ def sensitivity_lines() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, or put them into power.md."""
     tables = {"products": lambda _: product_lines(products()), "sensitivity": lambda _: sensitivity_lines()}
-    more = {"external": lambda f: product_lines(external_products(f)), "sweep": sweep_lines, "voltage": voltage_lines}
+    more = {"external": external_lines, "sweep": sweep_lines, "voltage": voltage_lines}
     parser = argparse.ArgumentParser(prog="python -m analysis.check_power", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join([*tables, *more])} (default: all)")
     parser.add_argument("--external", type=Path, metavar="DIR", help=f"where the rows of {', '.join(more)} are")

@@ -78,7 +78,7 @@ def test_what_memory_cannot_hold(shape, tile, message):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"engine": "nunba"}, "unknown engine 'nunba': not among numba, simpy (did you mean 'numba'?)"),
-    ({"clock": "turbo"}, "unknown clock 'turbo': not among boost, tensor_spec, sustained"),
+    ({"clock": "turbo"}, "unknown clock 'turbo': not among boost, tensor_spec, sustained, power"),
     ({"record": (108,)}, "record: SMs must be 0 to 107 on a100_sxm_80gb, got 108"),
 ])
 def test_unknown_choices(arguments, message):
