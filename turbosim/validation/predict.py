@@ -20,13 +20,17 @@ from turbosim.validation.plausible import implausible
 from turbosim.validation.roofline import read_write_bytes, roofline_seconds
 from turbosim.validation.row import Row
 from turbosim.validation.sets import DataSet
-from turbosim.workload import Attention, Gemm
+from turbosim.workload import Attention, Gemm, Phase
 
 if TYPE_CHECKING:
     from turbosim.engine.api import EngineName
 
 Rung = Literal["roofline", "tile", "sass"]
 RUNGS: tuple[Rung, ...] = ("roofline", "tile", "sass")
+FEW = 4
+"""Tilings that are tried on large rows, of those ranked on a smaller one."""
+SMALL = 6e11
+"""FLOPs up to which all tilings are tried."""
 _TRANSLATED = ("block_m", "block_n", "warps", "stages", "splits", "bits")
 """Options that a measured kernel of this project and its schedule share; 0 is the kernel's own choice."""
 
@@ -76,9 +80,34 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
                 kept.append((row, data.meta.kernels[row.kernel]))
     wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine)
               for row, model in kept for rung in rungs if rung != "roofline"}
-    answers = run_all((job for jobs in wanted.values() for job in jobs), workers, progress)
+    answers = dict(run_all((job for jobs in wanted.values() for job in jobs if len(jobs) <= FEW or job.work <= SMALL),
+                           workers, progress))
+    wanted |= _shortened(wanted, answers)
+    answers |= run_all({job for jobs in wanted.values() for job in jobs} - set(answers), workers, progress)
     return Findings(tuple(_outcome(row, model, rungs, wanted, answers, files) for row, model in kept),
                     tuple(impossible))
+
+
+Wanted = dict[tuple[Row, Rung], list[Job]]
+
+
+def _shortened(wanted: Wanted, answers: Mapping[Job, Answer]) -> Wanted:
+    """Return the simulations of the large rows with many tilings: the best few of the largest row that had them all."""
+    ranking: dict[object, tuple[float, list[Pairs]]] = {}
+    for (row, rung), jobs in wanted.items():
+        timed = [(t, j) for j in jobs if isinstance(t := answers.get(j), float)]
+        if len(jobs) > FEW and timed and jobs[0].work > ranking.get(_alike(row, rung), (0.0, []))[0]:
+            best = sorted(timed, key=lambda item: item[0])[:FEW]
+            ranking[_alike(row, rung)] = jobs[0].work, [j.options for _, j in best]
+    return {key: [j for j in jobs if j.options in ranking[_alike(*key)][1]] for key, jobs in wanted.items()
+            if len(jobs) > FEW and jobs[0].work > SMALL and _alike(*key) in ranking}
+
+
+def _alike(row: Row, rung: Rung) -> object:
+    """Return what rows that prefer the same tilings have in common."""
+    work = row.workload
+    kind = (work.phase, work.causal, work.head_dim) if isinstance(work, Attention) else None
+    return rung, row.dataset, row.gpu, row.kernel, kind
 
 
 def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
@@ -98,7 +127,7 @@ def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "n
         protocol = replace(protocol, l2="cold")
     work = float(row.workload.flops or sum(row.stream))
     if rung == "sass":
-        if model.triton is None:
+        if model.triton is None or row.workload.flops == 0 or _is_decode(row):
             return []
         settings = _launch_settings(row)
         return [Job(hw, triton_file(model.triton.kernel), row.workload, tuple({**settings, **tiling}.items()),
@@ -124,13 +153,17 @@ def _tilings(row: Row, model: Model) -> Iterable[Pairs]:
     return [tuple({**base, **tiling}.items()) for tiling in lists]
 
 
+def _is_decode(row: Row) -> bool:
+    return isinstance(row.workload, Attention) and row.workload.phase is Phase.DECODE
+
+
 def _launch_settings(row: Row) -> dict[str, Value]:
-    """Return the sizes of *row* as the launch descriptions of this project's kernels call them."""
+    """Return the sizes of *row*, a prefill or a matrix product, as the launch descriptions of kernels call them."""
     work = row.workload
     if isinstance(work, Attention):
         return {"batch": work.batch, "heads": work.q_heads, "kv_heads": work.kv_heads, "queries": work.seq_q,
                 "keys": work.seq_k, "HEAD_DIM": work.head_dim, "CAUSAL": work.causal}
-    assert isinstance(work, Gemm), f"{row.where}: no Triton kernel of this project is elementwise in FP32"
+    assert isinstance(work, Gemm)
     return {"m": work.m, "n": work.n, "k": work.k}
 
 

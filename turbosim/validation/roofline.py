@@ -21,11 +21,14 @@ def peak_flops(gpu: Gpu, dtype: str, hertz: float) -> float:
 
 
 def compute_seconds(gpu: Gpu, row: Row, hertz: float) -> float:
-    """Return the tensor cores' time [s]. With INT8 scores the second product of attention is in FP16."""
+    """Return the tensor cores' time [s].
+
+    Attention with INT8 scores has its second product in FP16 with FP16 accumulation, as SageAttention does.
+    """
     work = row.workload
-    if isinstance(work, Attention):
+    if isinstance(work, Attention) and row.dtype == "int8":
         half = work.flops / 2
-        return half / peak_flops(gpu, row.dtype, hertz) + half / peak_flops(gpu, "fp16", hertz)
+        return half / peak_flops(gpu, "int8", hertz) + half / peak_flops(gpu, "fp16_acc16", hertz)
     return work.flops / peak_flops(gpu, row.dtype, hertz)
 
 
