@@ -112,7 +112,8 @@ def _print(findings: Findings, verdicts: list[Verdict], rungs: list[Rung], as_js
 def _gate(verdicts: list[Verdict]) -> None:
     from turbosim.validation.thresholds import ThresholdError
 
-    missed = [f"{v.threshold.where}: {v.threshold.scope}: {q} error of {v.threshold.model} is {getattr(v.score, q):.1%}, "
-              f"above its limit of {v.threshold.limits[q]:.1%}" for v in verdicts for q in v.missed]
+    missed = [f"{v.threshold.where}: {v.threshold.scope}: {q} error of {v.threshold.model} is "
+              f"{getattr(v.score, q):.1%}, above its limit of {v.threshold.limits[q]:.1%}"
+              for v in verdicts for q in v.missed]
     if missed:
         raise ThresholdError("\n".join(missed))

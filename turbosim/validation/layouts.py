@@ -18,7 +18,7 @@ from turbosim.validation.row import Row, workload_of
 from turbosim.workload import Attention, Gemm, Phase, Workload
 
 if TYPE_CHECKING:
-    from turbosim.validation.sets import Meta
+    from turbosim.validation.meta import Meta
 
 _SKIPPED_STATUS = ("wrong", "failed")
 
@@ -50,11 +50,17 @@ def _gpu(line: Line, text: str) -> str:
         raise line.error(str(error)) from None
 
 
-def _attention(line: Line, *sizes: int, causal: bool, phase: Phase) -> Attention:
+def _attention(line: Line, sizes: tuple[int, int, int, int, int, int], causal: bool, phase: Phase) -> Attention:
+    batch, q_heads, kv_heads, seq_q, seq_k, head_dim = sizes
     try:
-        return Attention(*sizes, causal, phase)
+        return Attention(batch, q_heads, kv_heads, seq_q, seq_k, head_dim, causal, phase)
     except UsageError as error:
         raise line.error(str(error)) from None
+
+
+def _sizes(line: Line, *heads: str) -> tuple[int, int, int, int, int, int]:
+    batch, q_heads, kv_heads = (line.integer(c) for c in heads)
+    return batch, q_heads, kv_heads, line.integer("seq_q"), line.integer("seq_k"), line.integer("head_dim")
 
 
 def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
@@ -65,8 +71,7 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
         return None
     if line.cells.get("seq_q", "").strip():
         phase = Phase(line.choice("phase", ("prefill", "decode"), "prefill"))
-        work: Workload = _attention(line, *(line.integer(c) for c in (
-            "batch", "q_heads", "kv_heads", "seq_q", "seq_k", "head_dim")), causal=line.boolean("causal"), phase=phase)
+        work: Workload = _attention(line, _sizes(line, "batch", "q_heads", "kv_heads"), line.boolean("causal"), phase)
         stream = (0, 0)
     else:
         try:
@@ -106,8 +111,11 @@ def _latency(line: Line, dataset: str, meta: Meta) -> Row:
     if not step.isdigit():
         raise line.error(f"column step must be a whole number of at least 0, got {step!r}")
     prefill = phase is Phase.PREFILL
-    work = _attention(line, line.integer("batch_size"), line.integer("num_heads"), line.integer("num_key_value_heads"),
-                      isl if prefill else 1, isl + int(step), line.integer("head_dim"), causal=prefill, phase=phase)
+    # One new token is a decode to the kernels, whatever the engine calls it.
+    one = not prefill or isl == 1
+    work = _attention(line, (line.integer("batch_size"), line.integer("num_heads"), line.integer("num_key_value_heads"),
+                             1 if one else isl, isl + int(step), line.integer("head_dim")), not one,
+                      Phase.DECODE if one else phase)
     return Row(line.where, dataset, _gpu(line, line.text("system")), f"{line.text('kernel_source')} {phase.value}",
                work, line.positive("latency") * 1e-3, meta.protocol, "bf16", line.text("ver", ""))
 
@@ -128,9 +136,7 @@ def _metric(line: Line, dataset: str, meta: Meta) -> Row | None:
         return None
     work: Workload
     if line.cells["batch"].strip():
-        work = _attention(line, *(line.integer(c) for c in (
-            "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim")), causal=line.boolean("causal"),
-            phase=Phase.PREFILL)
+        work = _attention(line, _sizes(line, "batch", "heads", "kv_heads"), line.boolean("causal"), Phase.PREFILL)
     else:
         # m, n and k stand in the columns of the sequences and the head.
         work = Gemm(line.integer("seq_q"), line.integer("seq_k"), line.integer("head_dim"))

@@ -40,7 +40,7 @@ class Triton(_Strict):
 
     kernel: str
     """Launch description, or FILE.py:FUNCTION with one beside it, from the folder of the checkout."""
-    tilings: list[dict[str, Value]] = Field(default_factory=lambda: [{}])
+    tilings: list[dict[str, Value]] = [{}]
     """Constants and compiler options to try."""
 
 

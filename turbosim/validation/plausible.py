@@ -34,5 +34,5 @@ def implausible(gpu: Gpu, row: Row) -> str:
                           f"needs for {row.shape}; are the times of the file in a unit 1000 times as small as its "
                           f"column's, as us where ms is meant?")
     if row.time_s < least:
-        return (f"{show(row.time_s, 's', 3)} is {least / row.time_s:.2f} times as fast as the peak of {gpu.name} allows")
+        return f"{show(row.time_s, 's', 3)} is {least / row.time_s:.2f} times as fast as the peak of {gpu.name} allows"
     return ""

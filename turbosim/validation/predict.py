@@ -78,8 +78,8 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
                 impossible.append((row, why))
             else:
                 kept.append((row, data.meta.kernels[row.kernel]))
-    wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine)
-              for row, model in kept for rung in rungs if rung != "roofline"}
+    wanted: Wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine)
+                      for row, model in kept for rung in rungs if rung != "roofline"}
     answers = dict(run_all((job for jobs in wanted.values() for job in jobs if len(jobs) <= FEW or job.work <= SMALL),
                            workers, progress))
     wanted |= _shortened(wanted, answers)
