@@ -49,6 +49,12 @@ def _by_set(findings: Findings, rung: Rung) -> dict[str, list[Outcome]]:
     return sets
 
 
+def _numbers(findings: Findings) -> dict[str, int]:
+    """Return a number for each set and GPU, the same in every panel."""
+    names = dict.fromkeys(f"{o.row.dataset}, {o.row.gpu}" for o in findings.outcomes)
+    return {name: number for number, name in enumerate(names)}
+
+
 def _look(number: int) -> dict[str, Any]:
     return {"color": OKABE_ITO[number % len(OKABE_ITO)], "marker": MARKERS[number % len(MARKERS)], "s": 12,
             "alpha": 0.6, "linewidths": 0}
@@ -64,11 +70,12 @@ def _columns(rungs: Sequence[Rung], height: float) -> tuple[Figure, list[Axes]]:
 def scatter(findings: Findings, rungs: Sequence[Rung]) -> Figure:
     """Return predicted over measured times, both logarithmic, a panel per model, with bands of 10 and 25 %."""
     picture, panels = _columns(rungs, 6.2)
+    numbers = _numbers(findings)
     for axes, rung in zip(panels, rungs, strict=True):
         sets = _by_set(findings, rung)
-        for number, (name, outcomes) in enumerate(sets.items()):
+        for name, outcomes in sets.items():
             axes.scatter([o.row.time_s for o in outcomes], [o.times[rung] for o in outcomes], label=name,
-                         **_look(number))
+                         **_look(numbers[name]))
         axes.set(xscale="log", yscale="log", title=rung, xlabel="measured time [s]")
         if sets:
             ends = [f(o.row.time_s for some in sets.values() for o in some) for f in (min, max)]
@@ -78,7 +85,7 @@ def scatter(findings: Findings, rungs: Sequence[Rung]) -> Figure:
                                   alpha=shade, linewidth=0, label=f"within {band:.0%}")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("predicted time [s]")
-    _legend(picture, panels[-1])
+    _legend(picture, panels)
     return picture
 
 
@@ -88,16 +95,15 @@ def by_shape(findings: Findings, rung: Rung) -> Figure:
 
     picture = Figure(figsize=(10.4, 5), layout="constrained")
     panels = list(picture.subplots(1, 2, sharey=True))
+    numbers = _numbers(findings)
     ways: tuple[tuple[str, Callable[[Attention], int]], ...] = (
         ("keys per sequence", lambda w: w.seq_k), ("sequences in the batch", lambda w: w.batch))
     for axes, (label, size) in zip(panels, ways, strict=True):
-        number = 0
         for name, outcomes in _by_set(findings, rung).items():
             points = [(size(o.row.workload), min(o.error(rung), CLIPPED)) for o in outcomes
                       if isinstance(o.row.workload, Attention)]
             if points:
-                axes.scatter(*zip(*points, strict=True), label=name, **_look(number))
-                number += 1
+                axes.scatter(*zip(*points, strict=True), label=name, **_look(numbers[name]))
         axes.axhline(0, color=DARK, linewidth=0.8)
         axes.set_xscale("log", base=2)
         axes.set_xlabel(label)
@@ -105,19 +111,20 @@ def by_shape(findings: Findings, rung: Rung) -> Figure:
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}")
     panels[0].set_ylabel("error of the predicted time, negative is too fast")
     picture.suptitle(f"Attention, {rung}" + _clipped(findings, [rung]), fontsize=11)
-    _legend(picture, panels[0])
+    _legend(picture, panels)
     return picture
 
 
 def residuals(findings: Findings, rungs: Sequence[Rung]) -> Figure:
     """Return a histogram of the errors of each model, the sets stacked."""
     picture, panels = _columns(rungs, 4.6)
+    numbers = _numbers(findings)
     bins = [-1 + 0.05 * n for n in range(math.ceil((1 + CLIPPED) / 0.05) + 1)]
     for axes, rung in zip(panels, rungs, strict=True):
         sets = _by_set(findings, rung)
         if sets:
             axes.hist([[min(o.error(rung), CLIPPED) for o in some] for some in sets.values()], bins=bins, stacked=True,
-                      label=list(sets), color=[OKABE_ITO[n % len(OKABE_ITO)] for n in range(len(sets))])
+                      label=list(sets), color=[_look(numbers[name])["color"] for name in sets])
         axes.axvline(0, color=DARK, linewidth=0.8)
         axes.set(title=rung, xlabel="error of the predicted time")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}")
@@ -125,7 +132,7 @@ def residuals(findings: Findings, rungs: Sequence[Rung]) -> Figure:
     panels[0].set_ylabel("rows")
     if note := _clipped(findings, rungs):
         picture.suptitle(note.removeprefix("; "), fontsize=8, color=MEDIUM)
-    _legend(picture, panels[-1])
+    _legend(picture, panels)
     return picture
 
 
@@ -134,7 +141,7 @@ def _clipped(findings: Findings, rungs: Sequence[Rung]) -> str:
     return f"; {over} errors above {CLIPPED:+.0%} are drawn there" if over else ""
 
 
-def _legend(picture: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        picture.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+def _legend(picture: Figure, panels: Sequence[Axes]) -> None:
+    entries = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if entries:
+        picture.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
