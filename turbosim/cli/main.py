@@ -1,6 +1,6 @@
 """The ``turbosim`` command.
 
-Exit codes: 0 ok, 1 failure, 2 usage, 3 bad configuration or file, 130 interrupted.
+Exit codes: 0 ok, 1 failure, 2 usage, 3 bad configuration or file, 4 threshold missed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from turbosim.cli import (
     timeline,
     trace,
     tune,
+    validate,
 )
 from turbosim.errors import TurbosimError
 
@@ -47,7 +48,7 @@ app = typer.Typer(
         "turbosim list",
         "turbosim simulate --hw h200_sxm --kernel flash --model llama3-8b --seq 8k",
         "turbosim compare --hw l4 --model phi3-medium --phase decode --seq 8k",
-        after="Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 130 interrupted."))
+        after="Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 4 threshold missed, 130 interrupted."))
 
 
 def _version(value: bool) -> None:
@@ -76,6 +77,8 @@ app.command("sass", short_help="Print the hot loop of a compiled kernel, with it
             epilog=sass.EXAMPLE)(sass.sass)
 app.command("tune", short_help="Rank configurations of a Triton kernel without running any.",
             epilog=tune.EXAMPLE)(tune.tune)
+app.command("validate", short_help="Hold predictions against measured times.",
+            epilog=validate.EXAMPLE)(validate.validate)
 app.command("kv-size", short_help="Show the size of the KV cache in every format.",
             epilog=kvsize.EXAMPLE)(kvsize.kv_size)
 app.command("list", epilog=listing.EXAMPLE)(listing.listing)

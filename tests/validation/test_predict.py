@@ -1,0 +1,145 @@
+"""Predictions follow the protocol; impossible rows and fitted models are refused; scores are what they say."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from turbosim import simulate
+from turbosim.engine.api import run
+from turbosim.errors import ConfigError
+from turbosim.hw import load_gpu, with_overrides
+from turbosim.schedules.registry import get_schedule
+from turbosim.validation.jobs import Job, answer, run_all, without_overhead
+from turbosim.validation.predict import FEW, jobs_of, predict
+from turbosim.validation.roofline import roofline_seconds
+from turbosim.validation.row import Protocol
+from turbosim.validation.score import score_of
+from turbosim.validation.sets import list_sets, load_file, load_set
+from turbosim.workload import Attention, Phase
+
+SHAPE = Attention(1, 4, 4, 256, 256, 64, True, Phase.PREFILL)
+
+
+def outcome(table, time="2e-5", gpu="l4"):
+    return predict([load_file(table(f"{gpu},flash,prefill,1,4,4,256,256,64,true,{time}"))])
+
+
+def test_tile_prediction_is_the_simulation_under_the_protocol(table):
+    (found,) = outcome(table).outcomes
+    assert found.times["tile"] == simulate("l4", SHAPE, "flash", launch="stream").time_s
+    assert found.error("tile") == pytest.approx(found.times["tile"] / 2e-5 - 1)
+
+
+@pytest.mark.parametrize(("protocol", "settings"), [
+    (Protocol("warm", "graph"), {"l2": "warm"}), (Protocol("cold", "events"), {"launch": "stream"})])
+def test_protocol_sets_cache_and_launch(protocol, settings):
+    assert answer(Job("l4", "flash", SHAPE, (), protocol)) == simulate("l4", SHAPE, "flash", **settings).time_s
+
+
+def test_profiler_time_is_without_launch_overhead_at_the_locked_clock():
+    gpu = with_overrides(load_gpu("l4"), {"clock.sustained": 1e9})
+    result = run(gpu, get_schedule("flash").program(gpu, SHAPE))
+    expected = sum(x.ticks for x in result.launches) / (64 * 1e9)
+    assert without_overhead(result) == pytest.approx(expected, rel=1e-12)
+    assert answer(Job("l4", "flash", SHAPE, (), Protocol("cold", "ncu", 1e9))) == pytest.approx(expected, rel=1e-12)
+    assert expected < result.time_s
+
+
+def test_a_warm_start_beyond_the_cache_is_a_cold_one():
+    shape = Attention(8, 8, 8, 1, 16384, 128, False, Phase.DECODE)
+    assert shape.kv_bytes_fp16 > 2 * load_gpu("a100_sxm_80gb").l2.capacity
+    warm, cold = (simulate("a100_sxm_80gb", shape, "flash", l2=l2).time_s for l2 in ("warm", "cold"))
+    assert warm == pytest.approx(cold, rel=0.001)
+
+
+def test_the_fastest_tiling_counts_and_is_named():
+    data = load_set("triton_matmul_a100")
+    row = next(r for r in data.rows if r.kernel == "Triton" and r.workload.m == 1024)
+    (found,) = predict([replace(data, rows=(row,))]).outcomes
+    times = {options: simulate(row.gpu, row.workload, "gemm", options={"path": "mma.sync", **tiling},
+                               launch="stream").time_s
+             for tiling in data.meta.kernels["Triton"].tilings
+             for options in [":".join(f"{n}={v}" for n, v in {"path": "mma.sync", **tiling}.items())]}
+    assert found.times["tile"] == min(times.values())
+    assert times[found.choices["tile"]] == found.times["tile"]
+
+
+def test_a_large_row_tries_the_best_tilings_of_a_smaller_one():
+    data = load_set("triton_attention_a100")
+    rows = tuple(r for r in data.rows if r.kernel == "Triton" and r.version == "7e03fe9512ef" and not r.workload.causal
+                 and r.workload.seq_q in (1024, 8192))
+    small, large = sorted(predict([replace(data, rows=rows)]).outcomes, key=lambda o: o.row.workload.seq_q)
+    jobs = jobs_of(small.row, data.meta.kernels["Triton"], "tile", small.row.gpu)
+    times = {j: t for j in jobs if isinstance(t := answer(j), float)}
+    best = sorted(times, key=times.get)[:FEW]
+    assert len(jobs) == 36
+    assert large.times["tile"] == min(answer(replace(j, workload=large.row.workload)) for j in best)
+
+
+def test_roofline_is_compute_or_memory():
+    data = load_set("flashattention3_h100_1500mhz")
+    row = max(data.rows, key=lambda r: r.workload.flops)
+    gpu = load_gpu("h100_sxm")
+    # 4096 MACs a clock and SM.
+    assert roofline_seconds(gpu, row) == pytest.approx(row.workload.flops / (2 * 4096 / 2 * 132 * 1.5e9), rel=0.01)
+    row = load_set("triton_vector_add_a100").rows[0]
+    assert roofline_seconds(load_gpu(row.gpu), row) == pytest.approx(12 * 4096 / 1935e9)
+
+
+def test_rows_without_a_schedule_have_a_reason(table):
+    (found,) = predict([load_file(table("l4,other,prefill,1,4,4,256,256,64,true,2e-5"))]).outcomes
+    assert set(found.times) == {"roofline"}
+    assert found.reasons == {"tile": "unknown kernel"}
+
+
+def test_a_row_above_the_peak_is_excluded_and_counted(table):
+    data = load_file(table("l4,flash,prefill,8,32,32,4096,4096,64,true,2e-2", "l4,flash,prefill,8,32,32,4096,4096,64,true,1e-3"))
+    found = predict([data], ["roofline"])
+    assert [o.row.where for o in found.outcomes] == ["data/rows.csv:2"]
+    ((row, why),) = found.impossible
+    assert row.where == "data/rows.csv:3"
+    assert re.fullmatch(r"1 ms is \d\.\d\d times as fast as the peak of l4 allows", why)
+
+
+@pytest.mark.parametrize(("time", "message"), [
+    ("2e-5", r"20 us is [\d,]+ times less than l4 needs for prefill b8 h32/32 4096x4096 d64 causal; are the times of the "
+             r"file in a unit 1000 times as large as its column's, as ms where s or us is meant\?"),
+    ("20", r"20 s is [\d,]+ times what l4 needs for prefill b8 h32/32 4096x4096 d64 causal; are the times of the file in a "
+           r"unit 1000 times as small as its column's, as us where ms is meant\?")])
+def test_a_mix_up_of_units_is_an_error(table, time, message):
+    data = load_file(table(f"l4,flash,prefill,8,32,32,4096,4096,64,true,{time}"))
+    with pytest.raises(ConfigError, match=f"^data/rows.csv:2: {message}$"):
+        predict([data])
+
+
+def test_no_committed_row_is_impossible():
+    assert predict([load_set(n) for n in list_sets()], ["roofline"]).impossible == ()
+
+
+def test_a_model_that_was_fitted_on_the_rows_is_refused(table, tmp_path):
+    (tmp_path / "fitted.yaml").write_text(
+        "extends: l4\nname: fitted\nsources: {F: fit}\n"
+        "hbm: {efficiency: {value: 0.9, source: F, fitted_on: 'micro, data'}}\n")
+    data = load_file(table("l4,flash,prefill,1,4,4,256,256,64,true,2e-5"))
+    with pytest.raises(ConfigError, match=re.escape(
+            "fitted.yaml:4:27: hbm.efficiency was fitted on data, whose rows it would predict; validate on other rows, or fit on "
+            "other ones")):
+        predict([data], hardware={"l4": "fitted.yaml"})
+    assert predict([replace(data, name="else")], hardware={"l4": "fitted.yaml"}).outcomes
+
+
+def test_two_processes_find_the_same():
+    jobs = [Job("l4", "copy", load_set("triton_vector_add_a100").rows[0].workload, (("stages", n), ("ctas_per_sm", m)),
+                Protocol()) for n in range(1, 9) for m in range(1, 31)]
+    assert run_all(jobs, workers=2) == run_all(jobs, workers=1)
+
+
+def test_score():
+    found = score_of([(1, 1.1), (2, 1.8), (4, 4.4), (8, 4)])
+    assert (found.count, found.mean, found.bias) == (4, pytest.approx(0.2), pytest.approx(-0.1))
+    assert (found.median, found.worst) == (pytest.approx(0.1), pytest.approx(0.5))
+    assert found.p90 == pytest.approx(0.1 + 0.7 * 0.4)
+    assert found.kendall == pytest.approx(4 / 6)
+    assert score_of([(1, 2), (2, 8), (4, 32)]).slope == pytest.approx(2)
+    assert score_of([(1, 2)]).slope is None

@@ -1,0 +1,130 @@
+"""Reading the cells of a CSV line, with the line and column in every error."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from turbosim.errors import ConfigError, did_you_mean
+from turbosim.hw.document import shown
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a CSV file, by column."""
+
+    where: str
+    """``file:line``."""
+    cells: dict[str, str]
+
+    def error(self, message: str) -> ConfigError:
+        """Return *message* as an error of this line."""
+        return ConfigError(f"{self.where}: {message}")
+
+    def text(self, column: str, default: str | None = None) -> str:
+        """Return a text. Raises ConfigError where it is empty and there is no *default*."""
+        value = self.cells.get(column, "").strip()
+        if value:
+            return value
+        if default is None:
+            raise self.error(f"column {column} is empty; fill it in")
+        return default
+
+    def integer(self, column: str) -> int:
+        """Return a positive whole number; 64.0 is one. Raises ConfigError."""
+        text = self.text(column)
+        value = _number(text)
+        if value is None or value != int(value) or value < 1:
+            raise self.error(f"column {column} must be a whole number of at least 1, got {text!r}")
+        return int(value)
+
+    def positive(self, column: str) -> float:
+        """Return a positive, finite number. Raises ConfigError."""
+        text = self.text(column)
+        value = _number(text)
+        if value is None or value <= 0:
+            raise self.error(f"column {column} must be a positive number without a unit, got {text!r}")
+        return value
+
+    def boolean(self, column: str) -> bool:
+        """Return a truth value. Raises ConfigError."""
+        text = self.text(column).lower()
+        if text not in ("true", "false", "1", "0"):
+            raise self.error(f"column {column} must be true or false, got {text!r}")
+        return text in ("true", "1")
+
+    def choice(self, column: str, known: tuple[str, ...], default: str | None = None) -> str:
+        """Return one of *known*. Raises ConfigError."""
+        text = self.text(column, default)
+        if text not in known:
+            raise self.error(f"column {column} must be one of {', '.join(known)}, got {text!r}"
+                             f"{did_you_mean(text, known)}")
+        return text
+
+    def pairs(self, column: str) -> dict[str, str]:
+        """Return a list such as ``m=64:n=64`` as a table. Raises ConfigError."""
+        table = {}
+        for part in filter(None, self.cells.get(column, "").split(":")):
+            name, sign, value = part.partition("=")
+            if not sign or not name or not value:
+                raise self.error(f"column {column} is a list like m=64:n=64, got {part!r}")
+            table[name] = value
+        return table
+
+    def sizes(self, column: str) -> dict[str, int]:
+        """Return :meth:`pairs` of positive whole numbers. Raises ConfigError."""
+        table = {}
+        for name, text in self.pairs(column).items():
+            if not text.isdigit() or not int(text):
+                raise self.error(f"column {column}: {name} must be a whole number of at least 1, got {text!r}")
+            table[name] = int(text)
+        return table
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def read_lines(path: Path) -> tuple[list[str], list[Line]]:
+    """Return the columns and the lines of a CSV file; lines that start with # are comments.
+
+    Raises ConfigError for a file that cannot be read, that has no lines, or whose lines differ in length.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{shown(path)}: not UTF-8 text; a CSV file is expected") from None
+    except OSError as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1)
+                if line.strip() and not line.startswith("#")]
+    if not numbered:
+        raise ConfigError(f"{shown(path)}: has no columns; a CSV file starts with their names")
+    fields = list(_parsed(path, numbered))
+    columns = [name.strip() for name in fields[0][1]]
+    if repeated := next((c for c in columns if columns.count(c) > 1), None):
+        raise ConfigError(f"{shown(path)}:{fields[0][0]}: column {repeated!r} is there twice")
+    lines = []
+    for number, cells in fields[1:]:
+        if len(cells) != len(columns):
+            raise ConfigError(f"{shown(path)}:{number}: has {len(cells)} cells, and there are {len(columns)} columns; "
+                              f"texts with commas stand in double quotes")
+        lines.append(Line(f"{shown(path)}:{number}", dict(zip(columns, cells, strict=True))))
+    if not lines:
+        raise ConfigError(f"{shown(path)}: has columns, but no rows")
+    return columns, lines
+
+
+def _parsed(path: Path, numbered: list[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in numbered:
+        try:
+            yield number, next(csv.reader([line], strict=True))
+        except csv.Error as error:
+            raise ConfigError(f"{shown(path)}:{number}: not CSV: {error}") from None

@@ -1,0 +1,124 @@
+"""Simulations that rows need, as values that another process can be sent, and their times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from turbosim.errors import TurbosimError
+from turbosim.hw import load_gpu, with_overrides
+from turbosim.hw.spec import Gpu
+from turbosim.result import Result
+from turbosim.validation.row import Protocol
+from turbosim.workload import Workload
+
+if TYPE_CHECKING:
+    from turbosim.engine.api import EngineName
+
+FEW = 200
+"""Up to as many simulations stay in one process: a second one has to load the engine first."""
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One simulation."""
+
+    hw: str
+    """Name or file of the GPU."""
+    kernel: str
+    """A schedule, or for a Triton kernel its launch description."""
+    workload: Workload
+    options: Pairs
+    protocol: Protocol
+    engine: EngineName = "numba"
+    lifted: bool = False
+    """Whether the kernel is compiled and lifted; its options are then settings of its launch."""
+    work: float = 0.0
+    """FLOPs or bytes, so that the longest can be started first."""
+
+
+Answer = float | str
+"""A time [s], or why there is none."""
+
+
+@lru_cache(maxsize=32)
+def gpu_at(hw: str, clock: float | None) -> Gpu:
+    """Return the GPU *hw*, its sustained clock at *clock* [Hz] unless that is None."""
+    gpu = load_gpu(hw)
+    return gpu if clock is None else with_overrides(gpu, {"clock.sustained": clock})
+
+
+def answer(job: Job) -> Answer:
+    """Return the time of *job* under its protocol [s], or why there is none."""
+    try:
+        return _seconds(job)
+    except TurbosimError as error:
+        return str(error).splitlines()[0]
+
+
+def _seconds(job: Job) -> float:
+    gpu = gpu_at(job.hw, job.protocol.clock)
+    launch: Literal["graph", "stream"] = "stream" if job.protocol.method == "events" else "graph"
+    if job.lifted:
+        from turbosim.api import simulate_kernel
+
+        result = simulate_kernel(gpu, job.kernel, dict(job.options), engine=job.engine, launch=launch,
+                                 l2=job.protocol.l2)
+    else:
+        from turbosim.api import simulate
+
+        result = simulate(gpu, job.workload, job.kernel, options=dict(job.options), engine=job.engine, launch=launch,
+                          l2=job.protocol.l2)
+    return without_overhead(result) if job.protocol.method == "ncu" else result.time_s
+
+
+def without_overhead(result: Result) -> float:
+    """Return the GPU time of a result, the sum over its launches, as a profiler reports it [s]."""
+    ticks = sum(launch.ticks for launch in result.launches)
+    return result.time_s * ticks / result.ticks
+
+
+def processes() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int], None] | None = None
+            ) -> Mapping[Job, Answer]:
+    """Return the answer of each of *jobs*, which are run by up to *workers* processes, the longest first."""
+    order = sorted(set(jobs), key=lambda j: (-j.work, repr(j)))
+    found: dict[Job, Answer] = {}
+    if workers == 1 or len(order) <= FEW:
+        for job in order:
+            found[job] = answer(job)
+            _tell(progress, found, order)
+        return found
+    # The engine is compiled here, once, rather than by all.
+    found[order[-1]] = answer(order[-1])
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for job, time in zip(order[:-1], pool.map(answer, order[:-1], chunksize=8), strict=True):
+                found[job] = time
+                _tell(progress, found, order)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
+
+
+def _tell(progress: Callable[[int, int], None] | None, found: Mapping[Job, Answer], order: list[Job]) -> None:
+    if progress is not None:
+        progress(len(found), len(order))
+
+
+def triton_file(kernel: str) -> str:
+    """Return the path of a Triton kernel of the checkout, from wherever turbosim runs."""
+    checkout = Path(__file__).resolve().parents[2] / kernel
+    return str(checkout) if Path(str(checkout).partition(".py:")[0] + ".py").is_file() else kernel

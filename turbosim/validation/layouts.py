@@ -1,0 +1,156 @@
+"""From the columns of a data file to rows: the tidy schema of ``analysis/README.md``, and layouts that others use.
+
+A layout is told by its columns. ``tidy``: a time (``time_s``), a rate (``tflops``) or a bandwidth (``bandwidth_Bps``),
+of attention or of ``sizes``. ``latency``: attention in a serving engine, times in ms, ``isl`` new tokens after ``step``
+earlier ones. ``gemm``: matrix products, times in ms. ``metric``: a value and its unit in two columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from turbosim.errors import ConfigError, UsageError
+from turbosim.validation.cells import Line
+from turbosim.validation.gpus import gpu_of
+from turbosim.validation.row import Row, workload_of
+from turbosim.workload import Attention, Gemm, Phase, Workload
+
+if TYPE_CHECKING:
+    from turbosim.validation.meta import Meta
+
+_SKIPPED_STATUS = ("wrong", "failed")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A set of columns and how a line becomes a row; None is a line that holds no time of a known kind of work."""
+
+    name: str
+    needs: frozenset[str]
+    row: Callable[[Line, str, Meta], Row | None]
+
+
+def layout_of(columns: list[str], where: str) -> Layout:
+    """Return the layout with *columns*. Raises ConfigError where there is none."""
+    for layout in LAYOUTS:
+        if layout.needs <= set(columns):
+            return layout
+    nearest = min(LAYOUTS, key=lambda x: len(x.needs - set(columns)))
+    missing = ", ".join(sorted(nearest.needs - set(columns)))
+    raise ConfigError(f"{where}: the columns are of no known layout ({', '.join(x.name for x in LAYOUTS)}); nearest "
+                      f"is {nearest.name}, which also has {missing}")
+
+
+def _gpu(line: Line, text: str) -> str:
+    try:
+        return gpu_of(text)
+    except UsageError as error:
+        raise line.error(str(error)) from None
+
+
+def _attention(line: Line, sizes: tuple[int, int, int, int, int, int], causal: bool, phase: Phase) -> Attention:
+    batch, q_heads, kv_heads, seq_q, seq_k, head_dim = sizes
+    try:
+        return Attention(batch, q_heads, kv_heads, seq_q, seq_k, head_dim, causal, phase)
+    except UsageError as error:
+        raise line.error(str(error)) from None
+
+
+def _sizes(line: Line, *heads: str) -> tuple[int, int, int, int, int, int]:
+    batch, q_heads, kv_heads = (line.integer(c) for c in heads)
+    return batch, q_heads, kv_heads, line.integer("seq_q"), line.integer("seq_k"), line.integer("head_dim")
+
+
+def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
+    source = line.cells.get("source", "")
+    if source in ("simulated", "fake"):
+        raise line.error(f"source is {source!r}, which is no measurement; validate needs measured rows")
+    if line.cells.get("status", "ok") in _SKIPPED_STATUS or line.cells.get("phase") == "micro":
+        return None
+    if line.cells.get("seq_q", "").strip():
+        phase = Phase(line.choice("phase", ("prefill", "decode"), "prefill"))
+        work: Workload = _attention(line, _sizes(line, "batch", "q_heads", "kv_heads"), line.boolean("causal"), phase)
+        stream = (0, 0)
+    else:
+        try:
+            work, stream = workload_of(line.sizes("sizes"))
+        except UsageError as error:
+            raise line.error(f"neither attention (seq_q) nor other work: {error}") from None
+    protocol = meta.protocol
+    if line.cells.get("l2"):
+        protocol = replace(protocol, l2=line.choice("l2", ("cold", "warm")))  # type: ignore[arg-type]
+    if line.cells.get("method"):
+        protocol = replace(protocol, method=line.choice("method", ("events", "graph", "ncu")))  # type: ignore[arg-type]
+    if line.cells.get("sm_clock_hz"):
+        protocol = replace(protocol, clock=line.positive("sm_clock_hz"))
+    return Row(line.where, dataset, _gpu(line, line.text("gpu")), line.text("kernel"), work,
+               _tidy_time(line, meta, work, stream), protocol, line.text("dtype", "fp16"), line.text("version", ""),
+               tuple(line.pairs("options").items()), stream)
+
+
+def _tidy_time(line: Line, meta: Meta, work: Workload, stream: tuple[int, int]) -> float:
+    if line.cells.get("time_s"):
+        return line.positive("time_s")
+    if line.cells.get("tflops"):
+        flops = meta.flops.flops(work)
+        if not flops:
+            raise line.error("column tflops: the work has no FLOPs; give time_s or bandwidth_Bps")
+        return flops / (line.positive("tflops") * 1e12)
+    if line.cells.get("bandwidth_Bps"):
+        if not any(stream):
+            raise line.error("column bandwidth_Bps is for elementwise kernels; give time_s or tflops")
+        return sum(stream) / line.positive("bandwidth_Bps")
+    raise line.error("has no time; fill in time_s, tflops or bandwidth_Bps")
+
+
+def _latency(line: Line, dataset: str, meta: Meta) -> Row:
+    phase = Phase(line.choice("phase", ("prefill", "decode")))
+    isl, step = line.integer("isl"), line.text("step")
+    if not step.isdigit():
+        raise line.error(f"column step must be a whole number of at least 0, got {step!r}")
+    prefill = phase is Phase.PREFILL
+    # One new token is a decode to the kernels, whatever the engine calls it.
+    one = not prefill or isl == 1
+    work = _attention(line, (line.integer("batch_size"), line.integer("num_heads"), line.integer("num_key_value_heads"),
+                             1 if one else isl, isl + int(step), line.integer("head_dim")), not one,
+                      Phase.DECODE if one else phase)
+    return Row(line.where, dataset, _gpu(line, line.text("system")), f"{line.text('kernel_source')} {phase.value}",
+               work, line.positive("latency") * 1e-3, meta.protocol, "bf16", line.text("ver", ""))
+
+
+def _gemm(line: Line, dataset: str, meta: Meta) -> Row:
+    work = Gemm(line.integer("m"), line.integer("n"), line.integer("k"))
+    kind = line.text("gemm_dtype")
+    return Row(line.where, dataset, _gpu(line, line.text("system")), kind, work, line.positive("latency") * 1e-3,
+               meta.protocol, {"sq": "int8"}.get(kind, "fp16"), line.text("ver", ""))
+
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+def _metric(line: Line, dataset: str, meta: Meta) -> Row | None:
+    unit = line.choice("metric", ("s", "ms", "us", "tflops", "gbps", "gelements/s", "ns", "cycles"))
+    if unit not in (*_SECONDS, "tflops") or not line.cells["seq_q"].strip():
+        return None
+    work: Workload
+    if line.cells["batch"].strip():
+        work = _attention(line, _sizes(line, "batch", "heads", "kv_heads"), line.boolean("causal"), Phase.PREFILL)
+    else:
+        # m, n and k stand in the columns of the sequences and the head.
+        work = Gemm(line.integer("seq_q"), line.integer("seq_k"), line.integer("head_dim"))
+    value = line.positive("value")
+    time = value * _SECONDS[unit] if unit in _SECONDS else meta.flops.flops(work) / (value * 1e12)
+    return Row(line.where, dataset, _gpu(line, line.text("gpu")), line.text("kernel"), work, time, meta.protocol,
+               line.text("dtype", "fp16"), line.text("version", ""))
+
+
+LAYOUTS = (
+    Layout("metric", frozenset({"gpu", "kernel", "batch", "heads", "kv_heads", "seq_q", "seq_k", "head_dim", "causal",
+                                "metric", "value"}), _metric),
+    Layout("latency", frozenset({"system", "phase", "kernel_source", "batch_size", "isl", "step", "num_heads",
+                                 "num_key_value_heads", "head_dim", "latency"}), _latency),
+    Layout("gemm", frozenset({"system", "gemm_dtype", "m", "n", "k", "latency"}), _gemm),
+    Layout("tidy", frozenset({"gpu", "kernel"}), _tidy),
+)

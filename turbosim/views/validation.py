@@ -1,0 +1,184 @@
+"""Scores of predictions as tables, JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from turbosim.units import show
+from turbosim.validation.predict import Findings, Outcome, Rung
+from turbosim.validation.roofline import read_write_bytes
+from turbosim.validation.score import Score, grouped, score
+from turbosim.validation.thresholds import Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+WORST = 8
+"""Rows that are named."""
+_HEADERS = ("rows", "mean", "median", "p90", "worst", "bias", "slope", "tau")
+
+
+def _cells(found: Score) -> list[str]:
+    def or_none(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    return [str(found.count), *(f"{v:.1%}" for v in (found.mean, found.median, found.p90, found.worst)),
+            f"{found.bias:+.1%}", or_none(found.slope), or_none(found.kendall)]
+
+
+def score_lines(findings: Findings, rungs: Sequence[Rung]) -> list[list[str]]:
+    """Return set, GPU, kernel, model and the score, a line for each group and model with a prediction.
+
+    Groups that only the roofline predicts are left out: :func:`unpredicted` has them.
+    """
+    lines = []
+    for group, outcomes in grouped(findings.outcomes).items():
+        found = {rung: s for rung in rungs if (s := score(outcomes, rung)) is not None}
+        if set(found) == {"roofline"} and len(rungs) > 1:
+            continue
+        lines += [[group.dataset, group.gpu, group.kernel, rung, *_cells(s)] for rung, s in found.items()]
+    return lines
+
+
+def unpredicted(findings: Findings, rungs: Sequence[Rung]) -> list[str]:
+    """Return, for each group with rows that a model does not predict, how many and the reason of the first."""
+    lines = []
+    for group, outcomes in grouped(findings.outcomes).items():
+        for rung in rungs:
+            without = [o for o in outcomes if rung not in o.times]
+            if without:
+                lines.append(f"{group.dataset} {group.gpu} {group.kernel}: {rung} predicts {len(without)} of "
+                             f"{len(outcomes)} rows not: {without[0].reasons[rung]}")
+    return lines
+
+
+def worst_of(findings: Findings, rung: Rung) -> list[Outcome]:
+    """Return the rows with the largest errors."""
+    return sorted((o for o in findings.outcomes if rung in o.times), key=lambda o: -abs(o.error(rung)))[:WORST]
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[list[str]]:
+    """Return scope, model, quantity, reached, limit, whether it is met, aim, whether that is met."""
+    lines = []
+    for v in verdicts:
+        for q, limit in v.threshold.limits.items():
+            aim, reached = v.threshold.aims.get(q), v.aim_met(q)
+            lines.append([v.threshold.scope, v.threshold.model, q, f"{getattr(v.score, q):.1%}", f"{limit:.1%}",
+                          "MISSED" if q in v.missed else "met", "" if aim is None else f"{aim:.0%}",
+                          "" if reached is None else "met" if reached else "missed"])
+    return lines
+
+
+def _table(title: str, headers: Sequence[str], lines: Sequence[Sequence[str]], texts: int, same: int = 0) -> Table:
+    """Return a table whose first *texts* columns are text; of the first *same*, repeated cells are left blank."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    for number, name in enumerate(headers):
+        table.add_column(name, justify="left" if number < texts else "right", no_wrap=number >= texts)
+    before: list[str] = []
+    for line in lines:
+        repeated = line[:same] == before[:same]
+        table.add_row(*(["" if repeated and n < same else cell for n, cell in enumerate(line)]))
+        before = list(line)
+    return table
+
+
+def to_table(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Rung]) -> RenderableType:
+    """Return the scores, the worst rows, what was left out and why, and the thresholds."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_table(
+        "Errors of the predicted time (bias: negative is too fast)",
+        ("set", "GPU", "kernel", "model", *_HEADERS), score_lines(findings, rungs), 4, 3)]
+    last = rungs[-1]
+    rows = [[o.row.name, show(o.row.time_s, "s", 3), show(o.times[last], "s", 3), f"{o.error(last):+.1%}"]
+            for o in worst_of(findings, last)]
+    parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
+    if notes := [*unpredicted(findings, rungs), *impossible_lines(findings)]:
+        parts += ["", *(Text(note) for note in notes)]
+    if verdicts:
+        parts += ["", _table("Thresholds", ("rows", "model", "of", "reached", "limit", "", "aim", ""),
+                             verdict_lines(verdicts), 3, 2)]
+    return Group(*parts)
+
+
+def impossible_lines(findings: Findings) -> list[str]:
+    """Return a line for each row that was excluded, under their number."""
+    if not findings.impossible:
+        return []
+    return [f"{len(findings.impossible)} rows excluded as impossible:",
+            *(f"  {row.where}: {row.name}: {why}" for row, why in findings.impossible)]
+
+
+def to_rows(findings: Findings, rungs: Sequence[Rung]) -> list[dict[str, Any]]:
+    """Return a flat row per measurement, times in seconds."""
+    rows = []
+    for o in findings.outcomes:
+        r = o.row
+        reads, writes = read_write_bytes(r)
+        row: dict[str, Any] = {"set": r.dataset, "where": r.where, "gpu": r.gpu, "kernel": r.kernel,
+                               "version": r.version, "dtype": r.dtype, **r.workload.describe(),
+                               "l2": r.protocol.l2, "method": r.protocol.method, "clock_hz": r.protocol.clock,
+                               "flops": r.workload.flops, "nbytes": reads + writes, "time_s": r.time_s}
+        row.pop("model", None)
+        for rung in rungs:
+            row[f"{rung}_time_s"] = o.times.get(rung)
+            row[f"{rung}_error"] = o.error(rung) if rung in o.times else None
+            row[f"{rung}_tiling"] = o.choices.get(rung, "")
+        rows.append(row)
+    return rows
+
+
+def to_csv(findings: Findings, rungs: Sequence[Rung]) -> str:
+    """Return :func:`to_rows` as CSV."""
+    rows = to_rows(findings, rungs)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n",
+                            restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def to_json(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Rung]) -> dict[str, Any]:
+    """Return scores, thresholds, what was left out and all rows."""
+    groups = []
+    for group, outcomes in grouped(findings.outcomes).items():
+        scores = {rung: None if (s := score(outcomes, rung)) is None else dataclasses.asdict(s) for rung in rungs}
+        groups.append({"set": group.dataset, "gpu": group.gpu, "kernel": group.kernel, "rows": len(outcomes),
+                       "scores": scores})
+    return {
+        "groups": groups,
+        "thresholds": [{"scope": v.threshold.scope, "model": v.threshold.model, "limits": dict(v.threshold.limits),
+                        "aims": dict(v.threshold.aims), "reached": {q: getattr(v.score, q) for q in v.threshold.limits},
+                        "missed": list(v.missed)} for v in verdicts],
+        "impossible": [{"where": row.where, "row": row.name, "why": why} for row, why in findings.impossible],
+        "unpredicted": unpredicted(findings, rungs),
+        "rows": to_rows(findings, rungs),
+    }
+
+
+def to_markdown(findings: Findings, rungs: Sequence[Rung]) -> str:
+    """Return the scores as a Markdown table: a line per group, columns of mean and 90th percentile of every model."""
+    lines = ["| set | GPU | kernel | rows | " + " | ".join(f"{r} mean | {r} p90" for r in rungs) + " | bias | tau |",
+             "|---|---|---|" + "---:|" * (3 + 2 * len(rungs))]
+    last = rungs[-1]
+    for group, outcomes in grouped(findings.outcomes).items():
+        own = score(outcomes, last)
+        if own is None:
+            continue
+        cells = []
+        for rung in rungs:
+            s = score(outcomes, rung)
+            cells += ["-", "-"] if s is None else [f"{s.mean:.1%}", f"{s.p90:.1%}"]
+        tau = "-" if own.kendall is None else f"{own.kendall:.2f}"
+        lines.append(f"| {group.dataset} | {group.gpu} | {group.kernel} | {own.count} | {' | '.join(cells)} | "
+                     f"{own.bias:+.1%} | {tau} |")
+    return "\n".join(lines) + "\n"
