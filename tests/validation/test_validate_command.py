@@ -61,7 +61,7 @@ def test_json_report_and_excluded_rows(table, tmp_path):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"scatter.png", "scatter.svg", "error_by_shape.png", "error_by_shape.svg", "residuals.png", "residuals.svg",
                      "rows.csv", "table.md"}
-    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines()))
     assert len(rows) == 2
     assert float(rows[0]["tile_error"]) == pytest.approx(found["rows"][0]["tile_time_s"] / 2e-5 - 1)
 
