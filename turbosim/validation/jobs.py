@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from turbosim.engine.api import EngineName
 
 FEW = 200
-"""Up to as many simulations stay in one process: a second one has to load the engine first."""
+"""Up to as many simulations of schedules stay in one process: a second one has to load the engine first."""
 Pairs = tuple[tuple[str, Any], ...]
 
 
@@ -95,7 +95,8 @@ def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int]
     """Return the answer of each of *jobs*, which are run by up to *workers* processes, the longest first."""
     order = sorted(set(jobs), key=lambda j: (-j.work, repr(j)))
     found: dict[Job, Answer] = {}
-    if workers == 1 or len(order) <= FEW:
+    slow = any(job.lifted for job in order)
+    if workers == 1 or (len(order) <= FEW and not slow) or len(order) < 2:
         for job in order:
             found[job] = answer(job)
             _tell(progress, found, order)
@@ -104,7 +105,7 @@ def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int]
     found[order[-1]] = answer(order[-1])
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            for job, time in zip(order[:-1], pool.map(answer, order[:-1], chunksize=8), strict=True):
+            for job, time in zip(order[:-1], pool.map(answer, order[:-1], chunksize=1 if slow else 8), strict=True):
                 found[job] = time
                 _tell(progress, found, order)
         except BaseException:

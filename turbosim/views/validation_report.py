@@ -142,6 +142,10 @@ def _clipped(findings: Findings, rungs: Sequence[Rung]) -> str:
 
 
 def _legend(picture: Figure, panels: Sequence[Axes]) -> None:
-    entries = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
     if entries:
-        picture.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        picture.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=2, fontsize=8,
+                       frameon=False)

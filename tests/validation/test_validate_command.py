@@ -1,0 +1,114 @@
+"""``turbosim validate`` as a process: table, JSON, Markdown, report, limits, exit codes."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from turbosim.cli import validate as command
+from turbosim.errors import ConfigError
+from turbosim.validation import sets
+from turbosim.validation.predict import predict
+from turbosim.validation.thresholds import Threshold, ThresholdError, judge, read_thresholds
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = "l4,flash,prefill,1,4,4,256,256,64,true,2e-5"
+
+
+def validate(*arguments, cwd):
+    return subprocess.run([sys.executable, "-m", "turbosim", "validate", *map(str, arguments)], capture_output=True, text=True,
+                          check=False, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"})
+
+
+def test_table_names_groups_rungs_worst_rows_and_limits(tmp_path):
+    done = validate("--set", "flashattention3_h100_1500mhz", cwd=tmp_path)
+    assert (done.returncode, done.stderr.replace("compiling the engine, once for this installation ...\n", "")) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["set", "GPU", "kernel", "model", "rows", "mean", "median", "p90", "worst", "bias", "slope", "tau"] in lines
+    assert any(line[:5] == ["flashattention3_h100_1500mhz", "h100_sxm", "FlashAttention-3", "roofline", "12"] for line in lines)
+    assert any(line[:2] == ["tile", "12"] for line in lines)
+    assert ["Worst", "rows", "of", "tile"] in lines
+    assert any("mean" in line and "met" in line for line in lines)
+
+
+def test_a_missed_threshold_is_exit_code_4(monkeypatch, capsys, tmp_path, table):
+    (tmp_path / "thresholds.yaml").write_text("thresholds:\n  - {set: data, mean: 0.1 %, p90: 99 %, aim: {mean: 5 %}}\n")
+    monkeypatch.setattr(sets, "directory", lambda: tmp_path)
+    with pytest.raises(ThresholdError, match=(
+            r"^thresholds\.yaml:2: data: mean error of tile is \d+\.\d%, above its limit of 0\.1%$")) as caught:
+        command.validate(data=[table(GOOD)], engine="numba")
+    assert caught.value.exit_code == 4
+    shown = capsys.readouterr().out
+    assert "MISSED" in shown
+    assert "missed" in shown
+
+
+def test_json_report_and_excluded_rows(table, tmp_path):
+    path = table(GOOD, "l4,other,prefill,1,4,4,256,256,64,true,2e-5", "l4,flash,prefill,8,32,32,4096,4096,64,true,1e-3")
+    done = validate("--data", path, "--json", "--report", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(g["kernel"], g["rows"]) for g in found["groups"]] == [("flash", 1), ("other", 1)]
+    assert found["groups"][0]["scores"]["tile"]["count"] == 1
+    assert found["groups"][1]["scores"]["tile"] is None
+    assert [x["where"] for x in found["impossible"]] == ["data/rows.csv:4"]
+    assert found["unpredicted"] == ["data l4 other: tile predicts 1 of 1 rows not: unknown kernel"]
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {"scatter.png", "scatter.svg", "error_by_shape.png", "error_by_shape.svg", "residuals.png", "residuals.svg",
+                     "rows.csv", "table.md"}
+    rows = list(csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert float(rows[0]["tile_error"]) == pytest.approx(found["rows"][0]["tile_time_s"] / 2e-5 - 1)
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), [
+    (["--set", "nothing"], 2, "unknown data set 'nothing'"),
+    (["--model", "tiles"], 2, "--model: must be one of roofline, tile, sass, got 'tiles' (did you mean 'tile'?)"),
+    (["--set", "triton_softmax_a100", "--hw", "l4"], 2, "--hw: no row has 'l4': there is a100_pcie_80gb"),
+    (["--set", "triton_softmax_a100", "--kernel", "Tritn"], 2,
+     "--kernel: no row has 'Tritn': there is Triton, torch (did you mean 'Triton'?)"),
+    (["--data", "none.csv"], 3, "none.csv: cannot be read: No such file or directory"),
+    (["--markdown", "--json"], 2, "--markdown and --json exclude each other; drop one of the two"),
+])
+def test_errors(tmp_path, arguments, code, message):
+    done = validate(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    ("{set: a, means: 5 %}", "means: unknown key: not among set, gpu, kernel, model, decode_above, mean, p90, aim (did you mean 'mean'?)"),
+    ("{set: a}", "a threshold needs a set, and mean or p90"),
+    ("{set: a, mean: 0 %}", "mean: must be above 0, got 0 %"),
+    ("{set: a, mean: 5 ms}", "mean: '5 ms': takes no unit, got 'ms'"),
+    ("{set: a, mean: 5 %, model: til}", "model: must be one of roofline, tile, sass, got 'til' (did you mean 'tile'?)"),
+])
+def test_a_bad_threshold(tmp_path, monkeypatch, entry, message):
+    monkeypatch.chdir(tmp_path)
+    Path("t.yaml").write_text(f"thresholds:\n  - {entry}\n")
+    with pytest.raises(ConfigError, match=rf"^t\.yaml:2:\d+: {re.escape(message)}$"):
+        read_thresholds(Path("t.yaml"))
+
+
+def test_a_threshold_without_rows_is_no_pass(table):
+    outcomes = predict([sets.load_file(table(GOOD))]).outcomes
+    limit = Threshold("t.yaml:2", "data", "tile", {"mean": 1.0}, {}, kernel="flsh")
+    with pytest.raises(ThresholdError, match=(
+            r"^t\.yaml:2: no row of data flsh has a prediction of model tile; correct the names, or remove the threshold$")):
+        judge([limit], outcomes, ["tile"])
+    assert judge([limit], outcomes, ["tile"], partial=True) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_committed_sets_stay_within_their_limits_and_the_readme_says_so():
+    done = validate("--markdown", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.partition("<!-- errors -->\n")[2].partition("<!-- end -->")[0] == done.stdout
