@@ -19,6 +19,8 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 FP16 = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 INT8 = {80: "IMMA", 89: "IMMA", 90: "IGMMA", 100: "UTCIMMA"}
+# Half a minute a target, and many times that on a machine with other work; the compiling process has a limit of its own.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module", params=TARGETS)
