@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -25,9 +27,20 @@ def caches(tmp_path_factory):
         yield
 
 
-def program(kernel, capability, **settings):
+def lift_program(path, capability, settings):
     gpu = GPUS[capability]
-    return lifted(prepare(find_description(f"kernels/{kernel}"), gpu, settings), gpu).program
+    return lifted(prepare(find_description(path), gpu, settings), gpu).program
+
+
+@pytest.fixture(scope="module")
+def program(caches):
+    """Lift in a process of its own: this one may have Triton's interpreter."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        def lift_there(kernel, capability, **settings):
+            path = kernel if kernel.startswith("/") else f"kernels/{kernel}"
+            return pool.submit(lift_program, path, capability, settings).result()
+
+        yield lift_there
 
 
 def tile_bytes(first_row, rows, row_bytes, first, nbytes):
@@ -44,7 +57,7 @@ def tile_bytes(first_row, rows, row_bytes, first, nbytes):
     (512, 512, 256, (128, 128, 32, 8)), (256, 512, 192, (64, 256, 32, 4)), (512, 256, 256, (128, 64, 64, 4)),
     # Sizes that no tile divides: the tiles at the ends count as whole ones.
     (500, 392, 200, (128, 128, 32, 8)), (1000, 1000, 1000, (128, 128, 32, 8)), (200, 328, 104, (64, 64, 32, 4))])
-def test_a_product_moves_its_tiles(m, n, k, tile, capability):
+def test_a_product_moves_its_tiles(program, m, n, k, tile, capability):
     rows, columns, depth, warps = tile
     found = program("examples/matmul.py:matmul", capability, m=m, n=n, k=k, BLOCK_M=rows, BLOCK_N=columns,
                     BLOCK_K=depth, num_warps=warps)
@@ -60,7 +73,7 @@ def test_a_product_moves_its_tiles(m, n, k, tile, capability):
 
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(("rows", "columns", "warps"), [(64, 4096, 8), (1000, 1024, 4), (64, 3000, 8), (64, 776, 4)])
-def test_softmax_reads_and_writes_every_row_once(rows, columns, warps, capability):
+def test_softmax_reads_and_writes_every_row_once(program, rows, columns, warps, capability):
     found = program("examples/softmax.py:softmax", capability, rows=rows, columns=columns, num_warps=warps)
     work = launch_work(found, found.launches[0])
     # The first row stands for all; of 776 columns it begins and ends with a sector.
@@ -71,7 +84,7 @@ def test_softmax_reads_and_writes_every_row_once(rows, columns, warps, capabilit
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(("queries", "keys", "rows", "columns"), [
     (512, 512, 128, 64), (512, 1024, 64, 128), (500, 500, 128, 64), (200, 1000, 64, 32)])
-def test_attention_moves_its_tiles(queries, keys, rows, columns, capability):
+def test_attention_moves_its_tiles(program, queries, keys, rows, columns, capability):
     found = program("flash.py:fwd", capability, batch=2, heads=3, queries=queries, keys=keys, CAUSAL=False,
                     BLOCK_M=rows, BLOCK_N=columns, num_warps=4)
     work = launch_work(found, found.launches[0])
@@ -85,7 +98,7 @@ def test_attention_moves_its_tiles(queries, keys, rows, columns, capability):
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize(("rows", "columns", "warps"), [(64, 64, 4), (128, 64, 8), (64, 128, 4), (32, 128, 4)])
 @pytest.mark.parametrize(("tokens", "causal"), [(512, True), (512, False), (256, True)])
-def test_int8_attention_is_lifted_at_every_tiling(rows, columns, warps, tokens, causal, capability):
+def test_int8_attention_is_lifted_at_every_tiling(program, rows, columns, warps, tokens, causal, capability):
     """Of causal ones some CTAs have no turn of the loop over whole tiles, and some have one."""
     found = program("turbo.py:fwd", capability, batch=1, heads=2, queries=tokens, CAUSAL=causal, BLOCK_M=rows,
                     BLOCK_N=columns, num_warps=warps)
@@ -100,7 +113,7 @@ def test_int8_attention_is_lifted_at_every_tiling(rows, columns, warps, tokens, 
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-def test_naive_sas_keeps_masks_beside_scores(capability):
+def test_naive_sas_keeps_masks_beside_scores(program, capability):
     """At d = 128 the masks of the stores share a register with predicates on scores."""
     found = program("turbo.py:fwd", capability, batch=1, heads=2, queries=256, HEAD_DIM=128, CAUSAL=False, VARIANT=1,
                     CONVERT=True)
@@ -142,14 +155,12 @@ grid: [ctas]
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-def test_loops_over_tiles_are_refused(tmp_path, capability):
+def test_loops_over_tiles_are_refused(program, tmp_path, capability):
     (tmp_path / "own.py").write_text(PERSISTENT)
     (tmp_path / "own.persistent.yaml").write_text(DESCRIPTION)
-    gpu = GPUS[capability]
-    prepared = prepare(find_description(str(tmp_path / "own.persistent.yaml")), gpu)
     where = "0x[0-9a-f]{4}"
     with pytest.raises(ProgramError) as caught:
-        lifted(prepared, gpu)
+        program(str(tmp_path / "own.persistent.yaml"), capability)
     found = re.fullmatch(
         f"kernel 'persistent': the loop at ({where}) is inside the loop at ({where}), which cannot be lifted; "
         "where the outer one goes over tiles, as in persistent kernels, give every tile a CTA of its own",
