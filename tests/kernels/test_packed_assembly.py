@@ -69,18 +69,17 @@ OPERATIONS = {
 def execute(assembly, *inputs):
     """Return register $0 after the assembly, given $1 and on."""
     registers = {f"${number}": value.astype(np.uint32) for number, value in enumerate(inputs, 1)}
-    done = 0
-    for line in assembly.split(";"):
-        words = re.fullmatch(r"\s*\{?\s*([a-z][\w.]*)\s+(.*)", line.strip(), re.DOTALL)
-        if words is None or words[1].startswith(".reg") or ".reg" in line:
-            continue
+    lines = [line.strip("{} \n") for line in assembly.split(";")]
+    statements = [line for line in lines if line and not line.startswith(".reg")]
+    assert statements[-1].split()[1].startswith("$0")
+    for line in statements:
+        words = re.fullmatch(r"([a-z][\w.]*)\s+(.*)", line, re.DOTALL)
+        assert words is not None, line
         target, *operands = [o.strip() for o in words[2].split(",")]
         values = [registers[o] if o in registers else np.full_like(inputs[0], int(o, 0) & 0xFFFFFFFF, dtype=np.uint32)
                   for o in operands]
         with np.errstate(over="ignore"):
             registers[target] = OPERATIONS[words[1]](*values).astype(np.uint32)
-        done += 1
-    assert done > 1
     return registers["$0"]
 
 

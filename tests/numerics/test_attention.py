@@ -69,16 +69,13 @@ def decode_errors(keys, configs):
 
 @pytest.mark.parametrize("errors", [prefill_errors, decode_errors])
 def test_the_error_grows_with_length_unless_p_is_relative_to_the_tile(errors):
-    """A fifth and more from 1k to 32k keys as published; with rows, no more than these few inputs scatter.
-
-    Over 24 inputs decode has 1.299 % at 1k, 1.308 % at 4k and 1.298 % at 32k, with standard errors of 0.007 %.
-    """
-    row = [TurboConfig(sas=sas, p_scale="row", q_scale="row") for sas in ("exact", "exponent")]
+    """A fifth and more from 1k to 32k keys as published; 3 % of itself, the scatter of these inputs, with rows."""
+    row = [TurboConfig(sas=sas, p_scale="row", q_scale=q) for sas in ("exact", "exponent") for q in ("tile", "row")]
     tile = [TurboConfig(sas="exponent")]
     short, long = errors(1024, row + tile), errors(32768, row + tile)
     for config in row:
-        assert long[config] < 1.05 * short[config]
-        assert max(short[config], long[config]) < 0.02
+        assert long[config] < 1.03 * short[config]
+        assert max(short[config], long[config]) < (0.02 if config.q_scale == "row" else 0.021)
     for config in tile:
         assert long[config] > 1.2 * short[config]
 
@@ -88,7 +85,7 @@ def test_the_error_grows_with_length_unless_p_is_relative_to_the_tile(errors):
 @pytest.mark.parametrize(("causal", "q_scale"), [(True, "tile"), (True, "row"), (False, "row")])
 @pytest.mark.parametrize("d", [64, 128])
 def test_prefill_stays_within_2_percent_with_p_relative_to_the_tile(sas, keys, causal, q_scale, d):
-    q, k, v = normal(1, 1, min(keys, 1024), d), normal(1, 1, keys, d, seed=1), normal(1, 1, keys, d, seed=2)
+    q, k, v = normal(1, 1, keys, d), normal(1, 1, keys, d, seed=1), normal(1, 1, keys, d, seed=2)
     got = turbo_prefill(q, k, v, causal, TurboConfig(sas=sas, p_scale="row", q_scale=q_scale))
     assert deviation(got, attention(q, k, v, causal)).relative_l2 < 0.02
 

@@ -18,8 +18,9 @@ ROWS = (
     ("vector_add", "8388608", ""), ("vector_add", "134217728", ""), ("h100", "full 4096", "64x64 w4 s2"),
 )
 """Table, row, tiling."""
-HEADS = (15, 30, 31)
-"""Of seven CTAs each, two to an SM: one CTA on most SMs, two on most SMs, and one more CTA than a wave holds."""
+WAVES = {"one more": (896, (15, 30, 31)), "some more": (1024, (13, 27, 31))}
+"""Tokens, and heads of seven and of eight CTAs each, two to an SM: one CTA on most SMs, a wave but for a few CTAs or whole,
+and with more CTAs than a wave holds, one or 32."""
 
 
 def main() -> None:
@@ -33,8 +34,8 @@ def main() -> None:
             "errors": {run.name: sum(best.errors) / len(best.errors) for run, best in seen.best.items()},
             "refused": list(seen.refused.values())}
     tiling = {"block_m": 128, "block_n": 64, "warps": 4, "stages": 3}
-    found["ticks"] = [attention(PCIE, (1, heads, heads, 896, 64), False, tiling).on(PCIE).launches[0].ticks
-                      for heads in HEADS]
+    found["ticks"] = {name: [attention(PCIE, (1, n, n, tokens, 64), False, tiling).on(PCIE).launches[0].ticks
+                             for n in heads] for name, (tokens, heads) in WAVES.items()}
     print(json.dumps(found))
 
 

@@ -44,10 +44,16 @@ def test_d4_medium_vector_addition_within_10_percent(found):
 
 
 def test_a_last_wave_of_one_cta_takes_no_longer_than_alone(found):
-    alone, whole, more = found["ticks"]
+    alone, whole, more = found["ticks"]["one more"]
     assert 0.8 * alone <= more - whole <= 1.1 * alone
     # Two on an SM take longer than one.
     assert whole > 1.2 * alone
+
+
+@pytest.mark.xfail(strict=True, reason="D5: two CTAs of a small last wave on one SM while others have none")
+def test_d5_last_wave_takes_no_longer_than_alone(found):
+    alone, whole, more = found["ticks"]["some more"]
+    assert more - whole <= 1.1 * alone
 
 
 @pytest.mark.xfail(strict=True, reason="D6: time between events around a short kernel")
