@@ -55,10 +55,10 @@ def prefill_errors(keys, configs):
 
 
 def decode_errors(keys, configs):
-    """The same of eight queries in decode over 4-bit blocks, from attention over what the cache holds."""
+    """The same of 64 queries in decode over 4-bit blocks, from attention over what the cache holds."""
     errors = dict.fromkeys(configs, 0.0)
     for seed in range(SEEDS):
-        q = normal(8, 8, 64, seed=seed)
+        q = normal(8, 64, 64, seed=seed)
         cache = QuantizedKVCache(8, (4,), 64, keys)
         cache.prefill(normal(8, 1, keys, 64, seed=seed + 10), normal(8, 1, keys, 64, seed=seed + 20))
         want = attention(q[:, :, None], *cache.dequantised())[:, :, 0]
