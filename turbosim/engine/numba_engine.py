@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from turbosim.engine import numba_ctas
 from turbosim.engine import numba_kernel as nk
 from turbosim.engine import numba_layout as nl
 from turbosim.engine.lowered import ENV_SIZE, LOOP_SLOTS, LoweredProgram
@@ -168,7 +169,7 @@ class _LaunchRun:
 
     def execute(self) -> bool:
         """Run to the end; return False when the records did not fit."""
-        self.started = int(nk.first_ctas(self.machine, self.engine.program.sms))
+        self.started = int(numba_ctas.first_ctas(self.machine, self.engine.program.sms))
         self.state[nl.NEXT_CTA] = self.started
         total = self.launch.ctas
         while self.machine.tree[1] != nl.NEVER or self.state[nl.FREED]:

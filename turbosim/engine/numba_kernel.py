@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from turbosim.compiled import jit, jit_cached
 from turbosim.engine import numba_forward as forward
+from turbosim.engine.numba_ctas import deal
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
     ACCESS_LIMIT,
@@ -31,11 +32,8 @@ from turbosim.engine.numba_layout import (
     CONST,
     COUNTER,
     COUNTER_WINDOW,
-    CTA_LAUNCH,
-    CTAS,
     DATA_DRAM,
     DATA_L2,
-    DIMS,
     DONE,
     DRAINED,
     END,
@@ -53,10 +51,8 @@ from turbosim.engine.numba_layout import (
     LAST_DONE,
     LATENCY,
     LATENCY_REASON,
-    LAUNCH_REASON,
     LOAD,
     LOOP,
-    LOOP_SLOTS,
     MAX_PERIODS,
     MAX_TURNS,
     MODE,
@@ -66,12 +62,10 @@ from turbosim.engine.numba_layout import (
     NBYTES,
     NEVER,
     NEXT,
-    NEXT_CTA,
     NEXT_TURN,
     OCCUPANCY,
     OK,
     OWN,
-    PARAM_SLOTS,
     PERIOD,
     PERIOD_NUMBER,
     PIECES,
@@ -100,51 +94,8 @@ from turbosim.engine.numba_layout import (
     Forward,
     Machine,
 )
+from turbosim.engine.numba_log import log_op, log_stall, log_unit
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
-
-
-@jit
-def start_cta(m: Machine, slot: int, cta: int) -> None:
-    """Set up the environment, program counters and counters of a CTA's roles."""
-    roles = m.config[ROLES]
-    first = slot * roles
-    cta_class = 0
-    rest = cta
-    for dim in range(m.config[DIMS]):
-        coordinate = rest % m.grid[dim]
-        rest //= m.grid[dim]
-        m.env[first, dim] = coordinate
-        cta_class += m.class_of[dim, coordinate]
-    for i in range(LOOP_SLOTS):
-        m.env[first, GRID_SLOTS + i] = 0
-    for i in range(PARAM_SLOTS):
-        m.env[first, GRID_SLOTS + LOOP_SLOTS + i] = m.class_params[cta_class, i]
-    for role in range(roles):
-        m.pc[first + role] = m.stream_start[role]
-        if role:
-            for i in range(m.env.shape[1]):
-                m.env[first + role, i] = m.env[first, i]
-    for counter in range(m.signals.shape[1]):
-        m.signals[slot, counter, ISSUED] = 0
-        m.signals[slot, counter, LAST_DONE] = 0
-
-
-@jit_cached
-def first_ctas(m: Machine, sms: int) -> int:
-    """Fill the slots, one CTA on every SM, then a second, as the hardware scheduler does; return their number."""
-    roles, slots, launch = m.config[ROLES], m.config[OCCUPANCY], m.config[CTA_LAUNCH]
-    leaves = len(m.tree) // 2
-    started = min(sms * slots, m.config[CTAS])
-    for cta in range(started):
-        place = cta % sms * slots + cta // sms
-        m.slot_cta[place] = cta
-        m.residents[cta % sms] += 1
-        start_cta(m, place, cta)
-        for role in range(roles):
-            actor = place * roles + role
-            set_leaf(m.tree, leaves + actor, (launch << ACTOR_BITS) | actor)
-            m.reasons[cta % sms, role, LAUNCH_REASON] += launch
-    return started
 
 
 @jit
@@ -163,75 +114,6 @@ def _complete(signals: Array, rings: Array, slot: int, counter: int, end: int, c
     rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
     signals[slot, counter, ISSUED] = count + 1
     return end, code, count
-
-
-@jit
-def _log_op(log: Array, state: Array, sm: int, slot: int, role: int, cta: int, op: int, start: int, end: int) -> None:
-    row = log[state[N_OPS]]
-    state[N_OPS] += 1
-    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = sm, slot, role, cta, op, start, end
-
-
-@jit
-def _log_unit(log: Array, state: Array, sm: int, unit: int, slot: int, role: int, op: int, start: int,
-              end: int) -> None:
-    row = log[state[N_UNITS]]
-    state[N_UNITS] += 1
-    row[0], row[1], row[2], row[3], row[4], row[5], row[6] = sm, unit, slot, role, op, start, end
-
-
-@jit
-def _log_stall(log: Array, state: Array, sm: int, slot: int, role: int, reason: int, start: int, end: int) -> None:
-    if end == start:
-        return
-    row = log[state[N_STALLS]]
-    state[N_STALLS] += 1
-    row[0], row[1], row[2], row[3], row[4], row[5] = sm, slot, role, reason, start, end
-
-
-@jit
-def _deal(m: Machine) -> bool:
-    """Give the next CTAs of the grid to the freed slots, of the SM with the fewest CTAs first.
-
-    Returns False, with nothing done, if their records do not fit.
-    """
-    state, config = m.state, m.config
-    roles, slots, count, now = config[ROLES], config[OCCUPANCY], state[FREED], state[FREED_AT]
-    leaves = len(m.tree) >> 1
-    wake = now + config[CTA_LAUNCH]
-    rows = state[N_STALLS]
-    for i in range(count):
-        rows += m.recorded[m.sm_of[m.freed[i]]] * roles
-    if rows > len(m.stall_log):
-        return False
-    state[FREED] = 0
-    for i in range(count):
-        m.residents[m.sm_of[m.freed[i]]] -= 1
-    # Each pass gives a CTA to every SM with *level* of them and a freed slot, so that then they have more.
-    for level in range(slots):
-        for i in range(count):
-            slot = m.freed[i]
-            if slot < 0:
-                continue
-            sm = m.sm_of[slot]
-            if m.residents[sm] != level:
-                continue
-            if state[NEXT_CTA] == config[CTAS]:
-                return True
-            cta = state[NEXT_CTA]
-            state[NEXT_CTA] = cta + 1
-            m.freed[i] = -1
-            m.residents[sm] += 1
-            m.slot_cta[slot] = cta
-            m.roles_left[slot] = roles
-            start_cta(m, slot, cta)
-            for role in range(roles):
-                actor = slot * roles + role
-                m.reasons[sm, role, LAUNCH_REASON] += config[CTA_LAUNCH]
-                if m.recorded[sm]:
-                    _log_stall(m.stall_log, state, sm, slot, role, LAUNCH_REASON, now, wake)
-                set_leaf(m.tree, leaves + actor, (wake << ACTOR_BITS) | actor)
-    return True
 
 
 @jit_cached
@@ -263,7 +145,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
         budget -= 1
         key = tree[1]
         if state[FREED] and key >> ACTOR_BITS > state[FREED_AT]:
-            if not _deal(m):
+            if not deal(m):
                 state[STATUS] = RECORDS_FULL
                 break
             continue
@@ -352,7 +234,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         served = start
                         unit = which
                     if record:
-                        _log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
+                        log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
                 own = table[inst + OWN]
                 known = table[inst + RESIDENT_TICKS]
                 if known:
@@ -370,11 +252,11 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 else:
                     piece[actor] = part_number + 1
                 if record:
-                    _log_stall(stall_log, state, sm, slot, role, UNITS + unit, now, served)
-                    _log_stall(stall_log, state, sm, slot, role, unit, served, end)
-                    _log_stall(stall_log, state, sm, slot, role, LATENCY_REASON, end, wake)
+                    log_stall(stall_log, state, sm, slot, role, UNITS + unit, now, served)
+                    log_stall(stall_log, state, sm, slot, role, unit, served, end)
+                    log_stall(stall_log, state, sm, slot, role, LATENCY_REASON, end, wake)
                     if part_number == pieces - 1:
-                        _log_op(op_log, state, sm, slot, role, slot_cta[slot], at, op_start[actor], wake)
+                        log_op(op_log, state, sm, slot, role, slot_cta[slot], at, op_start[actor], wake)
                 continue
 
             if kind == NEXT:
@@ -397,7 +279,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     ended = role_end[first + other]
                     reasons[sm, other, DONE] += now - ended
                     if record:
-                        _log_stall(stall_log, state, sm, slot, other, DONE, ended, now)
+                        log_stall(stall_log, state, sm, slot, other, DONE, ended, now)
                 sm_last_end[sm] = max(sm_last_end[sm], now)
                 slot_free[slot] = now
                 state[FINISHED] += 1
@@ -449,8 +331,8 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     wake = done
                     reasons[sm, role, code] += done - now
                 if record:
-                    _log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, max(now, done))
-                    _log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
+                    log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, max(now, done))
+                    log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
                 continue
 
             # ASYNC, LOAD, STORE and SIGNAL claim what they need and let the role go on.
@@ -463,7 +345,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 busy[sm, which] += claims[c, 1]
                 end = max(end, stop)
                 if record:
-                    _log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
+                    log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
             code = table[inst + CODE]
 
             if kind == ASYNC:
@@ -499,12 +381,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         if mode == RECORDING:
                             forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
                         if record:
-                            _log_op(op_log, state, sm, slot, other - first, slot_cta[slot], op_start[other], since,
+                            log_op(op_log, state, sm, slot, other - first, slot_cta[slot], op_start[other], since,
                                     end)
-                            _log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
-                            _log_stall(stall_log, state, sm, slot, other - first, code, now, end)
+                            log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
+                            log_stall(stall_log, state, sm, slot, other - first, code, now, end)
             if record:
-                _log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, end)
+                log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, end)
                 if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log):
                     state[STATUS] = RECORDS_FULL
                     break
