@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-from analysis.lifting import Compiled, attention, lifted, machine_code, tensor
+from analysis.lifting import Compiled, attention, attention_flops, lifted, machine_code, tensor
 from kernels.machine_code import Launch
 from turbosim.engine.lower import ClockName
 from turbosim.hw import load_gpu
 from turbosim.sass.launch import Launch as Called
 from turbosim.sass.lift import resident
+from turbosim.validation.row import Row as Measured
+from turbosim.validation.sets import load_set
+from turbosim.workload import Attention, Gemm
 
-PUBLISHED = Path(__file__).parent / "published"
+LATE_2024 = frozenset({"late 2024"})
+"""Of pages that several versions were taken from."""
 FEW = 3
 """Tilings that are tried on every row of a group, of those ranked on one."""
 
@@ -72,10 +74,9 @@ class Table:
     """Group -> label of the row on which all of its tilings are tried; without it they are tried on every row."""
 
 
-def read(name: str) -> list[dict[str, str]]:
-    """Return the rows of a file of ``published/``."""
-    lines = (PUBLISHED / f"{name}.csv").read_text().splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+def triton_rows(name: str, versions: frozenset[str] | None = None) -> list[Measured]:
+    """Return the rows of a committed set that were measured with Triton, of all versions if None are given."""
+    return [r for r in load_set(name).rows if r.kernel == "Triton" and (versions is None or r.version in versions)]
 
 
 def attention_tilings(gpu: str, shape: tuple[int, ...], causal: bool) -> dict[str, Builder]:
@@ -89,27 +90,31 @@ def attention_tilings(gpu: str, shape: tuple[int, ...], causal: bool) -> dict[st
 
 
 def _attention_rows(gpu: str, name: str) -> Iterator[Row]:
-    found: dict[tuple[int, int, int, int, bool], list[float]] = {}
-    for row in read(name):
-        key = int(row["batch"]), int(row["heads"]), int(row["seq"]), int(row["head_dim"]), row["causal"] == "true"
-        found.setdefault(key, []).append(float(row["tflops"]))
-    for (batch, heads, seq, d, causal), measured in sorted(found.items(), key=lambda item: (item[0][4], item[0][2])):
-        mask = "causal" if causal else "full"
-        yield Row(f"{mask} {seq}", mask, 4e-12 * batch * heads * seq * seq * d / (2 if causal else 1), tuple(measured),
-                  attention_tilings(gpu, (batch, heads, heads, seq, d), causal))
+    found: dict[Attention, list[float]] = {}
+    for measured in triton_rows(name):
+        work = measured.workload
+        assert isinstance(work, Attention)
+        if work.head_dim == 64:
+            found.setdefault(work, []).append(measured.time_s)
+    for work, times in sorted(found.items(), key=lambda item: (item[0].causal, item[0].seq_q)):
+        mask = "causal" if work.causal else "full"
+        shape = (work.batch, work.q_heads, work.kv_heads, work.seq_q, work.head_dim)
+        amount = 1e-12 * attention_flops(work.batch, work.q_heads, work.seq_q, work.head_dim, work.causal)
+        yield Row(f"{mask} {work.seq_q}", mask, amount, tuple(amount / t for t in times),
+                  attention_tilings(gpu, shape, work.causal))
 
 
 def attention_a100() -> Table:
     """Return tutorial 06's forward attention in four versions of the documentation."""
     return Table("Forward attention, FP16, d = 64, A100", "TFLOP/s", COMPUTE,
-                 tuple(_attention_rows(PCIE, "triton_fused_attention_a100")),
+                 tuple(_attention_rows(PCIE, "triton_attention_a100")),
                  {m: f"{m} 4096" for m in ("full", "causal")})
 
 
 def attention_h100() -> Table:
     """Return the Triton bars of FlashAttention-3's figure."""
     return Table("Forward attention, FP16, d = 64, H100", "TFLOP/s", HOPPER,
-                 tuple(_attention_rows(HOPPER[0].gpu, "flashattention3_triton_h100")),
+                 tuple(_attention_rows(HOPPER[0].gpu, "flashattention3_figure_h100")),
                  {m: f"{m} 4096" for m in ("full", "causal")})
 
 
@@ -137,14 +142,15 @@ def matmul_a100() -> Table:
     Tiles below 64 x 128 are tried up to 1024 only: they can win nowhere else.
     """
     rows = []
-    for row in read("triton_matmul_a100"):
-        size = int(row["size"])
+    for measured in triton_rows("triton_matmul_a100", LATE_2024):
+        assert isinstance(measured.workload, Gemm)
+        size, amount = measured.workload.m, 1e-12 * measured.workload.flops
         if size % 256:
             continue
         tilings = {"{}x{}x{} s{} w{}".format(*t): partial(matmul_of, PCIE, size, t) for t in MATMUL_TILINGS
                    if size <= 1024 or t[0] * t[1] >= 8192}
-        rows.append(Row(f"{size}", "large" if size >= 1024 else "small", 2e-12 * size ** 3,
-                        (float(row["triton_tflops"]),), tilings))
+        rows.append(Row(f"{size}", "large" if size >= 1024 else "small", amount,
+                        (amount / measured.time_s,), tilings))
     return Table("Matrix product, FP16, A100", "TFLOP/s", COMPUTE, tuple(rows), {})
 
 
@@ -170,10 +176,13 @@ def called_over(called: Called, ctas: int) -> Called:
 
 def softmax_a100() -> Table:
     """Return tutorial 02's softmax over 4096 rows of lengths that 512 divides, 256 and 768."""
-    rows = tuple(Row(r["columns"], "all", 8e-9 * 4096 * int(r["columns"]), (float(r["gbps"]),),
-                     {"": partial(softmax_of, PCIE, 4096, int(r["columns"]))})
-                 for r in read("triton_softmax_a100") if int(r["columns"]) in (256, 768) or not int(r["columns"]) % 512)
-    return Table("Softmax, FP32, 4096 rows, A100", "GB/s", MEMORY, rows, {})
+    rows = []
+    for measured in triton_rows("triton_softmax_a100", LATE_2024):
+        columns, amount = measured.stream[0] // (4096 * 4), 1e-9 * sum(measured.stream)
+        if columns in (256, 768) or not columns % 512:
+            rows.append(Row(f"{columns}", "all", amount, (amount / measured.time_s,),
+                            {"": partial(softmax_of, PCIE, 4096, columns)}))
+    return Table("Softmax, FP32, 4096 rows, A100", "GB/s", MEMORY, tuple(rows), {})
 
 
 def vector_add_of(gpu: str, count: int) -> Compiled:
@@ -188,10 +197,10 @@ def vector_add_of(gpu: str, count: int) -> Compiled:
 def vector_add_a100() -> Table:
     """Return tutorial 01's sums."""
     rows = []
-    for row in read("triton_vector_add_a100"):
-        count, gbps = int(row["count"]), float(row["gbps"])
-        rows.append(Row(f"{count}", "20 us or more" if 12e-9 * count / gbps > 20e-6 else "shorter", 12e-9 * count,
-                        (gbps,), {"": partial(vector_add_of, PCIE, count)}))
+    for measured in triton_rows("triton_vector_add_a100", LATE_2024):
+        count, amount = measured.stream[1] // 4, 1e-9 * sum(measured.stream)
+        rows.append(Row(f"{count}", "20 us or more" if measured.time_s > 20e-6 else "shorter", amount,
+                        (amount / measured.time_s,), {"": partial(vector_add_of, PCIE, count)}))
     return Table("Vector addition, FP32, A100", "GB/s", MEMORY, tuple(rows), {})
 
 
