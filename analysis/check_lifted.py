@@ -7,8 +7,7 @@ A100 pages do not name the card, so that both are shown, the PCIe card at its cl
 Errors are those of the predicted time: negative is too fast.
 
 Before each run Triton's do_bench overwrites a buffer larger than L2, whose dirty lines the kernel's own lines then
-evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (:func:`write_back`), whose amount
-was chosen on the rows of vector addition: they explain errors and validate nothing.
+evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (``turbosim/validation/flush.py``).
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from pathlib import Path
 
 from analysis.lifted_cases import FEW, TABLES, Row, Run, Table
 from turbosim.errors import TurbosimError, UsageError, did_you_mean
-from turbosim.hw import Gpu, load_gpu
-from turbosim.result import Result
+from turbosim.hw import load_gpu
+from turbosim.validation.flush import write_back
 
 PROSE = Path(__file__).parent / "lifted.md"
 
@@ -49,17 +48,6 @@ class Answer:
     refused: dict[str, str]
     """Tilings that could not be lifted, and why."""
     seconds: float
-
-
-def write_back(gpu: Gpu, result: Result) -> float:
-    """Return the time to write lines to memory that do_bench has left dirty in L2 [s].
-
-    Each line that the kernel brings in evicts one, as long as there are any; the model counts the kernel's own written
-    lines as written already. What L2 holds of data that all SMs share is dirty, at most.
-    """
-    moved = result.dram_read_bytes + result.dram_write_bytes
-    dirty = min(moved, gpu.l2.capacity * gpu.l2.shared_fraction)
-    return dirty * result.dram_read_bytes / moved / (gpu.hbm.bandwidth * gpu.hbm.efficiency)
 
 
 def check(table: Table, labels: Sequence[str] | None = None) -> list[Answer]:

@@ -58,7 +58,7 @@ def random_gpu(r: Random) -> Gpu:
         l2=L2(capacity=r.choice([2048, 9000, 1e6]), partitions=1, shared_fraction=1.0, bandwidth=r.choice([2e11, 5e12]),
               latency_near=near, latency_far=far),
         hbm=Hbm(capacity=1e9, bandwidth=r.choice([5e10, 2e12]), efficiency=0.9, channels=r.randint(1, 5),
-                interleave=r.choice([256, 1024]), latency=far * r.choice([1.0, 2.5])),
+                interleave=r.choice([256, 1024]), turnaround=r.choice([0.0, 0.25, 1.5]), latency=far * r.choice([1.0, 2.5])),
         copy_engine=Copy(bandwidth=r.choice([16.0, 64.0]), tma=True, tma_latency=r.choice([0, 170])),
         barrier=Barrier(sync=r.choice([0, 25]), mbarrier=r.choice([0, 20])),
         launch=LaunchCosts(stream=2e-6, graph=1e-6, cta=r.choice([0, 200])), power=Power(limit=100))

@@ -18,7 +18,6 @@ from turbosim.workload import Gemm, Phase, attention_of, get_model
 D1 = pytest.mark.parametrize(("name", "kernel", "phase", "batch", "seq", "field"), [
     ("a100_sxm_80gb", "flash", Phase.DECODE, 32, 2048, "pipes.sfu.rate"),
     ("a100_sxm_80gb", "turbo", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),
-    ("h200_sxm", "flash", Phase.DECODE, 4, 8192, "pipes.sfu.rate"),
     ("h200_sxm", "flash", Phase.DECODE, 32, 2048, "pipes.sfu.rate"),
     ("l4", "flash", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),
 ])

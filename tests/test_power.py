@@ -107,10 +107,10 @@ def test_below_what_the_lowest_clock_takes_that_clock_is_kept():
 
 
 def test_a_memory_bound_kernel_hardly_slows_down():
-    gpu = with_overrides(load_gpu("a100_pcie_80gb"), {"power.limit": 270})
+    gpu = with_overrides(load_gpu("a100_pcie_80gb"), {"power.limit": 250})
     program = get_schedule("copy").program(gpu, CopyBytes(2**28), None)
     limited, free = (run(gpu, program, clock=clock) for clock in ("power", "boost"))
-    assert free.power_w > 270 >= limited.power_w
+    assert free.power_w > 250 >= limited.power_w
     assert limited.clock_hz < 0.9 * free.clock_hz
     assert limited.time_s < 1.05 * free.time_s
 

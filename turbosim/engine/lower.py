@@ -100,12 +100,14 @@ def lower_memory(gpu: Gpu, hertz: float) -> Memory:
     def rate(bytes_per_second: float) -> int:
         return max(1, math.ceil(per_second / bytes_per_second * (1 << RATE_SHIFT)))
 
+    hbm = gpu.hbm.bandwidth * gpu.hbm.efficiency / gpu.hbm.channels
     return Memory(
         l2_capacity=int(gpu.l2.capacity * gpu.l2.shared_fraction),
         l2_rate=rate(gpu.l2.bandwidth),
-        hbm_rate=rate(gpu.hbm.bandwidth * gpu.hbm.efficiency / gpu.hbm.channels),
+        hbm_rate=rate(hbm),
         channels=gpu.hbm.channels,
         interleave=int(gpu.hbm.interleave),
+        turnaround=math.ceil(rate(hbm) * gpu.hbm.turnaround),
         # A tile is spread over both partitions by the address hash, so its last sector is a far one.
         l2_latency=ticks(gpu.l2.latency_far * hertz),
         dram_latency=ticks(gpu.hbm.latency * hertz),

@@ -96,6 +96,11 @@ class LoweredTensor:
     tiles: int
 
 
+REORDERED = 16
+"""Granules of a channel that reads may be ahead of the writes they are matched with: a controller that could gather
+writes for longer would turn its bus around less often."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """L2 and device memory in ticks."""
@@ -109,6 +114,8 @@ class Memory:
     channels: int
     interleave: int
     """Consecutive bytes of one channel [B]."""
+    turnaround: int
+    """Further service of bytes written beside as many read [2**-20 ticks/B]."""
     l2_latency: int
     dram_latency: int
     bulk_latency: int

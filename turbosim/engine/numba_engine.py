@@ -122,7 +122,7 @@ class _LaunchRun:
             config=_array([
                 self.roles, launch.counters, launch.ctas, launch.cta_launch, len(launch.grid),
                 memory.l2_capacity, memory.l2_rate, memory.hbm_rate, memory.channels, memory.interleave,
-                memory.l2_latency, memory.dram_latency, launch.occupancy]),
+                memory.l2_latency, memory.dram_latency, memory.turnaround, launch.occupancy]),
             state=state,
             table=code.table,
             claims=code.claims,
@@ -156,7 +156,7 @@ class _LaunchRun:
             busy=_zeros(program.sms, len(UNITS)),
             ops=_zeros(program.sms),
             reasons=_zeros(program.sms, self.roles, len(Reason)),
-            channel_free=_zeros(memory.channels),
+            channels=_zeros(memory.channels, 2),
             tiles=engine.tiles,
             uses=engine.uses,
             sm_last_end=_zeros(program.sms),

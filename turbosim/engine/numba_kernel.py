@@ -133,7 +133,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     role_end, durations, residents = m.role_end, m.durations, m.residents
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
-    channel_free, tiles, uses = m.channel_free, m.tiles, m.uses
+    channels, tiles, uses = m.channels, m.tiles, m.uses
     scalars, turns, accesses = f.scalars, f.turns, f.accesses
     roles = config[ROLES]
     mask = (1 << ACTOR_BITS) - 1
@@ -172,12 +172,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     inst = accesses[sm, x, ACCESS_AT] * COLUMNS
                     tile = accesses[sm, x, ACCESS_TILE] + number * accesses[sm, x, ACCESS_STEP]
                     if table[inst + KIND] == STORE:
-                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
                                          tiles, uses, table[inst + TENSOR], tile,
                                          table[inst + NBYTES], now, now + accesses[sm, x, ACCESS_OWN])
                         state[DRAINED] = max(state[DRAINED], end)
                         continue
-                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
                                         tiles, uses, table[inst + TENSOR], tile,
                                         table[inst + NBYTES], now, now + accesses[sm, x, ACCESS_OWN])
                     code = DATA_DRAM if arrival & 1 else DATA_L2
@@ -357,13 +357,13 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 if mode == RECORDING:
                     forward.record_access(m, f, sm, slot, counter, at, value, end - now)
                 if kind == LOAD:
-                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
                                         tiles, uses, table[inst + TENSOR], value,
                                         table[inst + NBYTES], now, end)
                     code = DATA_DRAM if arrival & 1 else DATA_L2
                     end = (arrival >> 1) + table[inst + EXTRA]
                 else:
-                    end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channel_free,
+                    end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
                                      tiles, uses, table[inst + TENSOR], value,
                                      table[inst + NBYTES], now, end)
                     state[DRAINED] = max(state[DRAINED], end)

@@ -21,7 +21,7 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
 (ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, OCCUPANCY) = range(13)
+ DRAM_LATENCY, TURNAROUND, OCCUPANCY) = range(14)
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
@@ -53,6 +53,7 @@ FORWARD_SCALARS = 18
 # Fields that are used together lie together: the replay is bound by cache misses.
 RESIDENT, READY, LAST_USE = range(3)
 """Of a tile: bytes in L2 (0: none), tick at which it is there, and where in the log of uses its last one stands."""
+FREE_AT, READ_BEFORE = range(2)
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
 TURN_TIME, TURN_ACTOR, FIRST_ACCESS = range(3)
@@ -114,7 +115,8 @@ class Machine(NamedTuple):
     """Per SM."""
     reasons: Array
     """Per SM, role and reason."""
-    channel_free: Array
+    channels: Array
+    """Per channel FREE_AT, and READ_BEFORE: bytes read that no write has been matched with."""
     tiles: Array
     """Per tile RESIDENT, READY, LAST_USE."""
     uses: Array

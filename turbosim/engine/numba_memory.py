@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from turbosim.compiled import jit, jit_cached
+from turbosim.engine.lowered import REORDERED
 from turbosim.engine.numba_layout import (
     DRAM_LATENCY,
     DRAM_READ,
     DRAM_WRITE,
+    FREE_AT,
     HBM_BUSY,
     HBM_RATE,
     HIT,
@@ -19,8 +21,10 @@ from turbosim.engine.numba_layout import (
     L2_USED,
     LAST_USE,
     READ,
+    READ_BEFORE,
     READY,
     RESIDENT,
+    TURNAROUND,
     USES_BEGIN,
     USES_END,
     WRITE,
@@ -84,15 +88,17 @@ def _insert(config: Array, state: Array, tiles: Array, uses: Array, tile: int, n
 
 
 @jit
-def _channels(config: Array, state: Array, channel_free: Array, now: int, address: int, nbytes: int) -> int:
+def _transfer(config: Array, state: Array, lanes: Array, now: int, address: int, nbytes: int, write: bool) -> int:
     """Queue a transfer on its memory channels; return its end.
 
     Granule g of row r = g // channels lies in channel (g + 7 r + 3 (r // channels)) mod channels, followed here from
     one granule to the next, since divisions would take most of the time.
     """
-    channels = len(channel_free)
+    channels = len(lanes)
     interleave = config[INTERLEAVE]
     rate = config[HBM_RATE]
+    turnaround = config[TURNAROUND]
+    most = REORDERED * interleave
     end = address + nbytes
     granule = address // interleave
     row = granule // channels
@@ -106,8 +112,14 @@ def _channels(config: Array, state: Array, channel_free: Array, now: int, addres
     while address < end:
         part = min(end, boundary) - address
         ticks = whole if part == interleave else (part * rate + RATE_ROUND) >> 20
-        served = max(now, channel_free[channel]) + ticks
-        channel_free[channel] = served
+        if write:
+            matched = min(part, lanes[channel, READ_BEFORE])
+            lanes[channel, READ_BEFORE] -= matched
+            ticks += (matched * turnaround + RATE_ROUND) >> 20
+        else:
+            lanes[channel, READ_BEFORE] = min(lanes[channel, READ_BEFORE] + part, most)
+        served = max(now, lanes[channel, FREE_AT]) + ticks
+        lanes[channel, FREE_AT] = served
         busy += ticks
         last = max(last, served)
         address += part
@@ -138,7 +150,7 @@ def _through_l2(config: Array, state: Array, nbytes: int, now: int) -> int:
 
 @jit
 def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
-              channel_free: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
+              channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
               own_end: int) -> int:
     """Read a tile at *now*, the SM's own units being done at *own_end*.
 
@@ -153,7 +165,7 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
     else:
         state[DRAM_READ] += nbytes
         address = tensor_address[tensor] + number * tensor_bytes[tensor]
-        fill = _channels(config, state, channel_free, now, address, nbytes)
+        fill = _transfer(config, state, channels, now, address, nbytes, False)
         tiles[tile, READY] = max(l2_end, fill) + config[DRAM_LATENCY]
         _insert(config, state, tiles, uses, tile, nbytes)
     end = max(own_end, l2_end) + config[L2_LATENCY]
@@ -165,7 +177,7 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
 
 @jit
 def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
-               channel_free: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
+               channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
                own_end: int) -> int:
     """Write a tile through to device memory; return when it is drained."""
     tile = tensor_first[tensor] + number
@@ -173,7 +185,7 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
     state[WRITE] += nbytes
     state[DRAM_WRITE] += nbytes
     address = tensor_address[tensor] + number * tensor_bytes[tensor]
-    drained = _channels(config, state, channel_free, now, address, nbytes)
+    drained = _transfer(config, state, channels, now, address, nbytes, True)
     if tiles[tile, RESIDENT] > 0:
         _use(state, tiles, uses, tile)
     else:

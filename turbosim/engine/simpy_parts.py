@@ -14,7 +14,7 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
-from turbosim.engine.lowered import LoweredProgram, channel_of
+from turbosim.engine.lowered import REORDERED, LoweredProgram, channel_of
 from turbosim.result import Reason
 
 Steps = Generator[simpy.Event, Any, Any]
@@ -149,6 +149,8 @@ class MemorySystem:
         self.env = env
         self.l2 = Server(env)
         self.channels = [Server(env) for _ in range(self.program.memory.channels)]
+        # Bytes that each has read and no write has been matched with.
+        self.read_before = [0] * self.program.memory.channels
         self.fills: dict[int, simpy.Process] = {}
         self.read_bytes = self.hit_bytes = self.write_bytes = 0
         self.dram_read_bytes = self.dram_write_bytes = 0
@@ -168,7 +170,7 @@ class MemorySystem:
             fill = self.fills.get(number)
         else:
             self.dram_read_bytes += nbytes
-            fill = self.env.process(self._after([l2, *self._channels(tensor, tile, nbytes)], memory.dram_latency))
+            fill = self.env.process(self._after([l2, *self._transfer(tensor, tile, nbytes)], memory.dram_latency))
             self.fills[number] = fill
             self.cache.insert(number, nbytes)
         return self.env.process(self._arrive([l2, *own], fill, extra))
@@ -179,14 +181,14 @@ class MemorySystem:
         self.write_bytes += nbytes
         self.dram_write_bytes += nbytes
         l2 = self.l2.serve(memory.service(memory.l2_rate, nbytes))
-        channels = self._channels(tensor, tile, nbytes)
+        channels = self._transfer(tensor, tile, nbytes, write=True)
         number = self.program.tensors[tensor].first_tile + tile
         if not self.cache.touch(number):
             self.cache.insert(number, nbytes)
         self.fills[number] = self.env.process(self._after([l2], 0))
         return self.env.process(self._after([l2, *channels, *own], 0))
 
-    def _channels(self, tensor: int, tile: int, nbytes: int) -> list[simpy.Process]:
+    def _transfer(self, tensor: int, tile: int, nbytes: int, *, write: bool = False) -> list[simpy.Process]:
         memory = self.program.memory
         placed = self.program.tensors[tensor]
         address = placed.address + tile * placed.tile_bytes
@@ -195,8 +197,15 @@ class MemorySystem:
         while address < end:
             granule = address // memory.interleave
             part = min(end, (granule + 1) * memory.interleave) - address
-            channel = self.channels[channel_of(granule, memory.channels)]
-            served.append(channel.serve(memory.service(memory.hbm_rate, part)))
+            channel = channel_of(granule, memory.channels)
+            ticks = memory.service(memory.hbm_rate, part)
+            if write:
+                matched = min(part, self.read_before[channel])
+                self.read_before[channel] -= matched
+                ticks += memory.service(memory.turnaround, matched)
+            else:
+                self.read_before[channel] = min(self.read_before[channel] + part, REORDERED * memory.interleave)
+            served.append(self.channels[channel].serve(ticks))
             address += part
         return served
 

@@ -42,6 +42,7 @@ MacsPerClock = Annotated[float, Field(gt=0), Quantity("MAC/clk")]
 Cycles = Annotated[float, Field(ge=0), Quantity("clk")]
 PositiveCycles = Annotated[float, Field(gt=0), Quantity("clk")]
 Ratio = Annotated[float, Field(gt=0), Quantity("")]
+Surcharge = Annotated[float, Field(ge=0), Quantity("")]
 Seconds = Annotated[float, Field(gt=0), Quantity("s")]
 Duration = Annotated[float, Field(ge=0), Quantity("s")]
 Hertz = Annotated[float, Field(gt=0), Quantity("Hz")]
@@ -129,7 +130,7 @@ class L2(Frozen):
     capacity: Bytes
     """Bytes of all partitions [B]."""
     partitions: Annotated[Count, Recorded()]
-    """Recorded, not simulated: *shared_fraction* carries their effect on the capacity."""
+    """Recorded, not simulated: *shared_fraction* carries their effect on the capacity for data that all SMs share."""
     shared_fraction: Share
     """Share of the capacity that data read by all SMs can use.
 
@@ -151,7 +152,10 @@ class Hbm(Frozen):
     bandwidth: BytesPerSecond
     """Peak of the specification [B/s]."""
     efficiency: Share
-    """Largest measured share of the peak for long streams."""
+    """Largest measured share of the peak for long streams of reads, or of writes."""
+    turnaround: Surcharge
+    """Further time of a byte that is written beside one that is read, relative to its transfer: the bus changes its
+    direction."""
     channels: Count
     interleave: Bytes
     """Consecutive bytes of one channel [B]."""
