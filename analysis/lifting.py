@@ -20,9 +20,10 @@ from turbosim.power import Between
 from turbosim.program.program import Program
 from turbosim.result import Result
 from turbosim.sass.cubin import Kernel, read_cubin
+from turbosim.sass.kept import lifted_program
 from turbosim.sass.launch import Launch as Called
 from turbosim.sass.launch import Tensor as Argument
-from turbosim.sass.lift import lift, with_useful_flops
+from turbosim.sass.lift import with_useful_flops
 
 Options = dict[str, Any]
 
@@ -87,7 +88,7 @@ def lifted(gpu: str, launch: Launch, grid: tuple[int, ...], flops: int = 0) -> C
     began = time.perf_counter()
     kernel, called = machine_code(launch, gpu)
     x, y, z = (*grid, 1, 1)[:3]
-    program = lift(kernel, replace(called, grid=(x, y, z)), load_gpu(gpu)).program
+    program = lifted_program(kernel, replace(called, grid=(x, y, z)), load_gpu(gpu))
     return Compiled(with_useful_flops(program, flops), kernel.registers, kernel.stack_bytes,
                     time.perf_counter() - began)
 

@@ -2,5 +2,15 @@
 
 import os
 
+import pytest
+
 # Before torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing that was kept before is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TURBOSIM_CACHE_DIR", str(tmp_path_factory.mktemp("kept")))
+        yield

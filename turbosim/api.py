@@ -53,11 +53,11 @@ def lift_kernel(gpu: str | Path | Gpu, kernel: Description | str | Path, setting
     *kernel* is a launch description, its YAML file, or FILE.py:FUNCTION with one beside it; *settings* replace its
     sizes, constants and compiler options. Raises UsageError, ConfigError or ProgramError with the reason.
     """
-    from turbosim.sass.prepare import find_description, lifted, prepare
+    from turbosim.sass.prepare import find_description, prepare, program_of
 
     spec = gpu if isinstance(gpu, Gpu) else load_gpu(gpu)
     description = find_description(str(kernel)) if isinstance(kernel, (str, Path)) else kernel
-    return lifted(prepare(description, spec, settings), spec, clock).program
+    return program_of(prepare(description, spec, settings), spec, clock)
 
 
 def simulate_kernel(gpu: str | Path | Gpu, kernel: Description | str | Path,

@@ -17,7 +17,7 @@ from turbosim.processes import in_processes
 from turbosim.result import Result
 from turbosim.sass.description import Description
 from turbosim.sass.expressions import Value
-from turbosim.sass.prepare import lifted, prepare
+from turbosim.sass.prepare import prepare, program_of
 from turbosim.sass.replay import is_compiled as replay_is_compiled
 
 MOST = 10_000
@@ -101,7 +101,7 @@ def tune(description: Description, gpu: Gpu, sweep: Mapping[str, Sequence[Value]
     if len(reasons) == 1 and found[0].result is None and _ENDED not in reasons:
         # What fails everywhere is told as it is.
         prepared = prepare(description, gpu, {**(settings or {}), **found[0].settings})
-        lifted(prepared, gpu, clock)
+        program_of(prepared, gpu, clock)
     return ranked(found)
 
 
@@ -140,7 +140,7 @@ class _Work:
             kernel = prepared.kernel
             resources = Resources(kernel.registers, kernel.stack_bytes, kernel.smem_bytes + prepared.launch.smem_bytes,
                                   prepared.launch.warps)
-            program = lifted(prepared, self.gpu, self.clock).program
+            program = program_of(prepared, self.gpu, self.clock)
             return Trial(self._shown(changes), resources, run(self.gpu, program, clock=self.clock))
         except UsageError:
             raise

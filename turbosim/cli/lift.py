@@ -30,14 +30,14 @@ def lift(
     """Compile a Triton kernel for a GPU that need not be present and write it as a program, a tile-level trace."""
     from turbosim.program.store import save
     from turbosim.program.validate import validate
-    from turbosim.sass.prepare import lifted, prepare
+    from turbosim.sass.prepare import prepare, program_of
 
     common.check_output("--output", output)
     gpu = kernel.chosen_gpu(hw, target)
     description, values = kernel.described(name, launch_file, settings)
     prepared = prepare(description, gpu, values)
     kernel.announce_replay()
-    program = lifted(prepared, gpu, clock).program  # type: ignore[arg-type]
+    program = program_of(prepared, gpu, clock)  # type: ignore[arg-type]
     validate(program)
     kernel.tell_assumptions(prepared.kernel, gpu)
     save(program, output)

@@ -35,14 +35,14 @@ class Compiled:
     """Defaults of those that were not given."""
 
 
-def cache_directory() -> Path:
-    """Return where compiled kernels are kept: TURBOSIM_CACHE_DIR, or the user's cache directory."""
+def cache_directory(kind: str = "cubins") -> Path:
+    """Return where compiled kernels, or another *kind*, are kept: TURBOSIM_CACHE_DIR, or the user's cache directory."""
     given = os.environ.get("TURBOSIM_CACHE_DIR")
     if given:
-        return Path(given) / "cubins"
+        return Path(given) / kind
     from platformdirs import user_cache_path
 
-    return user_cache_path("turbosim", appauthor=False) / "cubins"
+    return user_cache_path("turbosim", appauthor=False) / kind
 
 
 def compile_kernel(source: Source, arguments: Mapping[str, Any], constants: Mapping[str, Any], capability: int,

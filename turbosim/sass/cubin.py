@@ -7,6 +7,7 @@ reads.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import struct
@@ -51,6 +52,8 @@ class Kernel:
     """Byte of constant bank 0 at which the parameters begin."""
     threads: int | None
     """Threads per CTA that the kernel was compiled for; None when it does not say."""
+    digest: str = ""
+    """Of the cubin it was read from."""
 
 
 _LINE = re.compile(r"\s*/\*(?P<at>[0-9a-f]{4,})\*/\s+(?:@(?P<guard>!?U?P[0-9T]+)\s+)?(?P<opcode>[A-Z][\w.]*)"
@@ -151,6 +154,7 @@ class _Attributes:
         from elftools.elf.elffile import ELFFile
 
         self._source = source
+        self._digest = hashlib.sha256(data).hexdigest()
         try:
             elf = ELFFile(BytesIO(data))
             if elf["e_machine"] != "EM_CUDA":
@@ -189,7 +193,8 @@ class _Attributes:
             raise ConfigError(f"{self._source}: kernel {name!r} has no code")
         # The static shared memory of newer targets holds 1 KiB that the system takes.
         return Kernel(name, self.capability, instructions, self._registers[name], self._frames.get(name, 0),
-                      self._shared.get(name, 0), tuple(parameters[n] for n in sorted(parameters)), base, threads)
+                      self._shared.get(name, 0), tuple(parameters[n] for n in sorted(parameters)), base, threads,
+                      self._digest)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -11,13 +11,14 @@ from turbosim.hw.document import shown
 from turbosim.hw.find import list_gpus
 from turbosim.hw.spec import Gpu
 from turbosim.program.occupancy import occupancy
-from turbosim.program.program import Dim, Role
+from turbosim.program.program import Dim, Program, Role
 from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.bound import Bound, Buffer
 from turbosim.sass.compile import Compiled, compile_kernel
 from turbosim.sass.cubin import Kernel, read_cubin
 from turbosim.sass.description import NOUN, Description, read_description
 from turbosim.sass.expressions import Value
+from turbosim.sass.kept import lifted_program
 from turbosim.sass.launch import Launch, Tensor
 from turbosim.sass.lift import ClockName, Lifted, lift
 from turbosim.sass.origin import COSTS, GPU, costs_digest
@@ -115,7 +116,16 @@ def lifted(prepared: Prepared, gpu: Gpu, clock: ClockName = "sustained") -> Lift
     """Return *prepared* as a program for *gpu*, which says what it was lifted from. Raises as lift()."""
     prepared.check_fits(gpu)
     found = lift(prepared.kernel, prepared.launch, gpu, clock)
-    bound = prepared.bound
-    meta = {**found.program.meta, GPU: gpu.name, COSTS: costs_digest(gpu),
+    return replace(found, program=_signed(found.program, prepared.bound, gpu))
+
+
+def program_of(prepared: Prepared, gpu: Gpu, clock: ClockName = "sustained") -> Program:
+    """Return the program of :func:`lifted` alone, from the cache if it was lifted before. Raises as lift()."""
+    prepared.check_fits(gpu)
+    return _signed(lifted_program(prepared.kernel, prepared.launch, gpu, clock), prepared.bound, gpu)
+
+
+def _signed(program: Program, bound: Bound, gpu: Gpu) -> Program:
+    meta = {**program.meta, GPU: gpu.name, COSTS: costs_digest(gpu),
             **{n: v for n, v in bound.values.items() if v is not None}}
-    return replace(found, program=replace(found.program, useful_flops=bound.flops, meta=meta))
+    return replace(program, useful_flops=bound.flops, meta=meta)
