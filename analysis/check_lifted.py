@@ -1,13 +1,13 @@
 """Lifted machine code beside published measurements: ``python -m analysis.check_lifted [TABLE ...]``.
 
 Tables: attention, matmul, softmax, vector_add (A100), h100, int8; all without names. Kernels of the tutorials'
-structure are compiled for the GPU's architecture, lifted and replayed with an empty L2, launched from a stream.
+structure are compiled for the GPU's architecture, lifted and replayed, launched from a stream.
 Nothing is fitted. Of the tilings the fastest predicted one counts, as the sources keep the fastest measured one. The
 A100 pages do not name the card, so that both are shown, the PCIe card at its clocks under a long load and a short one.
 Errors are those of the predicted time: negative is too fast.
 
 Before each run Triton's do_bench overwrites a buffer larger than L2, whose dirty lines the kernel's own lines then
-evict. Columns "+ write-back" of memory-bound kernels add the time of that traffic (``turbosim/validation/flush.py``).
+evict: L2 starts "dirty". Where columns say so, it starts without these lines.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from pathlib import Path
 
 from analysis.lifted_cases import FEW, TABLES, Row, Run, Table
 from turbosim.errors import TurbosimError, UsageError, did_you_mean
-from turbosim.hw import load_gpu
-from turbosim.validation.flush import write_back
 
 PROSE = Path(__file__).parent / "lifted.md"
 
@@ -85,9 +83,8 @@ def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
         try:
             kernel = row.tilings[tiling]()
             for run in runs:
-                result = kernel.on(run.gpu, run.clock)
-                extra = write_back(load_gpu(run.gpu), result) if run.write_back else 0.0
-                values[run][tiling] = row.amount / (result.time_s + extra), result.clock_hz
+                result = kernel.on(run.gpu, run.clock, run.l2)
+                values[run][tiling] = row.amount / result.time_s, result.clock_hz
         except TurbosimError as error:
             refused[tiling] = str(error)
     return values, refused

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from kernels.machine_code import Launch, captured, compiled
-from turbosim.engine.api import run
+from turbosim.engine.api import L2Start, run
 from turbosim.engine.lower import ClockName
 from turbosim.hw import Gpu, load_gpu
 from turbosim.power import Between
@@ -49,13 +49,13 @@ class Compiled:
     seconds: float
     """Wall time to compile and lift."""
 
-    def on(self, gpu: str, clock: ClockName = "sustained") -> Result:
-        """Return the replay with an empty L2, launched from a stream.
+    def on(self, gpu: str, clock: ClockName = "sustained", l2: L2Start = "cold") -> Result:
+        """Return the replay, launched from a stream.
 
         With the clock ``power`` it alternates with :func:`flush`, as in do_bench.
         """
         spec = load_gpu(gpu)
-        return run(spec, self.program, clock=clock, launch="stream",
+        return run(spec, self.program, clock=clock, launch="stream", l2=l2,
                    between=flush(spec) if clock == "power" else None)
 
 

@@ -87,6 +87,9 @@ class LaunchResult:
     l2_write_bytes: int
     dram_read_bytes: int
     dram_write_bytes: int
+    """Bytes stored, all of which are written through."""
+    evicted_bytes: int
+    """Further bytes written to device memory: lines that were dirty before the program and made room for its reads."""
     reason_ticks: tuple[tuple[int, ...], ...]
     """Ticks per role of the CTA (in order) and :class:`Reason`, summed over SMs and CTA slots."""
     sm_last_end: tuple[int, ...]
@@ -213,13 +216,23 @@ class Result:
 
     @property
     def dram_write_bytes(self) -> int:
-        """Bytes written to device memory."""
+        """Bytes written to device memory, without :attr:`evicted_bytes`."""
         return sum(x.dram_write_bytes for x in self.launches)
+
+    @property
+    def evicted_bytes(self) -> int:
+        """Bytes written to device memory that were dirty in L2 at the start and made room for reads."""
+        return sum(x.evicted_bytes for x in self.launches)
+
+    @property
+    def dram_bytes(self) -> int:
+        """All bytes that crossed device memory."""
+        return self.dram_read_bytes + self.dram_write_bytes + self.evicted_bytes
 
     @property
     def dram_bandwidth_Bps(self) -> float:  # noqa: N802 - B/s is the unit
         """Device-memory bytes per second over the whole time."""
-        return (self.dram_read_bytes + self.dram_write_bytes) / self.time_s
+        return self.dram_bytes / self.time_s
 
     @property
     def l2_bytes(self) -> int:
@@ -261,7 +274,7 @@ class Result:
     @property
     def arithmetic_intensity(self) -> float:
         """Useful FLOPs per byte of device memory (0 without traffic)."""
-        moved = self.dram_read_bytes + self.dram_write_bytes
+        moved = self.dram_bytes
         return self.useful_flops / moved if moved else 0.0
 
     @property

@@ -32,7 +32,8 @@ def test_tile_prediction_is_the_simulation_under_the_protocol(table):
 
 
 @pytest.mark.parametrize(("protocol", "settings"), [
-    (Protocol("warm", "graph"), {"l2": "warm"}), (Protocol("cold", "events"), {"launch": "stream"})])
+    (Protocol("warm", "graph"), {"l2": "warm"}), (Protocol("dirty", "graph"), {"l2": "dirty"}),
+    (Protocol("cold", "events"), {"launch": "stream"})])
 def test_protocol_sets_cache_and_launch(protocol, settings):
     assert answer(Job("l4", "flash", SHAPE, (), protocol)) == simulate("l4", SHAPE, "flash", **settings).time_s
 
@@ -58,7 +59,8 @@ def test_the_fastest_tiling_counts_and_is_named():
     row = next(r for r in data.rows if r.kernel == "Triton" and r.workload.m == 1024)
     (found,) = predict([replace(data, rows=(row,))]).outcomes
     times = {options: simulate(row.gpu, row.workload, "gemm", options={"path": "mma.sync", **tiling},
-                               launch="stream").time_s
+                               launch="stream",
+                               l2="dirty").time_s
              for tiling in data.meta.kernels["Triton"].tilings
              for options in [":".join(f"{n}={v}" for n, v in {"path": "mma.sync", **tiling}.items())]}
     assert found.times["tile"] == min(times.values())

@@ -53,7 +53,8 @@ Clock = Annotated[str, _choice("--clock", "sustained", "boost", "tensor_spec", "
                                about="SM clock: under sustained load, boost, of the vendor's tensor peak, or the "
                                      "highest within the board's power limit.")]
 LaunchMode = Annotated[str, _choice("--launch", "graph", "stream", about="Launch overhead: CUDA graph or stream.")]
-L2State = Annotated[str, _choice("--l2", "cold", "warm", about="L2 at the start: empty, or as a first run leaves it.")]
+L2State = Annotated[str, _choice("--l2", "cold", "dirty", "warm", about=(
+    "L2 at the start: empty, overwritten by something else, or as a first run leaves it."))]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Model = Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")]
 PhaseName = Annotated[str, typer.Option("--phase", help="prefill or decode.")]

@@ -19,11 +19,11 @@ from turbosim.result import UNITS, LaunchResult, Recording, Result
 from turbosim.roofline import bound_seconds, peaks_used
 
 EngineName = Literal["numba", "simpy"]
-L2Start = Literal["cold", "warm"]
+L2Start = Literal["cold", "dirty", "warm"]
 ENGINES: tuple[EngineName, ...] = ("numba", "simpy")
 CLOCKS: tuple[ClockName, ...] = ("boost", "tensor_spec", "sustained", "power")
 LAUNCH_MODES: tuple[LaunchMode, ...] = ("graph", "stream")
-L2_STARTS: tuple[L2Start, ...] = ("cold", "warm")
+L2_STARTS: tuple[L2Start, ...] = ("cold", "dirty", "warm")
 
 
 def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: ClockName | float = "sustained",
@@ -34,10 +34,10 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
 
     *clock* selects one of the SM clocks of the hardware file, or is one [Hz]; ``power`` is the highest at which the
     average power is within the board's limit, found in a few replays, with *between* the average over many runs and
-    what is between them. *launch* selects the overhead between kernels, *l2* whether the cache starts empty or as a run
-    of the same program has left it. *record* names SMs whose every operation, unit service and stall is kept.
-    *progress* is called with (finished, all) CTAs of the present launch; *workload* is carried into the result as it
-    is.
+    what is between them. *launch* selects the overhead between kernels, *l2* whether the cache starts empty, full of
+    lines that something else has overwritten, as Triton's do_bench leaves it, or as a run of the same program does.
+    *record* names SMs whose every operation, unit service and stall is kept. *progress* is called with (finished, all)
+    CTAs of the present launch; *workload* is carried into the result as it is.
 
     Raises ProgramError when the program is not well formed or does not fit the GPU, SimulationError on a deadlock,
     UsageError for an unknown engine, clock, launch mode or L2 state, or for ``power`` on a GPU without energies.
@@ -89,12 +89,12 @@ def _replay(lowered: LoweredProgram, engine: EngineName, l2: L2Start, recorded: 
     if engine == "numba":
         from turbosim.engine.numba_engine import NumbaEngine
 
-        replay: NumbaEngine | SimpyEngine = NumbaEngine(lowered, recorded, progress)
+        replay: NumbaEngine | SimpyEngine = NumbaEngine(lowered, recorded, progress, dirty=l2 == "dirty")
     else:
         from turbosim.engine.simpy_engine import SimpyEngine
 
-        replay = SimpyEngine(lowered, recorded)
-    for _ in range(1 if l2 == "cold" else 2):
+        replay = SimpyEngine(lowered, recorded, dirty=l2 == "dirty")
+    for _ in range(2 if l2 == "warm" else 1):
         pairs = [replay.run_launch(i) for i in range(len(lowered.launches))]
     return [t for t, _ in pairs], [r.ordered() for _, r in pairs]
 
@@ -128,9 +128,8 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
     )
     if without_energy(gpu, work):
         return result
-    moved = result.dram_read_bytes + result.dram_write_bytes
     padding = padding_of(work, program.useful_flops)
-    energy = energy_of(gpu, work, result.l2_bytes, moved, result.time_s, hertz, padding)
+    energy = energy_of(gpu, work, result.l2_bytes, result.dram_bytes, result.time_s, hertz, padding)
     return replace(result, energy_j=energy, power_limit_w=gpu.power.limit)
 
 
@@ -142,4 +141,5 @@ def _launch_result(launch: LoweredLaunch, total: LaunchTotals) -> LaunchResult:
         busy_ticks=busy, l2_busy_ticks=total.l2_busy,
         hbm_busy_ticks=total.hbm_busy, l2_read_bytes=total.l2_read_bytes, l2_hit_bytes=total.l2_hit_bytes,
         l2_write_bytes=total.l2_write_bytes, dram_read_bytes=total.dram_read_bytes,
-        dram_write_bytes=total.dram_write_bytes, reason_ticks=total.reasons, sm_last_end=total.sm_last_end)
+        dram_write_bytes=total.dram_write_bytes, evicted_bytes=total.evicted_bytes,
+        reason_ticks=total.reasons, sm_last_end=total.sm_last_end)

@@ -103,6 +103,8 @@ def lower_memory(gpu: Gpu, hertz: float) -> Memory:
     hbm = gpu.hbm.bandwidth * gpu.hbm.efficiency / gpu.hbm.channels
     return Memory(
         l2_capacity=int(gpu.l2.capacity * gpu.l2.shared_fraction),
+        # A line is in the partition that it is homed in, and in the SM's own where that is another one.
+        l2_held=int(gpu.l2.capacity * gpu.l2.partitions / (2 * gpu.l2.partitions - 1)),
         l2_rate=rate(gpu.l2.bandwidth),
         hbm_rate=rate(hbm),
         channels=gpu.hbm.channels,

@@ -107,6 +107,8 @@ class Memory:
 
     l2_capacity: int
     """Bytes that shared data can occupy [B]."""
+    l2_held: int
+    """Bytes that L2 has of data that one SM touches each, which is what is dirty in it at most [B]."""
     l2_rate: int
     """Service of L2 [2**-20 ticks/B]."""
     hbm_rate: int

@@ -48,7 +48,7 @@ class NumbaEngine:
     name = "numba"
 
     def __init__(self, program: LoweredProgram, record: frozenset[int] = frozenset(),
-                 progress: Progress | None = None, fast_forward: bool = True) -> None:
+                 progress: Progress | None = None, fast_forward: bool = True, *, dirty: bool = False) -> None:
         self.program = program
         self.fast_forward = fast_forward and not record
         self.record = record
@@ -58,6 +58,7 @@ class NumbaEngine:
         self.tiles = np.zeros((tiles, 4), np.int64)
         self.tiles[:, nl.LAST_USE] = -1
         self.l2_used = 0
+        self.dirty = program.memory.l2_held if dirty else 0
         # Twice what can be resident, so that compacting the log pays for itself; transfers move whole sectors of 32 B.
         self.uses = np.zeros(2 * min(tiles, program.memory.l2_capacity // 32) + (1 << 16), np.int64)
         self.uses_span = (0, 0)
@@ -71,16 +72,17 @@ class NumbaEngine:
         Raises SimulationError on a deadlock, or when more than 32 signals of a counter are outstanding.
         """
         capacity = 1 << 14
-        keep = (self.tiles.copy(), self.uses.copy(), self.uses_span, self.l2_used) if self.record else None
+        keep = (self.tiles.copy(), self.uses.copy(), self.uses_span, self.l2_used, self.dirty) if self.record else None
         while True:
             run = _LaunchRun(self, index, capacity)
             if run.execute():
                 self.l2_used = int(run.state[nl.L2_USED])
+                self.dirty = int(run.state[nl.DIRTY])
                 self.uses_span = (int(run.state[nl.USES_BEGIN]), int(run.state[nl.USES_END]))
                 return run.totals(), run.unpack_records()
             # The records did not fit: start again from the same cache with more room.
             assert keep is not None
-            self.tiles, self.uses, self.uses_span, self.l2_used = keep[0].copy(), keep[1].copy(), *keep[2:]
+            self.tiles, self.uses, self.uses_span, self.l2_used, self.dirty = keep[0].copy(), keep[1].copy(), *keep[2:]
             capacity *= 4
 
 
@@ -110,6 +112,7 @@ class _LaunchRun:
         code = Code(launch, program)
         state = _zeros(nl.STATES)
         state[nl.L2_USED] = engine.l2_used
+        state[nl.DIRTY] = engine.dirty
         state[nl.USES_BEGIN], state[nl.USES_END] = engine.uses_span
         engine.tiles[:, nl.READY] = 0
         recorded = _zeros(program.sms)
@@ -215,7 +218,7 @@ class _LaunchRun:
             busy=tuple(int(x) for x in self.machine.busy.sum(axis=0)), l2_busy=int(state[nl.L2_BUSY]),
             hbm_busy=int(state[nl.HBM_BUSY]), l2_read_bytes=int(state[nl.READ]), l2_hit_bytes=int(state[nl.HIT]),
             l2_write_bytes=int(state[nl.WRITE]), dram_read_bytes=int(state[nl.DRAM_READ]),
-            dram_write_bytes=int(state[nl.DRAM_WRITE]),
+            dram_write_bytes=int(state[nl.DRAM_WRITE]), evicted_bytes=int(state[nl.EVICTED]),
             reasons=tuple(tuple(int(x) for x in row) for row in reasons),
             sm_last_end=tuple(int(x) for x in self.machine.sm_last_end))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from turbosim.compiled import jit, jit_cached
 from turbosim.engine.lowered import REORDERED
 from turbosim.engine.numba_layout import (
+    DIRTY,
     DRAM_LATENCY,
     DRAM_READ,
     DRAM_WRITE,
+    EVICTED,
     FREE_AT,
     HBM_BUSY,
     HBM_RATE,
@@ -154,6 +156,7 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
               own_end: int) -> int:
     """Read a tile at *now*, the SM's own units being done at *own_end*.
 
+    What it displaces of the lines that were dirty at the start is written to device memory, which nobody waits for.
     Returns twice its arrival, plus one if it waited for device memory.
     """
     tile = tensor_first[tensor] + number
@@ -167,6 +170,11 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
         address = tensor_address[tensor] + number * tensor_bytes[tensor]
         fill = _transfer(config, state, channels, now, address, nbytes, False)
         tiles[tile, READY] = max(l2_end, fill) + config[DRAM_LATENCY]
+        evicted = min(nbytes, state[DIRTY])
+        if evicted:
+            state[DIRTY] -= evicted
+            state[EVICTED] += evicted
+            _transfer(config, state, channels, now, address, evicted, True)
         _insert(config, state, tiles, uses, tile, nbytes)
     end = max(own_end, l2_end) + config[L2_LATENCY]
     ready = tiles[tile, READY]
@@ -179,7 +187,10 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
 def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
                channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
                own_end: int) -> int:
-    """Write a tile through to device memory; return when it is drained."""
+    """Write a tile through to device memory; return when it is drained.
+
+    As long as there are lines that were dirty at the start, they are what is written, and the tile stays dirty.
+    """
     tile = tensor_first[tensor] + number
     l2_end = _through_l2(config, state, nbytes, now)
     state[WRITE] += nbytes
@@ -189,6 +200,7 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
     if tiles[tile, RESIDENT] > 0:
         _use(state, tiles, uses, tile)
     else:
+        state[DIRTY] -= min(nbytes, state[DIRTY])
         _insert(config, state, tiles, uses, tile, nbytes)
     tiles[tile, READY] = l2_end
     return max(own_end, max(l2_end, drained))

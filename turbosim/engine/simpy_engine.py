@@ -34,10 +34,10 @@ class SimpyEngine:
 
     name = "simpy"
 
-    def __init__(self, program: LoweredProgram, record: frozenset[int] = frozenset()) -> None:
+    def __init__(self, program: LoweredProgram, record: frozenset[int] = frozenset(), *, dirty: bool = False) -> None:
         self.program = program
         self.record = record
-        self.memory = MemorySystem(program)
+        self.memory = MemorySystem(program, dirty)
 
     def run_launch(self, index: int) -> tuple[LaunchTotals, Records]:
         """Replay one launch. Raises SimulationError on a deadlock."""
@@ -107,8 +107,8 @@ class _LaunchRun:
             ticks=end, ops=self.ops, busy=tuple(busy), l2_busy=memory.l2.busy,
             hbm_busy=sum(c.busy for c in memory.channels), l2_read_bytes=memory.read_bytes,
             l2_hit_bytes=memory.hit_bytes, l2_write_bytes=memory.write_bytes, dram_read_bytes=memory.dram_read_bytes,
-            dram_write_bytes=memory.dram_write_bytes, reasons=tuple(tuple(r) for r in self.reasons),
-            sm_last_end=tuple(self.sm_last_end))
+            dram_write_bytes=memory.dram_write_bytes, evicted_bytes=memory.evicted_bytes,
+            reasons=tuple(tuple(r) for r in self.reasons), sm_last_end=tuple(self.sm_last_end))
 
     # CTA scheduler -------------------------------------------------------------------------------------------------
 

@@ -140,9 +140,11 @@ class L2Cache:
 class MemorySystem:
     """L2 and device memory, shared by all SMs."""
 
-    def __init__(self, program: LoweredProgram) -> None:
+    def __init__(self, program: LoweredProgram, dirty: bool = False) -> None:
         self.program = program
         self.cache = L2Cache(program.memory.l2_capacity)
+        self.dirty = program.memory.l2_held if dirty else 0
+        """Bytes that something before the program has left to be written to device memory."""
 
     def start(self, env: simpy.Environment) -> None:
         """Begin a launch with idle servers; the cache keeps its tiles, all of them arrived."""
@@ -153,7 +155,7 @@ class MemorySystem:
         self.read_before = [0] * self.program.memory.channels
         self.fills: dict[int, simpy.Process] = {}
         self.read_bytes = self.hit_bytes = self.write_bytes = 0
-        self.dram_read_bytes = self.dram_write_bytes = 0
+        self.dram_read_bytes = self.dram_write_bytes = self.evicted_bytes = 0
 
     def load(self, tensor: int, tile: int, nbytes: int, own: list[simpy.Process], extra: int) -> simpy.Process:
         """Read a tile; the process ends at its arrival and returns the reason for waiting on it.
@@ -173,10 +175,17 @@ class MemorySystem:
             fill = self.env.process(self._after([l2, *self._transfer(tensor, tile, nbytes)], memory.dram_latency))
             self.fills[number] = fill
             self.cache.insert(number, nbytes)
+            evicted = min(nbytes, self.dirty)
+            self.dirty -= evicted
+            self.evicted_bytes += evicted
+            self._transfer(tensor, tile, evicted, write=True)
         return self.env.process(self._arrive([l2, *own], fill, extra))
 
     def store(self, tensor: int, tile: int, nbytes: int, own: list[simpy.Process]) -> simpy.Process:
-        """Write a tile through to device memory; the process ends when it is drained."""
+        """Write a tile through to device memory; the process ends when it is drained.
+
+        As long as there are lines that were dirty at the start, they are what is written, and the tile stays dirty.
+        """
         memory = self.program.memory
         self.write_bytes += nbytes
         self.dram_write_bytes += nbytes
@@ -184,6 +193,7 @@ class MemorySystem:
         channels = self._transfer(tensor, tile, nbytes, write=True)
         number = self.program.tensors[tensor].first_tile + tile
         if not self.cache.touch(number):
+            self.dirty -= min(nbytes, self.dirty)
             self.cache.insert(number, nbytes)
         self.fills[number] = self.env.process(self._after([l2], 0))
         return self.env.process(self._after([l2, *channels, *own], 0))

@@ -21,6 +21,7 @@ class LaunchTotals:
     l2_write_bytes: int
     dram_read_bytes: int
     dram_write_bytes: int
+    evicted_bytes: int
     reasons: tuple[tuple[int, ...], ...]
     sm_last_end: tuple[int, ...]
 

@@ -129,8 +129,8 @@ class L2(Frozen):
 
     capacity: Bytes
     """Bytes of all partitions [B]."""
-    partitions: Annotated[Count, Recorded()]
-    """Recorded, not simulated: *shared_fraction* carries their effect on the capacity for data that all SMs share."""
+    partitions: Count
+    """They decide how much the cache holds of data that one SM touches each; *shared_fraction* does for other data."""
     shared_fraction: Share
     """Share of the capacity that data read by all SMs can use.
 

@@ -80,7 +80,7 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
             raise line.error(f"neither attention (seq_q) nor other work: {error}") from None
     protocol = meta.protocol
     if line.cells.get("l2"):
-        protocol = replace(protocol, l2=line.choice("l2", ("cold", "warm")))  # type: ignore[arg-type]
+        protocol = replace(protocol, l2=line.choice("l2", ("cold", "dirty", "warm")))  # type: ignore[arg-type]
     if line.cells.get("method"):
         protocol = replace(protocol, method=line.choice("method", ("events", "graph", "ncu")))  # type: ignore[arg-type]
     if line.cells.get("sm_clock_hz"):

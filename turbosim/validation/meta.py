@@ -13,7 +13,7 @@ from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw.document import key_place, read_document, shown
 from turbosim.schedules.registry import get_schedule
 from turbosim.units import parse
-from turbosim.validation.row import Convention, Protocol
+from turbosim.validation.row import Convention, L2State, Protocol
 from turbosim.workload import Attention, Workload
 
 Value = str | int | bool
@@ -89,7 +89,7 @@ class Meta(_Strict):
     """Why the rows have the GPU they have, where the source does not say so."""
     clock: str = "not locked"
     """``not locked``, or the frequency it was locked to."""
-    l2: Literal["cold", "warm"]
+    l2: L2State
     method: Literal["events", "graph", "ncu"]
     protocol_text: str = Field("", alias="protocol")
     """How times were taken, in words."""

@@ -10,6 +10,8 @@ from turbosim.errors import UsageError
 from turbosim.workload import Attention, CopyBytes, Gemm, Phase, Workload
 
 Method = Literal["events", "graph", "ncu"]
+L2State = Literal["cold", "dirty", "warm"]
+"""Before each run: without the inputs, full of lines that something else has overwritten, or as a run leaves it."""
 
 
 class Convention(StrEnum):
@@ -34,7 +36,7 @@ class Convention(StrEnum):
 class Protocol:
     """How times were taken; predictions follow it."""
 
-    l2: Literal["cold", "warm"] = "cold"
+    l2: L2State = "cold"
     method: Method = "events"
     """``events`` around launches from a stream, launches in a CUDA ``graph``, or the GPU time a profiler reports
     (``ncu``), without launch overhead."""

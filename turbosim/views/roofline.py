@@ -59,7 +59,7 @@ def intensities(gpu: Gpu, result: Result) -> dict[str, float]:
     Shared-memory bytes are its busy time at its full rate, which also counts shuffles: they occupy the same data path.
     """
     smem_cycles = sum(x.busy_ticks[Unit.SMEM] for x in result.launches) / TICKS_PER_CYCLE
-    moved = {"device memory": result.dram_read_bytes + result.dram_write_bytes, "L2": result.l2_bytes,
+    moved = {"device memory": result.dram_bytes, "L2": result.l2_bytes,
              "shared memory": smem_cycles * gpu.sm.smem_bandwidth}
     return {level: result.useful_flops / nbytes for level, nbytes in moved.items() if nbytes}
 

@@ -50,6 +50,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "time_s": result.time_s, "cycles": result.cycles, "tflops": result.tflops,
         "useful_flops": result.useful_flops,
         "dram_read_bytes": result.dram_read_bytes, "dram_write_bytes": result.dram_write_bytes,
+        "evicted_bytes": result.evicted_bytes,
         "dram_bandwidth_Bps": result.dram_bandwidth_Bps,
         "l2_bytes": result.l2_bytes, "l2_hit_rate": result.l2_hit_rate,
         "compulsory_dram_bytes": result.compulsory_bytes,
@@ -84,7 +85,8 @@ def _launch_json(launch: LaunchResult, result: Result) -> dict[str, Any]:
     return {"name": launch.name, "time_s": launch.ticks / seconds, "overhead_s": launch.overhead_ticks / seconds,
             "ctas": launch.ctas, "ctas_per_sm": launch.ctas_per_sm, "occupancy_limit": launch.occupancy_limit,
             "waves": waves(launch, result.sms), "tail": tail_share(launch), "tile_ops": launch.ops,
-            "dram_read_bytes": launch.dram_read_bytes, "dram_write_bytes": launch.dram_write_bytes}
+            "dram_read_bytes": launch.dram_read_bytes, "dram_write_bytes": launch.dram_write_bytes,
+            "evicted_bytes": launch.evicted_bytes}
 
 
 def describe_workload(result: Result) -> str:
@@ -148,6 +150,8 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         peaks = ", ".join(f"{done / macs:.1%} of {name}" for name, macs in result.peak_macs.items())
         facts.append(("throughput", f"{result.tflops:.1f} TFLOP/s" + (f" ({peaks})" if peaks else "")))
     moved = f"{show(result.dram_read_bytes, 'B')} read, {show(result.dram_write_bytes, 'B')} written"
+    if result.evicted_bytes:
+        moved += f", {show(result.evicted_bytes, 'B')} evicted"
     facts += [
         ("device memory", f"{show(result.dram_bandwidth_Bps, 'B/s')} ({moved})"),
         ("L2 hit rate", f"{result.l2_hit_rate:.1%}"),
