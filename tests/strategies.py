@@ -134,7 +134,8 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
                 Counter("empty", CounterKind.MBARRIER)]
     for role in range(roles):
         counters += [Counter(f"data{role}", CounterKind.DATA), Counter(f"mma{role}", CounterKind.MMA)]
-    return Launch(name, grid, tuple(streams), tuple(counters), classes, class_of, r.choice([0, 20000]), 32)
+    return Launch(name, grid, tuple(streams), tuple(counters), classes, class_of, r.choice([0, 20000]), 32,
+                  persistent=r.random() < 0.4)
 
 
 def random_program(r: Random, trips: int = 5) -> Program:

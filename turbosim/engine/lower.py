@@ -155,7 +155,19 @@ class _LaunchLowering:
             cta_launch=ticks(self.gpu.launch.cta),
             overhead=overhead,
             fixed_busy=self._fixed_busy(),
+            persistent=launch.persistent,
+            class_signals=tuple(self._signals(dict(c.params)) for c in launch.classes) if launch.persistent else (),
         )
+
+    def _signals(self, params: dict[str, int]) -> tuple[int, ...]:
+        """Return the signals of each counter by one CTA, or one element of a persistent one."""
+        counts = [0] * len(self.launch.counters)
+        for role in self.launch.roles:
+            for op, times in trip_counts(role.body, params):
+                name = op.signal if isinstance(op, Compute) else op.counter if isinstance(op, (Load, Signal)) else None
+                if name is not None:
+                    counts[self.counters[name][0]] += times
+        return tuple(counts)
 
     def _fixed_busy(self) -> tuple[int, ...]:
         """Return the ticks per unit of the blocks whose duration is given."""

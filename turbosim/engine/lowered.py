@@ -143,6 +143,10 @@ class LoweredLaunch:
     """Ticks before the launch."""
     fixed_busy: tuple[int, ...] = (0,) * len(UNITS)
     """Per unit, ticks of all CTAs' blocks that do not queue."""
+    persistent: bool = False
+    """Whether a role goes on with the next element of the grid when it has ended one."""
+    class_signals: tuple[tuple[int, ...], ...] = ()
+    """Persistent: per class and counter, the signals of one element of the grid."""
 
     @property
     def ctas(self) -> int:

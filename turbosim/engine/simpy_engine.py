@@ -51,6 +51,8 @@ class _Slot:
         self.sm = sm
         self.number = number
         self.cta = -1
+        self.after: dict[int, int] = {}
+        """Persistent: the element of the grid that each element is followed by, -1 after the last."""
         self.counters: list[CtaCounter] = []
         self.role_ends: dict[int, int] = {}
         self.free_since = 0
@@ -145,22 +147,36 @@ class _LaunchRun:
     def _start(self, slot: _Slot) -> None:
         """Give the next CTA to *slot*."""
         self.residents[slot.sm] += 1
-        slot.cta = self.next_cta
-        self.next_cta += 1
+        slot.cta = self._take()
+        slot.after = {}
         slot.counters = [CtaCounter(self.env) for _ in range(self.launch.counters)]
         slot.role_ends = {}
         for role in range(self.roles):
             self.env.process(self._role(slot, role))
 
-    def _environment(self, cta: int) -> list[int]:
-        """Return the environment of a CTA at its start."""
-        launch = self.launch
+    def _take(self) -> int:
+        """Take the next element of the grid."""
+        self.next_cta += 1
+        return self.next_cta - 1
+
+    def _following(self, slot: _Slot, cta: int) -> int:
+        """Return the element of the grid that follows *cta* in a persistent slot, -1 at the end of the grid."""
+        if cta not in slot.after:
+            slot.after[cta] = self._take() if self.next_cta < self.launch.ctas else -1
+        return slot.after[cta]
+
+    def _place(self, cta: int) -> tuple[list[int], int]:
+        """Return the coordinates and the class of an element of the grid."""
         coordinates = []
-        for size in launch.grid:
+        for size in self.launch.grid:
             coordinates.append(cta % size)
             cta //= size
-        cta_class = sum(table[at] for table, at in zip(launch.class_of, coordinates, strict=True))
-        params = list(launch.class_params[cta_class])
+        return coordinates, sum(table[at] for table, at in zip(self.launch.class_of, coordinates, strict=True))
+
+    def _environment(self, cta: int) -> list[int]:
+        """Return the environment of a CTA at its start."""
+        coordinates, cta_class = self._place(cta)
+        params = list(self.launch.class_params[cta_class])
         environment = coordinates + [0] * (GRID_SLOTS + LOOP_SLOTS - len(coordinates)) + params
         return environment[:ENV_SIZE]
 
@@ -173,7 +189,20 @@ class _LaunchRun:
         yield self.env.timeout(self.launch.cta_launch)
         self._account(slot, role, Reason.CTA_LAUNCH, launched, int(self.env.now))
         yield Turn(self.env, actor)
-        environment = self._environment(slot.cta)
+        cta = slot.cta
+        earlier = [0] * self.launch.counters
+        while cta >= 0:
+            yield from self._element(slot, role, actor, cta, earlier)
+            if not self.launch.persistent:
+                break
+            for counter, signals in enumerate(self.launch.class_signals[self._place(cta)[1]]):
+                earlier[counter] += signals
+            cta = self._following(slot, cta)
+        self._end_role(slot, role)
+
+    def _element(self, slot: _Slot, role: int, actor: int, cta: int, earlier: list[int]) -> Steps:
+        """Walk the stream of a role for *cta*; *earlier* has the signals of each counter before it."""
+        environment = self._environment(cta)
         trips: dict[int, int] = {}
         stream = self.launch.streams[role]
         pc = 0
@@ -191,8 +220,7 @@ class _LaunchRun:
                     pc = inst.jump
             else:
                 slot.at[role] = inst.label
-                yield from self._execute(slot, role, actor, pc - 1, inst, environment)
-        self._end_role(slot, role)
+                yield from self._execute(slot, role, actor, cta, pc - 1, inst, environment, earlier)
 
     def _end_role(self, slot: _Slot, role: int) -> None:
         now = int(self.env.now)
@@ -205,10 +233,10 @@ class _LaunchRun:
         self.sm_last_end[slot.sm] = max(self.sm_last_end[slot.sm], now)
         self._release(slot)
 
-    def _execute(self, slot: _Slot, role: int, actor: int, pc: int, inst: Instruction, environment: list[int]) -> Steps:
+    def _execute(self, slot: _Slot, role: int, actor: int, cta: int, pc: int, inst: Instruction,
+                 environment: list[int], earlier: list[int]) -> Steps:
         self.ops += 1
         start = int(self.env.now)
-        cta = slot.cta
         op = self.first_op[role] + pc
 
         def done(end: int) -> None:
@@ -219,7 +247,7 @@ class _LaunchRun:
             yield from self._compute(slot, role, actor, op, inst)
             done(int(self.env.now))
         elif inst.kind is Kind.WAIT:
-            yield from self._wait(slot, role, actor, inst, inst.expr.value(environment))
+            yield from self._wait(slot, role, actor, inst, inst.expr.value(environment) + earlier[inst.counter])
             done(int(self.env.now))
         elif inst.kind is Kind.STORE:
             drained = self.memory.store(inst.tensor, inst.expr.value(environment), inst.nbytes,

@@ -95,6 +95,10 @@ class Launch:
     registers_per_thread: int = 128
     tensor_memory_bytes: int = 0
     """Tensor memory per CTA (tcgen05) [B]."""
+    persistent: bool = False
+    """Whether a CTA stays: a role that has ended goes on at once with the next element of the grid, which the first of
+    the CTA's roles to ask for it takes for all of them. Counters are not reset; waits count from what one element's
+    signals add up to, so that a wait for no signal, or fewer, is one for signals of earlier elements."""
 
     @property
     def warps(self) -> int:

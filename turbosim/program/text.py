@@ -33,7 +33,8 @@ def dump(program: Program) -> str:
 
 def _launch(launch: Launch) -> Iterator[str]:
     grid = " x ".join(f"{d.name}={d.size}" for d in launch.grid)
-    yield f"launch {launch.name}: grid {grid} = {launch.ctas:,} CTAs"
+    yield (f"launch {launch.name}: grid {grid} = {launch.ctas:,} "
+           + ("tiles of work for persistent CTAs" if launch.persistent else "CTAs"))
     yield (f"  per CTA: {launch.warps} warps, {launch.registers_per_thread} registers per thread, "
            f"{launch.smem_bytes:,} B shared memory"
            + (f", {launch.tensor_memory_bytes:,} B tensor memory" if launch.tensor_memory_bytes else ""))

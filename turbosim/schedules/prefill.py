@@ -77,16 +77,15 @@ class PrefillPlan:
         return ceil_div(self.shape.seq_k, self.block_n)
 
 
-def query_tile_trips(plan: PrefillPlan, tile: int) -> tuple[int, int]:
+def key_tiles_of(shape: Attention, block_m: int, block_n: int, tile: int) -> tuple[int, int]:
     """Return (KV tiles, those of them that cross the diagonal) for query tile *tile*."""
-    shape = plan.shape
     if not shape.causal:
-        return plan.key_tiles, 0
+        return ceil_div(shape.seq_k, block_n), 0
     offset = shape.seq_k - shape.seq_q
-    first_row = tile * plan.block_m
-    last_row = min(first_row + plan.block_m, shape.seq_q) - 1
-    total = ceil_div(last_row + offset + 1, plan.block_n)
-    unmasked = (first_row + offset + 1) // plan.block_n
+    first_row = tile * block_m
+    last_row = min(first_row + block_m, shape.seq_q) - 1
+    total = ceil_div(last_row + offset + 1, block_n)
+    unmasked = (first_row + offset + 1) // block_n
     return total, total - unmasked
 
 
@@ -152,7 +151,7 @@ def _free(role: int) -> str:
 
 def _params(plan: PrefillPlan, tile: int) -> tuple[tuple[str, int], ...]:
     """Trip counts: n tiles; a unmasked with prefetch, then c masked with or d unmasked without prefetch, then e."""
-    total, masked = query_tile_trips(plan, tile)
+    total, masked = key_tiles_of(plan.shape, plan.block_m, plan.block_n, tile)
     ahead = min(_ahead(plan), total)
     split = total - max(masked, ahead)
     return (("n", total), ("ahead", ahead), ("a", split), ("c", max(0, masked - ahead)),
