@@ -32,6 +32,7 @@ from turbosim.program.program import (
     Launch,
     Program,
     Role,
+    Scheduler,
     Tensor,
 )
 
@@ -135,7 +136,7 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
     for role in range(roles):
         counters += [Counter(f"data{role}", CounterKind.DATA), Counter(f"mma{role}", CounterKind.MMA)]
     return Launch(name, grid, tuple(streams), tuple(counters), classes, class_of, r.choice([0, 20000]), 32,
-                  persistent=r.random() < 0.4)
+                  scheduler=r.choice(list(Scheduler)))
 
 
 def random_program(r: Random, trips: int = 5) -> Program:

@@ -155,12 +155,12 @@ class _LaunchLowering:
             cta_launch=ticks(self.gpu.launch.cta),
             overhead=overhead,
             fixed_busy=self._fixed_busy(),
-            persistent=launch.persistent,
-            class_signals=tuple(self._signals(dict(c.params)) for c in launch.classes) if launch.persistent else (),
+            scheduler=launch.scheduler,
+            class_signals=tuple(self._signals(dict(c.params)) for c in launch.classes),
         )
 
     def _signals(self, params: dict[str, int]) -> tuple[int, ...]:
-        """Return the signals of each counter by one CTA, or one element of a persistent one."""
+        """Return the signals of each counter in one element of the grid."""
         counts = [0] * len(self.launch.counters)
         for role in self.launch.roles:
             for op, times in trip_counts(role.body, params):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from turbosim.program.program import Scheduler
 from turbosim.result import UNITS
 
 GRID_SLOTS = 5
@@ -143,10 +144,9 @@ class LoweredLaunch:
     """Ticks before the launch."""
     fixed_busy: tuple[int, ...] = (0,) * len(UNITS)
     """Per unit, ticks of all CTAs' blocks that do not queue."""
-    persistent: bool = False
-    """Whether a role goes on with the next element of the grid when it has ended one."""
+    scheduler: Scheduler = Scheduler.SINGLE
     class_signals: tuple[tuple[int, ...], ...] = ()
-    """Persistent: per class and counter, the signals of one element of the grid."""
+    """Per class and counter, the signals of one element of the grid."""
 
     @property
     def ctas(self) -> int:

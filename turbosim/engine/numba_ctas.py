@@ -20,6 +20,7 @@ from turbosim.engine.numba_layout import (
     OCCUPANCY,
     PARAM_SLOTS,
     ROLES,
+    STRIDE,
     Machine,
 )
 from turbosim.engine.numba_log import log_stall
@@ -48,15 +49,20 @@ def _start_role(m: Machine, actor: int, role: int, cta: int) -> None:
 def next_element(m: Machine, actor: int, role: int) -> bool:
     """Let a role of a persistent CTA go on with the next element of the grid; False if there is none.
 
-    The first of the CTA's roles to come here takes it, the others follow.
+    If CTAs take them in turn, the first of the CTA's roles to come here does, and the others follow.
     """
     cta = m.role_cta[actor]
-    if m.following[cta] == 0:
-        m.following[cta] = -1
-        if m.state[NEXT_CTA] < m.config[CTAS]:
-            m.following[cta] = m.state[NEXT_CTA]
-            m.state[NEXT_CTA] += 1
-    if m.following[cta] < 0:
+    stride = m.config[STRIDE]
+    if stride > 0:
+        following = cta + stride if cta + stride < m.config[CTAS] else -1
+    else:
+        if m.following[cta] == 0:
+            m.following[cta] = -1
+            if m.state[NEXT_CTA] < m.config[CTAS]:
+                m.following[cta] = m.state[NEXT_CTA]
+                m.state[NEXT_CTA] += 1
+        following = m.following[cta]
+    if following < 0:
         return False
     cta_class = 0
     rest = cta
@@ -65,7 +71,7 @@ def next_element(m: Machine, actor: int, role: int) -> bool:
         rest //= m.grid[dim]
     for counter in range(m.class_signals.shape[1]):
         m.earlier[actor, counter] += m.class_signals[cta_class, counter]
-    _start_role(m, actor, role, m.following[cta])
+    _start_role(m, actor, role, following)
     return True
 
 

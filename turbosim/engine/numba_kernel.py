@@ -69,7 +69,6 @@ from turbosim.engine.numba_layout import (
     OWN,
     PERIOD,
     PERIOD_NUMBER,
-    PERSISTENT,
     PIECES,
     RECORDING,
     RECORDS_FULL,
@@ -83,6 +82,7 @@ from turbosim.engine.numba_layout import (
     START,
     STATUS,
     STORE,
+    STRIDE,
     TENSOR,
     TERM,
     TERMS,
@@ -137,7 +137,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channel_free, tiles, uses = m.channel_free, m.tiles, m.uses
     scalars, turns, accesses = f.scalars, f.turns, f.accesses
-    roles, persistent = config[ROLES], config[PERSISTENT] != 0
+    roles, persistent = config[ROLES], config[STRIDE] != 0
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
     fast = f.enabled[0] != 0

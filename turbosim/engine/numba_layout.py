@@ -21,7 +21,8 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
 (ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, OCCUPANCY, PERSISTENT) = range(14)
+ DRAM_LATENCY, OCCUPANCY, STRIDE) = range(14)
+"""STRIDE: of persistent CTAs through the grid; -1 if they take its elements in turn, 0 if there are none."""
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
@@ -101,13 +102,13 @@ class Machine(NamedTuple):
     """Per slot and counter the last WINDOW signals: RING_DONE, RING_CODE."""
     slot_cta: Array
     role_cta: Array
-    """Per actor the CTA, or element of the grid of a persistent one, that it is at."""
+    """Per actor the element of the grid that it is at."""
     following: Array
-    """Persistent: per element of the grid the one that its slot takes next, 0 before it does; -1 after the last."""
+    """Dynamic: per element of the grid the one that its CTA takes next; 0 before it does, -1 if there is none."""
     earlier: Array
-    """Persistent: per actor and counter the signals of the elements before."""
+    """Per actor and counter the signals of the elements that it has ended in its CTA."""
     class_signals: Array
-    """Persistent: per class and counter the signals of an element."""
+    """Per class and counter the signals of an element."""
     roles_left: Array
     role_end: Array
     slot_free: Array

@@ -26,6 +26,7 @@ from turbosim.engine.lowered import (
 from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn, when
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
+from turbosim.program.program import Scheduler
 from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
 
 
@@ -52,7 +53,7 @@ class _Slot:
         self.number = number
         self.cta = -1
         self.after: dict[int, int] = {}
-        """Persistent: the element of the grid that each element is followed by, -1 after the last."""
+        """Dynamic: the element of the grid that each element is followed by, -1 after the last."""
         self.counters: list[CtaCounter] = []
         self.role_ends: dict[int, int] = {}
         self.free_since = 0
@@ -75,6 +76,7 @@ class _LaunchRun:
         for stream in self.launch.streams:
             self.first_op.append(self.first_op[-1] + len(stream))
         self.next_cta = 0
+        self.slots = 0
         self.ops = 0
         self.drained_at = 0
         self.reasons = [[0] * len(Reason) for _ in range(self.roles)]
@@ -87,8 +89,12 @@ class _LaunchRun:
 
     def run(self) -> tuple[LaunchTotals, Records]:
         slots = [_Slot(sm, n) for n in range(self.launch.occupancy) for sm in range(self.program.sms)]
+        self.slots = len(slots)
         self.free = slots
         self._deal()
+        if self.launch.scheduler is Scheduler.STATIC:
+            # The rest of the grid is shared out.
+            self.next_cta = self.launch.ctas
         self.env.run()
         stuck = [s for s in slots if s.cta >= 0]
         if stuck:
@@ -160,7 +166,12 @@ class _LaunchRun:
         return self.next_cta - 1
 
     def _following(self, slot: _Slot, cta: int) -> int:
-        """Return the element of the grid that follows *cta* in a persistent slot, -1 at the end of the grid."""
+        """Return the element of the grid on which the CTA in *slot* works after *cta*, -1 if there is none."""
+        if self.launch.scheduler is Scheduler.SINGLE:
+            return -1
+        if self.launch.scheduler is Scheduler.STATIC:
+            following = cta + self.slots
+            return following if following < self.launch.ctas else -1
         if cta not in slot.after:
             slot.after[cta] = self._take() if self.next_cta < self.launch.ctas else -1
         return slot.after[cta]
@@ -193,8 +204,6 @@ class _LaunchRun:
         earlier = [0] * self.launch.counters
         while cta >= 0:
             yield from self._element(slot, role, actor, cta, earlier)
-            if not self.launch.persistent:
-                break
             for counter, signals in enumerate(self.launch.class_signals[self._place(cta)[1]]):
                 earlier[counter] += signals
             cta = self._following(slot, cta)

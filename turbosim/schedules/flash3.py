@@ -3,15 +3,14 @@
 A producer warp group fetches Q, K and V by TMA into rings of stages; one to three consumer warp groups of 64 rows
 multiply with ``wgmma``, which is asynchronous. *overlap* issues Q K^T of the next tile before the softmax of the
 present one and P V after it; *pingpong* lets one warp group issue products at a time, in turns, so that the others'
-softmax falls under them. A persistent CTA takes tiles of work until none is left, and its producer runs ahead into the
-next one. Causal tiles of work are dealt out longest first, in sections of heads whose K and V fit into 32 MB of L2.
-Source: J. Shah et al., "FlashAttention-3", arXiv:2407.08608, and Dao-AILab/flash-attention at commits 07602ad and 5e0a82d,
-``hopper/tile_size.h``, ``mainloop_fwd_sm90_tma_gmma_ws.hpp``, ``flash_fwd_kernel_sm90.h`` and ``tile_scheduler.hpp``:
-tiles, order of operations, registers and scheduling.
+softmax falls under them. CTAs are persistent: the producer runs ahead into the next tile of work. Causal tiles of work
+are taken longest first, in sections of heads whose K and V fit into 32 MB of L2.
+Source: J. Shah et al., "FlashAttention-3", arXiv:2407.08608; tiles, order of operations, registers and scheduling from
+Dao-AILab/flash-attention at commits 07602ad and 5e0a82d, ``hopper/``: ``tile_size.h``,
+``mainloop_fwd_sm90_tma_gmma_ws.hpp``, ``flash_fwd_kernel_sm90.h`` and ``tile_scheduler.hpp``.
 
-Not modelled: clusters that share the copies of K and V (full attention, head dimensions from 128), and the transposition
-of V that FP8 needs unless V comes with its tokens contiguous, which is assumed. Without a mask the published scheduler
-gives CTA i every 132th tile of work from i; here they are dealt out in that order as CTAs ask for them.
+Not modelled: clusters that share the copies of K and V (full attention, head dimensions from 128), and FP8's
+transposition of V, whose tokens are assumed to lie together.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Dtype, Gpu, MmaPath
 from turbosim.program.ops import Affine, Compute, var
-from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
+from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Scheduler, Tensor
 from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.flash3_roles import Consumer, Producer
@@ -56,7 +55,9 @@ class Flash3Options:
     """Whether warp groups issue their products in turns."""
     p_smem: bool | None = None
     """Whether P reaches the second product through shared memory instead of registers."""
-    persistent: bool = True
+    scheduler: str | None = None
+    """Persistent CTAs that take tiles of work in turn (``dynamic``) or with a stride (``static``), or a CTA for each
+    (``single``)."""
     order: str | None = None
     """Query tiles of a head ``forward`` or ``heavy_first``, the latter in sections of heads."""
     pieces: int = 4
@@ -95,7 +96,7 @@ class Flash3Plan:
     stages: int
     overlap: bool
     pingpong: bool
-    persistent: bool
+    scheduler: Scheduler
     heavy_first: bool
     pieces: int
 
@@ -170,17 +171,17 @@ def build_flash3(gpu: Gpu, shape: Attention, options: Flash3Options) -> Program:
         "flash3 prefill", _tensors(plan), (_launch(plan),), shape.flops,
         {"kernel": "flash3", "dtype": options.dtype, "path": MmaPath.WGMMA.value, "block_m": tiling.block_m,
          "block_n": tiling.block_n, "warps": 4 * (plan.groups + 1), "stages": plan.stages, "overlap": plan.overlap,
-         "pingpong": plan.pingpong, "p_smem": tiling.p_smem, "persistent": plan.persistent,
+         "pingpong": plan.pingpong, "p_smem": tiling.p_smem, "scheduler": plan.scheduler.value,
          "order": ORDERS[plan.heavy_first], "pieces": plan.pieces})
 
 
 def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Plan:
     """Return the plan. Raises UsageError as :func:`build_flash3`."""
-    for name, value, known in (("dtype", options.dtype, tuple(DTYPES)), ("order", options.order, (None, *ORDERS))):
-        if value not in known:
-            names = [n for n in known if n is not None]
-            raise UsageError(f"kernel 'flash3': option {name} must be one of {', '.join(names)}, got {value!r}"
-                             f"{did_you_mean(str(value), names)}")
+    for name, value, known in (("dtype", options.dtype, list(DTYPES)), ("order", options.order, list(ORDERS)),
+                               ("scheduler", options.scheduler, [s.value for s in Scheduler])):
+        if value is not None and value not in known:
+            raise UsageError(f"kernel 'flash3': option {name} must be one of {', '.join(known)}, got {value!r}"
+                             f"{did_you_mean(value, known)}")
     dtype = DTYPES[options.dtype]
     if shape.phase is Phase.DECODE:
         raise UsageError("kernel 'flash3' has prefill only; use flash for decode")
@@ -205,8 +206,9 @@ def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Pla
         raise UsageError(f"kernel 'flash3': option pingpong needs two consumer warp groups or more, got block_m "
                          f"{tiling.block_m}; use block_m 128 or 192")
     heavy_first = shape.causal if options.order is None else options.order == "heavy_first"
-    return Flash3Plan(shape, dtype, tiling, groups, options.stages, options.overlap, pingpong, options.persistent,
-                      heavy_first, options.pieces)
+    scheduler = Scheduler(options.scheduler or ("dynamic" if shape.causal else "static"))
+    return Flash3Plan(shape, dtype, tiling, groups, options.stages, options.overlap, pingpong, scheduler, heavy_first,
+                      options.pieces)
 
 
 def _check_registers(tiling: Tiling, groups: int, head_dim: int, dtype: Dtype) -> None:
@@ -215,8 +217,9 @@ def _check_registers(tiling: Tiling, groups: int, head_dim: int, dtype: Dtype) -
     accumulators = ceil_div(ROWS * (head_dim + tiling.block_n), THREADS)
     needed = accumulators + ceil_div(ROWS * tiling.block_n * p_bits, 32 * THREADS) + OTHER_REGISTERS
     if needed > CONSUMER_REGISTERS[groups]:
-        raise UsageError(f"kernel 'flash3': a consumer thread needs {needed} registers, {CONSUMER_REGISTERS[groups]} are "
-                         f"what it has with {groups} consumer warp groups; use a smaller block_n or p_smem=true")
+        raise UsageError(f"kernel 'flash3': a consumer thread needs {needed} registers and has "
+                         f"{CONSUMER_REGISTERS[groups]} with {groups} consumer warp groups; use a smaller block_n or "
+                         "p_smem=true")
 
 
 def query_tile_trips(plan: Flash3Plan, tile: int) -> tuple[int, int]:
@@ -264,7 +267,7 @@ def _launch(plan: Flash3Plan) -> Launch:
              *(Role(f"wg{i}", 4, Consumer(plan, i, q_tile).stream()) for i in range(plan.groups)))
     return Launch(
         "flash3", grid, roles, _counters(plan), tuple(CtaClass(f"n{dict(p)['n']}", p) for p in kinds),
-        (("m", tuple(index)),), plan.smem_bytes, _launch_registers(len(roles)), persistent=plan.persistent)
+        (("m", tuple(index)),), plan.smem_bytes, _launch_registers(len(roles)), scheduler=plan.scheduler)
 
 
 def _launch_registers(roles: int) -> int:

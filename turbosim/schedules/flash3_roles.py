@@ -1,7 +1,7 @@
 """The streams of ``flash3``: a producer that copies, consumers that multiply and take the softmax.
 
-KV tiles run from the last to the first, so that the masked ones come first; j counts them in that order. Every counter is
-signalled by one role, so that roles of a persistent CTA may be at different tiles of work.
+KV tiles run from the last to the first, so that the masked ones come first; j counts them in that order. Every
+counter is signalled by one role, so that roles of a persistent CTA may be at different tiles of work.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Producer:
     def stream(self) -> Stream:
         """Return the operations of one tile of work."""
         j = var("j")
-        start = (*self._kv("K", Affine()), *self._released("Q", Affine()), Load("load Q", "Q", self.q_tile, "Q", bulk=True),
+        start = (*self._kv("K", Affine()), *self._released("Q", Affine()),
+                 Load("load Q", "Q", self.q_tile, "Q", bulk=True),
                  # O was staged in V's shared memory.
                  *self._released("O", Affine()))
         if self.plan.overlap:
