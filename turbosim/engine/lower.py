@@ -261,10 +261,14 @@ class _LaunchLowering:
         own = max((cycles * share for unit, cycles in demand.items() if unit in _SUBCORE_UNITS), default=0.0)
         own_ticks = ticks(own) if share > 1 else 0
         if op.signal is None:
-            return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, ticks(latency), op.pieces,
+            return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, latency=ticks(latency), pieces=op.pieces,
                                code=_UNIT_INDEX[Unit.ISSUE])
         index, _ = self.counters[op.signal]
-        return Instruction(Kind.ASYNC, op.label, claims, own_ticks, max(1, ticks(latency)), counter=index,
+        spread = 0
+        if op.mma is not None and op.mma.path.is_async:
+            spread = ticks(demand.pop(Unit.SMEM, 0.0))
+            claims = _claims(demand)
+        return Instruction(Kind.ASYNC, op.label, claims, own_ticks, spread, max(1, ticks(latency)), counter=index,
                            code=Reason.MMA)
 
     def _mma(self, label: str, mma: Mma) -> tuple[float, float, float]:

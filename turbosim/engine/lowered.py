@@ -61,6 +61,9 @@ class Instruction:
     """(unit index, ticks) in unit order, for COMPUTE, ASYNC, LOAD and STORE."""
     own_ticks: int = 0
     """COMPUTE: least duration, from the role's share of the sub-cores or as the program gives it."""
+    spread: int = 0
+    """ASYNC: ticks of shared memory that operands take, evenly over the time on the tensor cores and before what others
+    ask of shared memory. The product takes this long at least."""
     latency: int = 0
     """COMPUTE, ASYNC, SIGNAL: ticks after the last unit has ended."""
     pieces: int = 1
@@ -167,6 +170,10 @@ class LoweredProgram:
     """Tiles of all tensors."""
     memory: Memory
     launches: tuple[LoweredLaunch, ...]
+
+
+SPREADS = 16
+"""Products of an SM whose reads of shared memory are remembered, the latest."""
 
 
 def channel_of(granule: int, channels: int) -> int:

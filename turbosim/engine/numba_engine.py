@@ -10,7 +10,7 @@ import numpy as np
 from turbosim.engine import numba_ctas
 from turbosim.engine import numba_kernel as nk
 from turbosim.engine import numba_layout as nl
-from turbosim.engine.lowered import ENV_SIZE, LOOP_SLOTS, LoweredProgram
+from turbosim.engine.lowered import ENV_SIZE, LOOP_SLOTS, SPREADS, LoweredProgram
 from turbosim.engine.numba_pack import Code, forward_state
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
@@ -158,6 +158,8 @@ class _LaunchRun:
             residents=_zeros(program.sms),
             freed=_zeros(places),
             unit_free=_zeros(program.sms * len(UNITS)),
+            reads=_zeros(program.sms, SPREADS, 3),
+            read_count=_zeros(program.sms),
             busy=_zeros(program.sms, len(UNITS)),
             ops=_zeros(program.sms),
             reasons=_zeros(program.sms, self.roles, len(Reason)),

@@ -79,11 +79,14 @@ from turbosim.engine.numba_layout import (
     SIGNAL,
     SKIP,
     SLOT,
+    SMEM_UNIT,
+    SPREAD,
     START,
     STATUS,
     STORE,
     STRIDE,
     TENSOR,
+    TENSOR_UNIT,
     TERM,
     TERMS,
     TURN_ACTOR,
@@ -98,6 +101,7 @@ from turbosim.engine.numba_layout import (
 )
 from turbosim.engine.numba_log import log_op, log_stall, log_unit
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
+from turbosim.engine.numba_smem import end_of_service, read_operands
 
 
 @jit
@@ -228,7 +232,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         continue
                     which = claims[c, 0]
                     start = max(now, unit_free[base + which])
-                    stop = start + ticks
+                    stop = start + ticks if which != SMEM_UNIT else end_of_service(m, sm, start, ticks)
                     unit_free[base + which] = stop
                     busy[sm, which] += ticks
                     if stop > end:
@@ -351,7 +355,10 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             for c in range(table[inst + CLAIM], table[inst + CLAIM] + table[inst + CLAIMS]):
                 which = claims[c, 0]
                 start = max(now, unit_free[base + which])
-                stop = start + claims[c, 1]
+                stop = start + claims[c, 1] if which != SMEM_UNIT else end_of_service(m, sm, start, claims[c, 1])
+                if which == TENSOR_UNIT and table[inst + SPREAD]:
+                    stop = max(stop, start + table[inst + SPREAD])
+                    read_operands(m, sm, start, stop, table[inst + SPREAD])
                 unit_free[base + which] = stop
                 busy[sm, which] += claims[c, 1]
                 end = max(end, stop)

@@ -7,13 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from turbosim import result
+from turbosim.hw.names import Unit
+
 Array = npt.NDArray[np.int64]
 
 
 # Columns of the instruction table.
 (KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
-COLUMNS = 20
+ RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT, SPREAD) = range(21)
+COLUMNS = 21
 """OWN of an instruction whose duration depends on the CTAs on the SM is where its RESIDENT_TICKS durations begin."""
 
 # Instruction kinds, as in lowered.Kind.
@@ -34,6 +37,7 @@ OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
 
 # Units and reasons, as in result.UNITS and result.Reason.
 UNITS = 10
+TENSOR_UNIT, SMEM_UNIT = result.UNITS.index(Unit.TENSOR), result.UNITS.index(Unit.SMEM)
 LATENCY_REASON, DATA_L2, DATA_DRAM, MMA_REASON, BARRIER, LAUNCH_REASON, DONE, NO_CTA = range(20, 28)
 REASONS = 28
 
@@ -56,6 +60,7 @@ RESIDENT, READY, LAST_USE = range(3)
 """Of a tile: bytes in L2 (0: none), tick at which it is there, and where in the log of uses its last one stands."""
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
+READ_START, READ_END, READ_TICKS = range(3)
 TURN_TIME, TURN_ACTOR, FIRST_ACCESS = range(3)
 ACCESS_AT, ACCESS_SLOT, ACCESS_TILE, ACCESS_STEP, ACCESS_OWN, ACCESS_INDEX, ACCESS_LIMIT = range(7)
 """Of an access: instruction, slot, tile, tiles from one period to the next, end of the SM's own units, number of the
@@ -117,6 +122,10 @@ class Machine(NamedTuple):
     freed: Array
     """The FREED slots whose CTAs have ended at tick FREED_AT, in the order of their numbers."""
     unit_free: Array
+    reads: Array
+    """Per SM the latest SPREADS products that read shared memory: READ_START, READ_END, READ_TICKS."""
+    read_count: Array
+    """Per SM the products that read shared memory."""
     busy: Array
     """Per SM and unit."""
     ops: Array

@@ -46,7 +46,7 @@ class Code:
         if inst.by_residents:
             row[nl.OWN], row[nl.RESIDENT_TICKS] = len(self.duration_rows), len(inst.by_residents)
             self.duration_rows += inst.by_residents
-        row[nl.COUNTER], row[nl.CODE] = inst.counter, inst.code
+        row[nl.COUNTER], row[nl.CODE], row[nl.SPREAD] = inst.counter, inst.code, inst.spread
         row[nl.TENSOR], row[nl.NBYTES] = inst.tensor, inst.nbytes
         row[nl.EXTRA] = memory.bulk_latency if inst.bulk else 0
         row[nl.CONST] = inst.expr.const
@@ -66,7 +66,9 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
     """Return the memory of fast-forwarding, or stand-ins of the same types where it is disabled."""
     occupancy, roles = launch.occupancy, len(launch.streams)
     actors = occupancy * roles
-    enabled = enabled and actors <= MAX_ACTORS
+    # What products under way read of shared memory is not part of the state that is compared.
+    spreads = any(instruction.spread for stream in launch.streams for instruction in stream)
+    enabled = enabled and actors <= MAX_ACTORS and not spreads
     size = sms if enabled else 1
     counters = machine.signals.shape[1]
     data = np.zeros(counters, np.int64)

@@ -23,11 +23,14 @@ from turbosim.engine.lowered import (
     LoweredProgram,
     part_of,
 )
-from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn, when
+from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, SharedMemory, Steps, Turn, when
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
+from turbosim.hw.spec import Unit
 from turbosim.program.program import Scheduler
 from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
+
+TENSOR, SMEM = UNITS.index(Unit.TENSOR), UNITS.index(Unit.SMEM)
 
 
 class SimpyEngine:
@@ -70,7 +73,8 @@ class _LaunchRun:
         self.recorded = record
         self.env = simpy.Environment()
         memory.start(self.env)
-        self.units = [[Server(self.env) for _ in UNITS] for _ in range(program.sms)]
+        self.units = [[SharedMemory(self.env) if u is Unit.SMEM else Server(self.env) for u in UNITS]
+                      for _ in range(program.sms)]
         self.roles = len(self.launch.streams)
         self.first_op = [0]
         for stream in self.launch.streams:
@@ -270,7 +274,7 @@ class _LaunchRun:
                     self._claim(slot, role, op, inst.claims), extra)
                 completion = slot.counters[inst.counter].signal(work, 0, None)
             elif inst.kind is Kind.ASYNC:
-                work = self.env.process(self._own_work(inst, self._claim(slot, role, op, inst.claims)))
+                work = self.env.process(self._own_work(inst, self._claim(slot, role, op, inst.claims, inst.spread)))
                 completion = slot.counters[inst.counter].signal(work, inst.latency, inst.code)
             else:
                 work = self.env.timeout(0)
@@ -282,9 +286,16 @@ class _LaunchRun:
         self.drained_at = max(self.drained_at, end)
         done(end)
 
-    def _claim(self, slot: _Slot, role: int, op: int, claims: tuple[tuple[int, int], ...]) -> list[simpy.Process]:
-        """Queue for several units of the SM at once."""
-        services = [self.units[slot.sm][unit].serve(ticks) for unit, ticks in claims]
+    def _claim(self, slot: _Slot, role: int, op: int, claims: tuple[tuple[int, int], ...],
+               spread: int = 0) -> list[simpy.Process]:
+        """Queue for several units of the SM at once, and read operands while on the tensor cores."""
+        units = self.units[slot.sm]
+        services = []
+        for unit, ticks in claims:
+            if spread and unit == TENSOR:
+                start = units[unit].start()
+                cast("SharedMemory", units[SMEM]).read(start, start + max(ticks, spread), spread)
+            services.append(units[unit].serve(ticks, held=spread if unit == TENSOR else 0))
         if slot.sm in self.recorded:
             for (unit, _), service in zip(claims, services, strict=True):
                 when(service, partial(self._record_unit, slot, role, op, unit))
