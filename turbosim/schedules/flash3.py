@@ -99,6 +99,8 @@ class Flash3Plan:
     scheduler: Scheduler
     heavy_first: bool
     pieces: int
+    queue: int | None
+    """Instructions of products that are accepted ahead; None for any number."""
 
     @property
     def width(self) -> int:
@@ -145,7 +147,16 @@ class Flash3Plan:
 
     def output(self, signal: str) -> Compute:
         """Return P V, likewise."""
-        return self._product("PV", self.shape.head_dim, self.tiling.block_n, signal, a_in_smem=self.tiling.p_smem)
+        return self._output(self.tiling.block_n, signal)
+
+    def output_parts(self, signal: str) -> tuple[Compute, ...]:
+        """Return P V in the part that holds up its warp group, if any, and the part that is accepted ahead."""
+        last = self.tiling.block_n if self.queue is None else min(self.tiling.block_n, self.queue * 32 // self.width)
+        first = self.tiling.block_n - last
+        return (*((self._output(first, signal),) if first else ()), self._output(last, signal))
+
+    def _output(self, keys: int, signal: str) -> Compute:
+        return self._product("PV", self.shape.head_dim, keys, signal, a_in_smem=self.tiling.p_smem)
 
     def _product(self, label: str, n: int, k: int, signal: str, a_in_smem: bool) -> Compute:
         block = mma_block(label, ROWS, n, k, self.dtype, MmaPath.WGMMA, 1, a_in_smem=a_in_smem)
@@ -208,7 +219,7 @@ def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Pla
     heavy_first = shape.causal if options.order is None else options.order == "heavy_first"
     scheduler = Scheduler(options.scheduler or ("dynamic" if shape.causal else "static"))
     return Flash3Plan(shape, dtype, tiling, groups, options.stages, options.overlap, pingpong, scheduler, heavy_first,
-                      options.pieces)
+                      options.pieces, gpu.tensor[MmaPath.WGMMA].queue)
 
 
 def _check_registers(tiling: Tiling, groups: int, head_dim: int, dtype: Dtype) -> None:

@@ -72,19 +72,25 @@ class Consumer:
         plan = self.plan
         first = (Wait("wait K", "K", Affine(1)), plan.scores(self._mma), self._done(Affine(1)), self._release("K"),
                  *plan.softmax(masked=True), plan.pack())
+        products = 1 + len(plan.output_parts(self._mma))
         last = (self._release("Q"), *self._rescale(before=True), Wait("wait V", "V", var("n")), plan.output(self._mma),
-                self._done(var("n") * 2), self._release("V"))
+                self._done(var("more") * products + 2), self._release("V"))
         return (*first, Loop("jm", var("masked"), self._step(var("jm"), masked=True)),
                 Loop("jr", var("rest"), self._step(var("jr") + var("masked"), masked=False)), *last)
 
     def _step(self, j: Affine, masked: bool) -> tuple[Op, ...]:
-        """Return what the loop does with tile *j* + 1, of which Q K^T is the 2 j + 2nd product."""
+        """Return what the loop does after the softmax of tile *j*.
+
+        The turn ends, and the softmax of tile *j* + 1 begins, when the rest of P V has been accepted for execution.
+        """
         plan = self.plan
+        parts = plan.output_parts(self._mma)
+        before = j * (1 + len(parts)) + 1
         return (
             Wait("wait K", "K", j + 2), *self._turn(j + 1), plan.scores(self._mma), *self._rescale(before=True),
-            Wait("wait V", "V", j + 1), plan.output(self._mma), *self._pass_turn(), self._done(j * 2 + 2),
-            self._release("K"), *plan.softmax(masked), self._done(j * 2 + 3), self._release("V"), plan.pack(),
-            *self._rescale(before=False))
+            Wait("wait V", "V", j + 1), *parts, self._done(before + len(parts)), *self._pass_turn(),
+            self._release("K"), *plan.softmax(masked), self._done(before + 1 + len(parts)), self._release("V"),
+            plan.pack(), *self._rescale(before=False))
 
     def _in_order(self) -> Stream:
         """Each product is waited for; a turn is P V of one tile and Q K^T of the next."""
