@@ -65,6 +65,8 @@ class PrefillPlan:
     """Instruction path of the products."""
     sync: str = "barrier"
     """What lets a stage be refilled, one of :data:`SYNCS`."""
+    v_bytes: int | None = None
+    """One V tile, FP16, where it differs from K's [B]."""
 
     @property
     def query_tiles(self) -> int:
@@ -95,12 +97,16 @@ def prefill_tensors(plan: PrefillPlan) -> tuple[Tensor, ...]:
     heads = shape.batch * shape.q_heads
     kv_tiles = shape.batch * shape.kv_heads * plan.key_tiles
     rows = plan.block_m // plan.roles
-    # The roofline counts the tokens there are, not those the last tile is padded to.
-    kv_size = shape.batch * shape.kv_heads * ceil_div(plan.kv_bytes * shape.seq_k, plan.block_n)
+
+    def keys(name: str, tile_bytes: int, dtype: str) -> Tensor:
+        # The roofline counts the tokens there are, not those the last tile is padded to.
+        size = shape.batch * shape.kv_heads * ceil_div(tile_bytes * shape.seq_k, plan.block_n)
+        return Tensor(name, kv_tiles, tile_bytes, dtype, size)
+
     return (
         Tensor("Q", heads * plan.query_tiles, plan.q_bytes, plan.dtype),
-        Tensor("K", kv_tiles, plan.kv_bytes, plan.dtype, kv_size),
-        Tensor("V", kv_tiles, plan.kv_bytes, plan.dtype, kv_size),
+        keys("K", plan.kv_bytes, plan.dtype),
+        keys("V", plan.kv_bytes, plan.dtype) if plan.v_bytes is None else keys("V", plan.v_bytes, "fp16"),
         Tensor("O", heads * plan.query_tiles * plan.roles, plan.out_bytes, "fp16"),
         Tensor("LSE", heads * plan.query_tiles * plan.roles, rows * 4, "fp32"),
     )
