@@ -39,7 +39,8 @@ def end_of_service(m: Machine, sm: int, at: int, ticks: int) -> int:
         left = end - start - row[READ_TICKS]
         spare = (end - at) * left // (end - start)
         if spare >= ticks:
-            return at - (-ticks * (end - start) // left)
+            at -= -ticks * (end - start) // left
+            return at
         ticks -= spare
         at = end
     return at + ticks

@@ -19,23 +19,18 @@ from dataclasses import dataclass
 
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.spec import Dtype, Gpu, MmaPath
-from turbosim.program.ops import Affine, Compute, var
+from turbosim.program.ops import Affine, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Scheduler, Tensor
-from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
+from turbosim.schedules.flash3_plan import ROWS, Flash3Plan, Tiling, default_tiling
 from turbosim.schedules.flash3_roles import Consumer, Producer
-from turbosim.schedules.prefill import key_tiles_of
-from turbosim.schedules.tiles import THREADS, ceil_div, check_multiple, check_positive, mma_block
+from turbosim.schedules.tiles import THREADS, ceil_div, check_multiple, check_positive
 from turbosim.workload import Attention, Phase
 
-ROWS = 64
-"""Query rows of a consumer warp group: the M of ``wgmma``."""
 CONSUMER_REGISTERS = {1: 255, 2: 240, 3: 160}
 """Registers a consumer thread has after ``setmaxnreg``, by consumer warp groups; the producer keeps 56, 24 or 32."""
 OTHER_REGISTERS = 28
 """Of those, for addresses, row statistics and loop state. An estimate."""
-SECTION = 32 * 1024 * 1024
-"""Bytes of K and V of the heads whose causal tiles of work are dealt out together."""
 DTYPES = {"fp16": Dtype.FP16, "bf16": Dtype.BF16, "fp8": Dtype.FP8}
 ORDERS = ("forward", "heavy_first")
 
@@ -62,116 +57,6 @@ class Flash3Options:
     """Query tiles of a head ``forward`` or ``heavy_first``, the latter in sections of heads."""
     pieces: int = 4
     """Parts in which the blocks of softmax are served."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """Rows and keys of a tile, and whether P goes through shared memory."""
-
-    block_m: int
-    block_n: int
-    p_smem: bool = False
-
-
-def default_tiling(head_dim: int, causal: bool, dtype: Dtype) -> Tiling:
-    """Return the published tiling (``tile_size_fwd_sm90``)."""
-    for most, wide, narrow in ((64, Tiling(192, 128 if causal else 192, not causal), Tiling(192, 160)),
-                               (96, Tiling(192, 144, True), Tiling(192, 128)),
-                               (128, Tiling(128, 128 if causal else 176), Tiling(128, 192)),
-                               (192, Tiling(128, 112), Tiling(128, 160))):
-        if head_dim <= most:
-            return narrow if dtype is Dtype.FP8 else wide
-    return Tiling(128, 128 if dtype is Dtype.FP8 else 80)
-
-
-@dataclass(frozen=True)
-class Flash3Plan:
-    """Everything about the kernel that its streams depend on."""
-
-    shape: Attention
-    dtype: Dtype
-    tiling: Tiling
-    groups: int
-    """Consumer warp groups."""
-    stages: int
-    overlap: bool
-    pingpong: bool
-    scheduler: Scheduler
-    heavy_first: bool
-    pieces: int
-    queue: int | None
-    """Instructions of products that are accepted ahead; None for any number."""
-
-    @property
-    def width(self) -> int:
-        """Bytes of an operand's element."""
-        return 1 if self.dtype is Dtype.FP8 else 2
-
-    @property
-    def query_tiles(self) -> int:
-        """Query tiles per head."""
-        return ceil_div(self.shape.seq_q, self.tiling.block_m)
-
-    @property
-    def key_tiles(self) -> int:
-        """KV tiles per head."""
-        return ceil_div(self.shape.seq_k, self.tiling.block_n)
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes of a K or V tile."""
-        return self.tiling.block_n * self.shape.head_dim * self.width
-
-    @property
-    def q_bytes(self) -> int:
-        """Bytes of a query tile."""
-        return self.tiling.block_m * self.shape.head_dim * self.width
-
-    @property
-    def smem_bytes(self) -> int:
-        """Shared memory: Q, the rings, and P where it goes there. O is staged in V's."""
-        p_bytes = self.tiling.block_m * self.tiling.block_n * self.width if self.tiling.p_smem else 0
-        return self.q_bytes + 2 * self.stages * self.kv_bytes + p_bytes
-
-    @property
-    def section(self) -> int:
-        """KV heads of a section: a power of two whose K and V fit, rounded down to a divisor of all heads."""
-        heads = self.shape.batch * self.shape.kv_heads
-        fit = max(1, SECTION // (2 * self.shape.seq_k * self.shape.head_dim * self.width))
-        size = 1 << (fit.bit_length() - 1)
-        return next(s for s in range(min(size, heads), 0, -1) if heads % s == 0)
-
-    def scores(self, signal: str) -> Compute:
-        """Return Q K^T of a warp group and tile; it signals *signal*."""
-        return self._product("QK^T", self.tiling.block_n, self.shape.head_dim, signal, a_in_smem=True)
-
-    def output(self, signal: str) -> Compute:
-        """Return P V, likewise."""
-        return self._output(self.tiling.block_n, signal)
-
-    def output_parts(self, signal: str) -> tuple[Compute, ...]:
-        """Return P V in the part that holds up its warp group, if any, and the part that is accepted ahead."""
-        last = self.tiling.block_n if self.queue is None else min(self.tiling.block_n, self.queue * 32 // self.width)
-        first = self.tiling.block_n - last
-        return (*((self._output(first, signal),) if first else ()), self._output(last, signal))
-
-    def _output(self, keys: int, signal: str) -> Compute:
-        return self._product("PV", self.shape.head_dim, keys, signal, a_in_smem=self.tiling.p_smem)
-
-    def _product(self, label: str, n: int, k: int, signal: str, a_in_smem: bool) -> Compute:
-        block = mma_block(label, ROWS, n, k, self.dtype, MmaPath.WGMMA, 1, a_in_smem=a_in_smem)
-        return Compute(block.label, mma=block.mma, smem_bytes=block.smem_bytes, signal=signal)
-
-    def softmax(self, masked: bool) -> tuple[Compute, ...]:
-        """Return mask, row maximum and exponentials of a warp group and tile."""
-        n = self.tiling.block_n
-        steps = (softmax.row_max(ROWS, n, self.pieces), softmax.exponentials(ROWS, n, self.pieces, packed=False))
-        return (softmax.mask(ROWS, n), *steps) if masked else steps
-
-    def pack(self) -> Compute:
-        """Return the packing of P."""
-        n = self.tiling.block_n
-        return softmax.pack(ROWS, n, ROWS * n * self.width if self.tiling.p_smem else 0)
 
 
 def build_flash3(gpu: Gpu, shape: Attention, options: Flash3Options) -> Program:
@@ -233,15 +118,6 @@ def _check_registers(tiling: Tiling, groups: int, head_dim: int, dtype: Dtype) -
                          "p_smem=true")
 
 
-def query_tile_trips(plan: Flash3Plan, tile: int) -> tuple[int, int]:
-    """Return (KV tiles, those of them that are masked) of query tile *tile*.
-
-    The last KV tile, with which the kernel begins, is always masked, for keys beyond the sequence.
-    """
-    total, masked = key_tiles_of(plan.shape, plan.tiling.block_m, plan.tiling.block_n, tile)
-    return total, max(1, masked)
-
-
 def _tensors(plan: Flash3Plan) -> tuple[Tensor, ...]:
     shape = plan.shape
     heads, kv_heads = shape.batch * shape.q_heads, shape.batch * shape.kv_heads
@@ -262,12 +138,12 @@ def _launch(plan: Flash3Plan) -> Launch:
     kinds: dict[tuple[tuple[str, int], ...], int] = {}
     index = []
     for tile in order:
-        total, masked = query_tile_trips(plan, tile)
+        total, masked = plan.trips(tile)
         params = (("n", total), ("more", total - 1), ("masked", masked - 1), ("rest", total - masked))
         index.append(kinds.setdefault(params, len(kinds)))
     group, kv_heads = Dim("g", plan.shape.group), plan.shape.batch * plan.shape.kv_heads
     if plan.heavy_first:
-        grid = (group, Dim("h", plan.section), Dim("m", tiles), Dim("s", kv_heads // plan.section))
+        grid: tuple[Dim, ...] = (group, Dim("h", plan.section), Dim("m", tiles), Dim("s", kv_heads // plan.section))
         kv_head, m = var("h") + var("s") * plan.section, Affine(tiles - 1) - var("m")
     else:
         grid = (Dim("m", tiles), group, Dim("h", kv_heads))

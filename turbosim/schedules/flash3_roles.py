@@ -7,13 +7,9 @@ counter is signalled by one role, so that roles of a persistent CTA may be at di
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.schedules import softmax
-
-if TYPE_CHECKING:
-    from turbosim.schedules.flash3 import Flash3Plan
+from turbosim.schedules.flash3_plan import ROWS, Flash3Plan
 
 Stream = tuple[Op | Loop, ...]
 
@@ -64,16 +60,16 @@ class Consumer:
         """Return the operations of one tile of work."""
         out_tile = self.q_tile * self.plan.groups + self.number
         return (Wait("wait Q", "Q", Affine(1)), *(self._overlapped() if self.plan.overlap else self._in_order()),
-                softmax.normalise(64, self.plan.shape.head_dim), Store("store O", "O", out_tile),
+                softmax.normalise(ROWS, self.plan.shape.head_dim), Store("store O", "O", out_tile),
                 Store("store LSE", "LSE", out_tile), self._release("O"))
 
     def _overlapped(self) -> Stream:
         """Q K^T of tile j + 1 and P V of tile j are issued together, then comes the softmax of tile j + 1."""
         plan = self.plan
-        first = (Wait("wait K", "K", Affine(1)), plan.scores(self._mma), self._done(Affine(1)), self._release("K"),
+        first: Stream = (Wait("wait K", "K", Affine(1)), plan.scores(self._mma), self._done(Affine(1)), self._release("K"),
                  *plan.softmax(masked=True), plan.pack())
         products = 1 + len(plan.output_parts(self._mma))
-        last = (self._release("Q"), *self._rescale(before=True), Wait("wait V", "V", var("n")), plan.output(self._mma),
+        last: Stream = (self._release("Q"), *self._rescale(before=True), Wait("wait V", "V", var("n")), plan.output(self._mma),
                 self._done(var("more") * products + 2), self._release("V"))
         return (*first, Loop("jm", var("masked"), self._step(var("jm"), masked=True)),
                 Loop("jr", var("rest"), self._step(var("jr") + var("masked"), masked=False)), *last)
@@ -101,7 +97,7 @@ class Consumer:
 
     def _whole(self, j: Affine, masked: bool) -> tuple[Op, ...]:
         plan = self.plan
-        rescale = (softmax.rescale(64, plan.shape.head_dim),) if j != Affine() else ()
+        rescale = (softmax.rescale(ROWS, plan.shape.head_dim),) if j != Affine() else ()
         return (
             Wait("wait K", "K", j + 1), plan.scores(self._mma), *self._pass_turn(), self._done(j * 2 + 1),
             self._release("K"), *plan.softmax(masked), plan.pack(), *rescale, Wait("wait V", "V", j + 1),
@@ -110,7 +106,7 @@ class Consumer:
     def _rescale(self, before: bool) -> tuple[Compute, ...]:
         """Rescale O *before* the product of P and V where it is long, above 128 columns, else after it."""
         d = self.plan.shape.head_dim
-        return (softmax.rescale(64, d),) if before == (d > 128) else ()
+        return (softmax.rescale(ROWS, d),) if before == (d > 128) else ()
 
     @property
     def _mma(self) -> str:

@@ -4,9 +4,9 @@ Q and K come as INT8 with one FP32 scale per warp's rows and per KV tile, V as F
 scaled within the multiply-add of the exponential; P V accumulates in FP16. Quantisation of Q and K and smoothing of K
 are kernels of their own and not part of this one, as in the published figures. Source: J. Zhang et al.,
 "SageAttention", arXiv:2410.02367; tiles of 128 x 64 with four warps from thu-ml/SageAttention,
-``csrc/qattn/qk_int_sv_f16_cuda_sm80.cu`` at 3c362cc (``8+16`` of its figures). ``accumulate=fp16+fp32`` adds every tile's
-FP16 product into FP32, as the Triton kernel of version 1 does (``sageattention/triton/attn_qk_int8_per_block.py`` at
-303669a, eight warps at d = 128).
+``csrc/qattn/qk_int_sv_f16_cuda_sm80.cu`` at 3c362cc (``8+16`` of its figures). ``accumulate=fp16+fp32`` adds every
+tile's FP16 product into FP32, as the Triton kernel of version 1 does (``attn_qk_int8_per_block.py`` at 303669a, eight
+warps at d = 128).
 """
 
 from __future__ import annotations
