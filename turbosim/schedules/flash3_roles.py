@@ -7,6 +7,7 @@ counter is signalled by one role, so that roles of a persistent CTA may be at di
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.schedules import softmax
 from turbosim.schedules.flash3_plan import ROWS, Flash3Plan
@@ -66,11 +67,11 @@ class Consumer:
     def _overlapped(self) -> Stream:
         """Q K^T of tile j + 1 and P V of tile j are issued together, then comes the softmax of tile j + 1."""
         plan = self.plan
-        first: Stream = (Wait("wait K", "K", Affine(1)), plan.scores(self._mma), self._done(Affine(1)), self._release("K"),
-                 *plan.softmax(masked=True), plan.pack())
+        first: Stream = (Wait("wait K", "K", Affine(1)), plan.scores(self._mma), self._done(Affine(1)),
+                         self._release("K"), *plan.softmax(masked=True), plan.pack())
         products = 1 + len(plan.output_parts(self._mma))
-        last: Stream = (self._release("Q"), *self._rescale(before=True), Wait("wait V", "V", var("n")), plan.output(self._mma),
-                self._done(var("more") * products + 2), self._release("V"))
+        last: Stream = (self._release("Q"), *self._rescale(before=True), Wait("wait V", "V", var("n")),
+                        plan.output(self._mma), self._done(var("more") * products + 2), self._release("V"))
         return (*first, Loop("jm", var("masked"), self._step(var("jm"), masked=True)),
                 Loop("jr", var("rest"), self._step(var("jr") + var("masked"), masked=False)), *last)
 
