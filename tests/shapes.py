@@ -33,7 +33,7 @@ SOME_GPUS: list[tuple[str, dict[str, Any], Workload]] = [
     *[("flash3", o, w) for w in (PREFILL, FULL)
       for o in ({}, {"overlap": False}, {"pingpong": False, "scheduler": "single"}, {"scheduler": "static", "stages": 3, "block_n": 64},
                 {"dtype": "fp8", "block_m": 64, "scheduler": "dynamic"}, {"p_smem": True, "block_n": 112})],
-    *[("sage", o, w) for w in (PREFILL, FULL) for o in ({}, {"accumulate": "fp16+fp32", "warps": 8}, {"stages": 2})],
+    *[("sage", o, w) for w in (PREFILL, FULL) for o in ({}, {"accumulate": "fp32", "warps": 8}, {"stages": 2})],
 ]
 """Schedules for GPUs with certain instructions: wgmma, and products accumulated in FP16."""
 
