@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from turbosim.hw.spec import Dtype, Gpu, MmaPath
 from turbosim.workload import Attention, CopyBytes, Gemm, Phase, Workload
 
 PREFILL = Attention(1, 4, 2, 200, 300, 64, causal=True, phase=Phase.PREFILL)
@@ -27,6 +28,21 @@ CASES: list[tuple[str, dict[str, Any], Workload]] = [
     ("copy", {}, CopyBytes(1_000_000)),
     ("copy", {"write": False}, CopyBytes(4096)),
 ]
+
+SOME_GPUS: list[tuple[str, dict[str, Any], Workload]] = [
+    *[("flash3", o, w) for w in (PREFILL, FULL)
+      for o in ({}, {"overlap": False}, {"pingpong": False, "scheduler": "single"}, {"scheduler": "static", "stages": 3, "block_n": 64},
+                {"dtype": "fp8", "block_m": 64, "scheduler": "dynamic"}, {"p_smem": True, "block_n": 112})],
+    *[("sage", o, w) for w in (PREFILL, FULL) for o in ({}, {"accumulate": "fp32", "warps": 8}, {"stages": 2})],
+]
+"""Schedules for GPUs with certain instructions: wgmma, and products accumulated in FP16."""
+
+
+def cases_of(gpu: Gpu) -> list[tuple[str, dict[str, Any], Workload]]:
+    """Return the cases that *gpu* can run."""
+    able = {"flash3": MmaPath.WGMMA in gpu.tensor,
+            "sage": Dtype.FP16_ACC16 in gpu.tensor[MmaPath.MMA_SYNC].rates}
+    return [*CASES, *(case for case in SOME_GPUS if able[case[0]])]
 
 
 def case_id(case: tuple[str, dict[str, Any], Workload]) -> str:

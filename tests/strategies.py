@@ -32,6 +32,7 @@ from turbosim.program.program import (
     Launch,
     Program,
     Role,
+    Scheduler,
     Tensor,
 )
 
@@ -120,7 +121,8 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
             body, _ = _plain_ops(r, role, tensors, var("j"), done)
             if r.random() < 0.4:
                 body += [Compute("async", ((OpClass.FP32, 999),), Mma(64, 64, 64, Dtype.FP16, MmaPath.WGMMA),
-                                 signal=f"mma{role}"), _compute(r, "under"), Wait("mma", f"mma{role}", var("j") + 1)]
+                                 r.choice([0, 512, 5000]), signal=f"mma{role}"),
+                         _compute(r, "under"), Wait("mma", f"mma{role}", var("j") + 1)]
         for b in range(barriers):
             body.insert(r.randint(0, len(body)) if not pipeline else len(body),
                         Compute("skew", ((OpClass.FP32, r.choice([1, 5000])),)))
@@ -134,7 +136,8 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
                 Counter("empty", CounterKind.MBARRIER)]
     for role in range(roles):
         counters += [Counter(f"data{role}", CounterKind.DATA), Counter(f"mma{role}", CounterKind.MMA)]
-    return Launch(name, grid, tuple(streams), tuple(counters), classes, class_of, r.choice([0, 20000]), 32)
+    return Launch(name, grid, tuple(streams), tuple(counters), classes, class_of, r.choice([0, 20000]), 32,
+                  scheduler=r.choice(list(Scheduler)))
 
 
 def random_program(r: Random, trips: int = 5) -> Program:

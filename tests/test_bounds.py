@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.closed_forms import closed_form
-from tests.shapes import CASES, case_id
+from tests.shapes import CASES, case_id, cases_of
 from turbosim.engine.api import run
 from turbosim.errors import UsageError
 from turbosim.hw import list_gpus, load_gpu
@@ -49,8 +49,8 @@ def check_roofline(gpu, result, expected):
     assert result.bound_s <= result.time_s
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
-@pytest.mark.parametrize("name", sorted(GPUS))
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in sorted(GPUS) for case in cases_of(GPUS[name])],
+                         ids=lambda x: x if isinstance(x, str) else case_id(x))
 def test_work_is_conserved_and_nothing_beats_the_roofline(name, case):
     kernel, options, workload = case
     gpu = GPUS[name]

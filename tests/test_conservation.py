@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.closed_forms import COUNTED, closed_form
-from tests.shapes import CASES
+from tests.shapes import CASES, cases_of
 from turbosim.hw import list_gpus, load_gpu
 from turbosim.hw.spec import Dtype, MmaPath, OpClass
 from turbosim.program.validate import validate
@@ -34,6 +34,10 @@ PREFILL_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("turbo", {"sas_variant": "unit"}), ("turbo", {"p_scale": "row"}), ("turbo", {"quantise_inputs": True, "bits": "4"}),
     ("turbo", {"block_m": 128, "block_n": 128, "stages": 1}),
     ("kivi", {}), ("kivi", {"bits": "2"}), ("gear", {}), ("gear", {"bits": "2", "rank": 3}),
+    ("flash3", {}), ("flash3", {"overlap": False}), ("flash3", {"pingpong": False, "scheduler": "single"}),
+    ("flash3", {"dtype": "fp8"}), ("flash3", {"block_m": 64, "block_n": 96, "stages": 3, "order": "heavy_first"}),
+    ("flash3", {"p_smem": True, "block_n": 64, "dtype": "bf16", "scheduler": "static"}),
+    ("sage", {}), ("sage", {"accumulate": "fp16+fp32", "warps": 8}), ("sage", {"accumulate": "fp32", "stages": 2}),
 ]
 DECODE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("flash", {}), ("flash", {"splits": 1}), ("flash", {"splits": 3, "block_n": 64}),
@@ -76,12 +80,14 @@ def check(gpu, kernel, options, workload):
 @pytest.mark.parametrize("kernel", sorted(SCHEDULES))
 @pytest.mark.parametrize("name", sorted(GPUS))
 def test_programs_do_what_the_closed_forms_say(name, kernel):
-    for _, options, workload in (case for case in PROGRAMS if case[0] == kernel and can_run(GPUS[name], case[1])):
+    for _, options, workload in (case for case in PROGRAMS if case[0] == kernel and can_run(GPUS[name], *case[:2])):
         check(GPUS[name], kernel, options, workload)
 
 
-def can_run(gpu, options):
-    """Whether the tensor cores have the type and the SM the unit that *options* ask for."""
+def can_run(gpu, kernel, options):
+    """Whether the tensor cores have the type and the SM the unit that *kernel* and *options* ask for."""
+    if kernel in ("flash3", "sage"):
+        return kernel in {name for name, _, _ in cases_of(gpu)}
     if options.get("sas_variant") == "unit":
         return OpClass.SAS in gpu.pipes
     if options.get("product") == "int4":
@@ -91,7 +97,7 @@ def can_run(gpu, options):
 
 def test_every_case_runs_somewhere():
     for kernel, options, workload in PROGRAMS:
-        able = [name for name, gpu in GPUS.items() if can_run(gpu, options)]
+        able = [name for name, gpu in GPUS.items() if can_run(gpu, kernel, options)]
         assert able, (kernel, options, workload)
         special = {("sas_variant", "unit"), ("product", "int4"), ("dtype", "fp8"), ("dtype", "int4")}
-        assert len(able) == len(GPUS) or special & set(options.items())
+        assert len(able) == len(GPUS) or kernel in ("flash3", "sage") or special & set(options.items())

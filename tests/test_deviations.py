@@ -51,3 +51,32 @@ def test_d2_published_attention_within_12_percent():
     data = load_set("triton_attention_a100")
     rows = tuple(r for r in data.rows if r.kernel == "Triton" and r.workload.seq_q == 4096)
     assert score(predict([replace(data, rows=rows)]).outcomes, "tile").mean <= 0.12
+
+
+def mean_error(dataset, kernel, chosen):
+    data = load_set(dataset)
+    rows = tuple(r for r in data.rows if r.kernel == kernel and chosen(r))
+    return score(predict([replace(data, rows=rows)]).outcomes, "tile").mean
+
+
+@pytest.mark.xfail(strict=True, reason="D9: pipes overlap perfectly within a tile operation")
+@pytest.mark.parametrize("causal", [True, False])
+def test_d9_flashattention_3_at_head_dimension_64_within_5_percent(causal):
+    assert mean_error("flashattention3_h100_1500mhz", "FlashAttention-3",
+                      lambda r: r.workload.head_dim == 64 and r.workload.causal == causal) <= 0.05
+
+
+def test_d9_flashattention_3_at_head_dimension_128_is_within_5_percent():
+    assert mean_error("flashattention3_h100_1500mhz", "FlashAttention-3", lambda r: r.workload.head_dim == 128) <= 0.05
+
+
+@pytest.mark.xfail(strict=True, reason="D10: the clock under power is too high")
+def test_d10_bars_of_flashattention_3_within_5_percent():
+    assert mean_error("flashattention3_figure_h100_fa3", "FlashAttention-3",
+                      lambda r: r.workload.head_dim == 128 and r.workload.seq_q == 4096) <= 0.05
+
+
+@pytest.mark.xfail(strict=True, reason="D11: compute-bound attention is optimistic")
+def test_d11_sageattention_on_a100_within_12_percent():
+    assert mean_error("sageattention_figure", "SageAttention",
+                      lambda r: r.gpu == "a100_sxm_80gb" and r.workload.seq_q <= 4096) <= 0.12

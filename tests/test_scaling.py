@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.shapes import CASES, case_id
+from tests.shapes import case_id, cases_of
 from turbosim.engine.api import run
 from turbosim.hw import list_gpus, load_gpu, with_overrides
 from turbosim.hw.spec import Gpu
@@ -66,8 +66,8 @@ def slowdowns(gpu: Gpu, kernel: str, options: dict[str, Any], workload: Workload
                   for what, change in TWICE.items()}
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
-@pytest.mark.parametrize("name", sorted(GPUS))
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in sorted(GPUS) for case in cases_of(GPUS[name])],
+                         ids=lambda x: x if isinstance(x, str) else case_id(x))
 def test_small_shapes_are_never_slower(name, case):
     _, slower = slowdowns(GPUS[name], *case)
     assert max(slower.values()) <= 0, slower

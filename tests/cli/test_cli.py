@@ -116,7 +116,7 @@ def test_a_closed_pipe_is_no_error():
      "error: unknown GPU 'h200_smx': not among a100_2x_hbm, a100_pcie_80gb, a100_sxm_40gb, a100_sxm_80gb, b200, h100_pcie, h100_sxm, "
      "h200_2x_sfu, h200_int4, h200_sas, h200_sxm, l4, l40s, rtx_3090, rtx_4090 (did you mean 'h200_sxm'?)\n"),
     (["simulate", *SHAPE, "--kernel", "flesh"], 2,
-     "error: unknown kernel 'flesh': not among flash, turbo, kivi, gear, gemm, copy (did you mean 'flash'?)\n"),
+     "error: unknown kernel 'flesh': not among flash, flash3, sage, turbo, kivi, gear, gemm, copy (did you mean 'flash'?)\n"),
     (["simulate", "--hw", "l4", "--model", "llama3", "--seq", "1k"], 2,
      "error: unknown model 'llama3': not among phi3-medium, phi3-mini, llama3-8b, llama2-7b, llama2-70b, qwen2-7b (did "
      "you mean 'llama3-8b'?)\n"),

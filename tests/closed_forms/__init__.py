@@ -6,7 +6,7 @@ Nothing here walks a program: these are the sums that programs and simulations h
 from __future__ import annotations
 
 from tests.closed_forms.decode import flash_decode, fused_decode, published_decode, turbo_decode
-from tests.closed_forms.prefill import flash_prefill, quantising_prefill, turbo_prefill
+from tests.closed_forms.prefill import flash3_prefill, flash_prefill, quantising_prefill, sage_prefill, turbo_prefill
 from tests.closed_forms.totals import COUNTED, NEWEST, Options, Totals, seen, up
 from turbosim.hw.spec import Dtype
 from turbosim.workload import CopyBytes, Gemm, Phase, Workload
@@ -30,7 +30,8 @@ def closed_form(kernel: str, arch: str, work: Workload, options: Options, meta: 
     # Unless given, SAS runs on the unit where the GPU has one.
     options = {"kernel": kernel, **options} | ({"sas_variant": meta["sas_variant"]} if "sas_variant" in meta else {})
     t.flops = 4 * work.batch * work.q_heads * work.head_dim * sum(seen(work, row) for row in range(work.seq_q))
-    {("flash", Phase.PREFILL): flash_prefill, ("turbo", Phase.PREFILL): turbo_prefill,
+    {("flash", Phase.PREFILL): flash_prefill, ("flash3", Phase.PREFILL): flash3_prefill,
+     ("sage", Phase.PREFILL): sage_prefill, ("turbo", Phase.PREFILL): turbo_prefill,
      ("kivi", Phase.PREFILL): quantising_prefill, ("gear", Phase.PREFILL): quantising_prefill,
      ("flash", Phase.DECODE): flash_decode, ("turbo", Phase.DECODE): turbo_decode,
      ("kivi", Phase.DECODE): fused_decode if options.get("fused") else published_decode,

@@ -35,6 +35,33 @@ def flash_prefill(t: Totals, arch: str, shape: Attention, options: Options, meta
     t.lanes[OpClass.SFU] += exponentials
 
 
+def flash3_prefill(t: Totals, arch: str, shape: Attention, options: Options, meta: Options) -> None:
+    """Tiles as in any fused prefill, in warp groups of 64 rows beside a producer; FP8 has half the bytes."""
+    dtype = Dtype(meta["dtype"])
+    rows = {**meta, "warps": 4 * (meta["block_m"] // 64)}
+    assert meta["warps"] == rows["warps"] + 4
+    _, exponentials = _attention(t, MmaPath.WGMMA, shape, rows, dtype, 1 if dtype is Dtype.FP8 else 2, 0)
+    t.lanes[OpClass.SFU] += exponentials
+
+
+def sage_prefill(t: Totals, arch: str, shape: Attention, options: Options, meta: Options) -> None:
+    """One product in INT8 with FP32 scales, one in FP16; every score is converted from INT32."""
+    m, n, d, groups = meta["block_m"], meta["block_n"], shape.head_dim, meta["warps"] // 4
+    tiles, exponentials = _attention(t, MmaPath.MMA_SYNC, shape, meta, Dtype.INT8, 1, 0)
+    products = t.macs.pop((MmaPath.MMA_SYNC, Dtype.INT8)) // 2
+    second = Dtype.FP16 if meta["accumulate"] == "fp32" else Dtype.FP16_ACC16
+    t.macs |= {(MmaPath.MMA_SYNC, Dtype.INT8): products, (MmaPath.MMA_SYNC, second): products}
+    t.inputs += d * shape.batch * shape.kv_heads * shape.seq_k
+    query_tiles = t.stored["LSE"] // (4 * m)
+    for name in "QKV":
+        del t.loaded[name]
+    t.load("Q", query_tiles, m * d + 16 * groups)
+    t.load("K", tiles, n * d + 4)
+    t.load("V", tiles, 2 * n * d)
+    t.lanes[OpClass.SFU] += exponentials
+    t.lanes[OpClass.CVT] += tiles * m * n
+
+
 def turbo_prefill(t: Totals, arch: str, shape: Attention, options: Options, meta: Options) -> None:
     flashq, n, d = options.get("flashq", True), meta["block_n"], shape.head_dim
     wide = options.get("quantise_inputs", False) or not flashq

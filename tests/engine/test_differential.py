@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from tests.shapes import CASES, PREFILL, case_id
+from tests.shapes import CASES, PREFILL, case_id, cases_of
 from tests.strategies import gpus, programs
 from turbosim.engine.lower import lower
 from turbosim.engine.numba_engine import NumbaEngine
@@ -47,8 +47,9 @@ def test_engines_agree_on_generated_programs(gpu, program, dirty):
     agree(gpu, program, dirty=dirty)
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
-@pytest.mark.parametrize("name", ["a100_sxm_80gb", "h200_sxm"])
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in ("a100_sxm_80gb", "h200_sxm")
+                                            for case in cases_of(load_gpu(name))],
+                         ids=lambda x: x if isinstance(x, str) else case_id(x))
 def test_engines_agree_on_every_schedule(name, case):
     kernel, options, workload = case
     gpu = with_overrides(load_gpu(name), SMALL)

@@ -37,7 +37,8 @@ def test_generated_programs(gpu, program):
 @pytest.mark.parametrize("name", ["a100_sxm_80gb", "h200_sxm"])
 @pytest.mark.parametrize(("kernel", "options", "workload"), [
     ("flash", {}, PREFILL), ("turbo", {}, PREFILL), ("flash", {}, DECODE), ("turbo", {}, DECODE),
-    ("kivi", {"fused": True}, DECODE), ("gemm", {}, Gemm(1024, 1024, 8192)),
+    ("kivi", {"fused": True}, DECODE), ("gemm", {}, Gemm(1024, 1024, 8192)), ("flash", {"path": "auto"}, PREFILL),
+    ("sage", {}, PREFILL),
 ])
 def test_kernels_of_real_size(name, sms, kernel, options, workload):
     gpu = load_gpu(name)
@@ -46,6 +47,13 @@ def test_kernels_of_real_size(name, sms, kernel, options, workload):
     gpu = with_overrides(gpu, {"sm.count": sms, "hbm.bandwidth": gpu.hbm.bandwidth * share,
                                "l2.bandwidth": gpu.l2.bandwidth * share})
     same(gpu, get_schedule(kernel).program(gpu, workload, options))
+
+
+@pytest.mark.parametrize(("kernel", "options"), [
+    ("flash", {"path": "auto", "sync": "mbarrier"}), ("flash3", {}), ("flash3", {"pingpong": "false"})])
+def test_warp_groups_that_wait_for_their_products(kernel, options):
+    gpu = with_overrides(load_gpu("h200_sxm"), {"sm.count": 8, "hbm.bandwidth": 3e11, "l2.bandwidth": 6e11})
+    same(gpu, get_schedule(kernel).program(gpu, PREFILL, options))
 
 
 def of_given_durations(body, cycles):

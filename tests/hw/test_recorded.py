@@ -8,7 +8,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from tests.shapes import CASES
+from tests.shapes import cases_of
 from tests.strategies import random_program
 from turbosim.engine.api import run
 from turbosim.engine.lower import lower
@@ -39,12 +39,11 @@ def test_what_is_marked_is_what_nothing_reads(monkeypatch):
 
     monkeypatch.setattr(Frozen, "__getattribute__", spy, raising=False)
     for gpu in (hopper, ampere):
-        for kernel, options, workload in CASES:
+        for kernel, options, workload in cases_of(gpu):
             program = get_schedule(kernel).program(gpu, workload, options)
             for clock, launch in (("boost", "graph"), ("tensor_spec", "stream"), ("sustained", "graph")):
                 lower(gpu, program, clock, launch)
     for seed in range(20):
-        # Some of these programs have mbarriers, which no shipped schedule uses.
         lower(hopper, random_program(Random(seed)))
     run(hopper, get_schedule("gemm").program(hopper, Gemm(512, 512, 512), None), clock="power")
     monkeypatch.undo()

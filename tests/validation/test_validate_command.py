@@ -30,8 +30,8 @@ def test_table_names_groups_rungs_worst_rows_and_limits(tmp_path):
     assert (done.returncode, done.stderr.replace("compiling the engine, once for this installation ...\n", "")) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["set", "GPU", "kernel", "model", "rows", "mean", "median", "p90", "worst", "bias", "slope", "tau"] in lines
-    assert any(line[:5] == ["flashattention3_h100_1500mhz", "h100_sxm", "FlashAttention-3", "roofline", "12"] for line in lines)
-    assert any(line[:2] == ["tile", "12"] for line in lines)
+    assert any(line[:5] == ["flashattention3_h100_1500mhz", "h100_sxm", "FlashAttention-3", "roofline", "24"] for line in lines)
+    assert any(line[:2] == ["tile", "24"] for line in lines)
     assert ["Worst", "rows", "of", "tile"] in lines
     assert any("mean" in line and "met" in line for line in lines)
 

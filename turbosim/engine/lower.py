@@ -159,7 +159,19 @@ class _LaunchLowering:
             cta_launch=ticks(self.gpu.launch.cta),
             overhead=overhead,
             fixed_busy=self._fixed_busy(),
+            scheduler=launch.scheduler,
+            class_signals=tuple(self._signals(dict(c.params)) for c in launch.classes),
         )
+
+    def _signals(self, params: dict[str, int]) -> tuple[int, ...]:
+        """Return the signals of each counter in one element of the grid."""
+        counts = [0] * len(self.launch.counters)
+        for role in self.launch.roles:
+            for op, times in trip_counts(role.body, params):
+                name = op.signal if isinstance(op, Compute) else op.counter if isinstance(op, (Load, Signal)) else None
+                if name is not None:
+                    counts[self.counters[name][0]] += times
+        return tuple(counts)
 
     def _fixed_busy(self) -> tuple[int, ...]:
         """Return the ticks per unit of the blocks whose duration is given."""
@@ -253,10 +265,14 @@ class _LaunchLowering:
         own = max((cycles * share for unit, cycles in demand.items() if unit in _SUBCORE_UNITS), default=0.0)
         own_ticks = ticks(own) if share > 1 else 0
         if op.signal is None:
-            return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, ticks(latency), op.pieces,
+            return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, latency=ticks(latency), pieces=op.pieces,
                                code=_UNIT_INDEX[Unit.ISSUE])
         index, _ = self.counters[op.signal]
-        return Instruction(Kind.ASYNC, op.label, claims, own_ticks, max(1, ticks(latency)), counter=index,
+        spread = 0
+        if op.mma is not None and op.mma.path.is_async:
+            spread = ticks(demand.pop(Unit.SMEM, 0.0))
+            claims = _claims(demand)
+        return Instruction(Kind.ASYNC, op.label, claims, own_ticks, spread, max(1, ticks(latency)), counter=index,
                            code=Reason.MMA)
 
     def _mma(self, label: str, mma: Mma) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from turbosim.program.program import Scheduler
 from turbosim.result import UNITS
 
 GRID_SLOTS = 5
@@ -60,6 +61,9 @@ class Instruction:
     """(unit index, ticks) in unit order, for COMPUTE, ASYNC, LOAD and STORE."""
     own_ticks: int = 0
     """COMPUTE: least duration, from the role's share of the sub-cores or as the program gives it."""
+    spread: int = 0
+    """ASYNC: ticks of shared memory that operands take, evenly over the time on the tensor cores and before what others
+    ask of shared memory. The product takes this long at least."""
     latency: int = 0
     """COMPUTE, ASYNC, SIGNAL: ticks after the last unit has ended."""
     pieces: int = 1
@@ -152,6 +156,9 @@ class LoweredLaunch:
     """Ticks before the launch."""
     fixed_busy: tuple[int, ...] = (0,) * len(UNITS)
     """Per unit, ticks of all CTAs' blocks that do not queue."""
+    scheduler: Scheduler = Scheduler.SINGLE
+    class_signals: tuple[tuple[int, ...], ...] = ()
+    """Per class and counter, the signals of one element of the grid."""
 
     @property
     def ctas(self) -> int:
@@ -172,6 +179,10 @@ class LoweredProgram:
     """Tiles of all tensors."""
     memory: Memory
     launches: tuple[LoweredLaunch, ...]
+
+
+SPREADS = 16
+"""Products of an SM whose reads of shared memory are remembered, the latest."""
 
 
 def channel_of(granule: int, channels: int) -> int:

@@ -20,6 +20,7 @@ from turbosim.engine.numba_layout import (
     OCCUPANCY,
     PARAM_SLOTS,
     ROLES,
+    STRIDE,
     Machine,
 )
 from turbosim.engine.numba_log import log_stall
@@ -27,26 +28,59 @@ from turbosim.engine.numba_memory import set_leaf
 
 
 @jit
-def start_cta(m: Machine, slot: int, cta: int) -> None:
-    """Set up the environment, program counters and counters of a CTA's roles."""
-    roles = m.config[ROLES]
-    first = slot * roles
+def _start_role(m: Machine, actor: int, role: int, cta: int) -> None:
+    """Set up the environment and the program counter of a role."""
     cta_class = 0
     rest = cta
     for dim in range(m.config[DIMS]):
         coordinate = rest % m.grid[dim]
         rest //= m.grid[dim]
-        m.env[first, dim] = coordinate
+        m.env[actor, dim] = coordinate
         cta_class += m.class_of[dim, coordinate]
     for i in range(LOOP_SLOTS):
-        m.env[first, GRID_SLOTS + i] = 0
+        m.env[actor, GRID_SLOTS + i] = 0
     for i in range(PARAM_SLOTS):
-        m.env[first, GRID_SLOTS + LOOP_SLOTS + i] = m.class_params[cta_class, i]
+        m.env[actor, GRID_SLOTS + LOOP_SLOTS + i] = m.class_params[cta_class, i]
+    m.pc[actor] = m.stream_start[role]
+    m.role_cta[actor] = cta
+
+
+@jit
+def next_element(m: Machine, actor: int, role: int) -> bool:
+    """Let a role of a persistent CTA go on with the next element of the grid; False if there is none.
+
+    If CTAs take them in turn, the first of the CTA's roles to come here does, and the others follow.
+    """
+    cta = m.role_cta[actor]
+    stride = m.config[STRIDE]
+    if stride > 0:
+        following = cta + stride if cta + stride < m.config[CTAS] else -1
+    else:
+        if m.following[cta] == 0:
+            m.following[cta] = -1
+            if m.state[NEXT_CTA] < m.config[CTAS]:
+                m.following[cta] = m.state[NEXT_CTA]
+                m.state[NEXT_CTA] += 1
+        following = m.following[cta]
+    if following < 0:
+        return False
+    cta_class = 0
+    rest = cta
+    for dim in range(m.config[DIMS]):
+        cta_class += m.class_of[dim, rest % m.grid[dim]]
+        rest //= m.grid[dim]
+    for counter in range(m.class_signals.shape[1]):
+        m.earlier[actor, counter] += m.class_signals[cta_class, counter]
+    _start_role(m, actor, role, following)
+    return True
+
+
+@jit
+def start_cta(m: Machine, slot: int, cta: int) -> None:
+    """Set up a CTA's roles and counters."""
+    roles = m.config[ROLES]
     for role in range(roles):
-        m.pc[first + role] = m.stream_start[role]
-        if role:
-            for i in range(m.env.shape[1]):
-                m.env[first + role, i] = m.env[first, i]
+        _start_role(m, slot * roles + role, role, cta)
     for counter in range(m.signals.shape[1]):
         m.signals[slot, counter, ISSUED] = 0
         m.signals[slot, counter, LAST_DONE] = 0

@@ -10,10 +10,11 @@ import numpy as np
 from turbosim.engine import numba_ctas
 from turbosim.engine import numba_kernel as nk
 from turbosim.engine import numba_layout as nl
-from turbosim.engine.lowered import ENV_SIZE, LOOP_SLOTS, LoweredProgram
+from turbosim.engine.lowered import ENV_SIZE, LOOP_SLOTS, SPREADS, LoweredProgram
 from turbosim.engine.numba_pack import Code, forward_state
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
+from turbosim.program.program import Scheduler
 from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
 
 _BUDGET = 4_000_000
@@ -125,7 +126,7 @@ class _LaunchRun:
             config=_array([
                 self.roles, launch.counters, launch.ctas, launch.cta_launch, len(launch.grid),
                 memory.l2_capacity, memory.l2_rate, memory.hbm_rate, memory.channels, memory.interleave,
-                memory.l2_latency, memory.dram_latency, memory.turnaround, launch.occupancy]),
+                memory.l2_latency, memory.dram_latency, memory.turnaround, launch.occupancy, self._stride()]),
             state=state,
             table=code.table,
             claims=code.claims,
@@ -150,12 +151,18 @@ class _LaunchRun:
             signals=_zeros(places, counters, 4),
             rings=_zeros(places, counters, nl.WINDOW, 2),
             slot_cta=np.full(places, -1, np.int64),
+            role_cta=_zeros(actors),
+            following=_zeros(launch.ctas if launch.scheduler is Scheduler.DYNAMIC else 1),
+            earlier=_zeros(actors, counters),
+            class_signals=_array(launch.class_signals or [()]),
             roles_left=np.full(places, self.roles, np.int64),
             role_end=_zeros(actors),
             slot_free=_zeros(places),
             residents=_zeros(program.sms),
             freed=_zeros(places),
             unit_free=_zeros(program.sms * len(UNITS)),
+            reads=_zeros(program.sms, SPREADS, 3),
+            read_count=_zeros(program.sms),
             busy=_zeros(program.sms, len(UNITS)),
             ops=_zeros(program.sms),
             reasons=_zeros(program.sms, self.roles, len(Reason)),
@@ -170,10 +177,14 @@ class _LaunchRun:
             slot_of=np.repeat(np.arange(places), self.roles),
             sm_of=np.repeat(np.arange(program.sms), launch.occupancy))
 
+    def _stride(self) -> int:
+        return {Scheduler.SINGLE: 0, Scheduler.STATIC: self.places, Scheduler.DYNAMIC: -1}[self.launch.scheduler]
+
     def execute(self) -> bool:
         """Run to the end; return False when the records did not fit."""
         self.started = int(numba_ctas.first_ctas(self.machine, self.engine.program.sms))
-        self.state[nl.NEXT_CTA] = self.started
+        # A static schedule has shared out the rest of the grid.
+        self.state[nl.NEXT_CTA] = self.launch.ctas if self.launch.scheduler is Scheduler.STATIC else self.started
         total = self.launch.ctas
         while self.machine.tree[1] != nl.NEVER or self.state[nl.FREED]:
             nk.run(_BUDGET, self.machine, self.forward)

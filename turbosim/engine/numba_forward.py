@@ -12,6 +12,7 @@ turn and detailed simulation goes on. Nothing is approximated: totals equal thos
 from __future__ import annotations
 
 from turbosim.compiled import jit
+from turbosim.engine.lowered import SPREADS
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
     ACCESS_INDEX,
@@ -56,6 +57,9 @@ from turbosim.engine.numba_layout import (
     PENDING,
     PERIOD,
     PERIOD_NUMBER,
+    READ_END,
+    READ_START,
+    READ_TICKS,
     REASONS,
     RECORDING,
     RING_CODE,
@@ -78,6 +82,7 @@ from turbosim.engine.numba_layout import (
     Machine,
 )
 from turbosim.engine.numba_memory import set_leaf
+from turbosim.engine.numba_smem import keep_reads, put_reads
 
 MIN_PERIODS = 4
 """Fewer are not worth recording."""
@@ -121,6 +126,12 @@ def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
                 digest = _mix(digest, m.env[actor, variable])
     for unit in range(UNITS):
         digest = _mix(digest, max(0, m.unit_free[sm * UNITS + unit] - now))
+    for number in range(max(0, m.read_count[sm] - SPREADS), m.read_count[sm]):
+        read = m.reads[sm, number % SPREADS]
+        if read[READ_END] > now:
+            digest = _mix(digest, read[READ_START] - now)
+            digest = _mix(digest, read[READ_END] - now)
+            digest = _mix(digest, read[READ_TICKS])
     for place in range(sm * occupancy, (sm + 1) * occupancy):
         for counter in range(len(f.data_counter)):
             if f.data_counter[counter]:
@@ -282,6 +293,7 @@ def _snapshot(m: Machine, f: Forward, sm: int, turn: int, now: int) -> bool:
         row[6] = m.env[actor, slot] if slot >= 0 else 0
     for unit in range(UNITS):
         f.snap_unit[sm, turn, unit] = m.unit_free[sm * UNITS + unit]
+    keep_reads(m, f, sm, turn)
     for local in range(occupancy):
         place = sm * occupancy + local
         for counter in range(len(f.data_counter)):
@@ -461,6 +473,7 @@ def restore(m: Machine, f: Forward, sm: int, turn: int, pause: int) -> None:
         set_leaf(m.tree, leaves + actor, NEVER if row[2] == NEVER else row[2] + (shift << ACTOR_BITS))
     for unit in range(UNITS):
         m.unit_free[sm * UNITS + unit] = f.snap_unit[sm, turn, unit] + shift
+    put_reads(m, f, sm, turn, shift)
     for local in range(occupancy):
         place = sm * occupancy + local
         for counter in range(len(f.data_counter)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from turbosim.compiled import jit, jit_cached
 from turbosim.engine import numba_forward as forward
-from turbosim.engine.numba_ctas import deal
+from turbosim.engine.numba_ctas import deal, next_element
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
     ACCESS_LIMIT,
@@ -26,6 +26,7 @@ from turbosim.engine.numba_layout import (
     BARRIER,
     CLAIM,
     CLAIMS,
+    CLEAN,
     CODE,
     COLUMNS,
     COMPUTE,
@@ -78,10 +79,14 @@ from turbosim.engine.numba_layout import (
     SIGNAL,
     SKIP,
     SLOT,
+    SMEM_UNIT,
+    SPREAD,
     START,
     STATUS,
     STORE,
+    STRIDE,
     TENSOR,
+    TENSOR_UNIT,
     TERM,
     TERMS,
     TURN_ACTOR,
@@ -96,6 +101,7 @@ from turbosim.engine.numba_layout import (
 )
 from turbosim.engine.numba_log import log_op, log_stall, log_unit
 from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
+from turbosim.engine.numba_smem import end_of_service, read_operands
 
 
 @jit
@@ -129,13 +135,13 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     unit_free, busy, reasons, ops = m.unit_free, m.busy, m.reasons, m.ops
     blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
     op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
-    slot_of, sm_of, recorded, op_start, slot_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.slot_cta
-    role_end, durations, residents = m.role_end, m.durations, m.residents
+    slot_of, sm_of, recorded, op_start, role_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.role_cta
+    role_end, durations, residents, earlier = m.role_end, m.durations, m.residents, m.earlier
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channels, tiles, uses = m.channels, m.tiles, m.uses
     scalars, turns, accesses = f.scalars, f.turns, f.accesses
-    roles = config[ROLES]
+    roles, persistent = config[ROLES], config[STRIDE] != 0
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
     fast = f.enabled[0] != 0
@@ -226,7 +232,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         continue
                     which = claims[c, 0]
                     start = max(now, unit_free[base + which])
-                    stop = start + ticks
+                    stop = start + ticks if which != SMEM_UNIT else end_of_service(m, sm, start, ticks)
                     unit_free[base + which] = stop
                     busy[sm, which] += ticks
                     if stop > end:
@@ -256,7 +262,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     log_stall(stall_log, state, sm, slot, role, unit, served, end)
                     log_stall(stall_log, state, sm, slot, role, LATENCY_REASON, end, wake)
                     if part_number == pieces - 1:
-                        log_op(op_log, state, sm, slot, role, slot_cta[slot], at, op_start[actor], wake)
+                        log_op(op_log, state, sm, slot, role, role_cta[actor], at, op_start[actor], wake)
                 continue
 
             if kind == NEXT:
@@ -269,6 +275,14 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 continue
 
             if kind == END:
+                if persistent:
+                    if mode == RECORDING:
+                        # Waits count from elsewhere from here on.
+                        scalars[sm, CLEAN] = 0
+                    if next_element(m, actor, role):
+                        if role == 0:
+                            state[FINISHED] += 1
+                        continue
                 role_end[actor] = now
                 roles_left[slot] -= 1
                 if roles_left[slot] > 0:
@@ -283,7 +297,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 sm_last_end[sm] = max(sm_last_end[sm], now)
                 slot_free[slot] = now
                 state[FINISHED] += 1
-                slot_cta[slot] = -1
+                m.slot_cta[slot] = -1
                 m.freed[state[FREED]] = slot
                 state[FREED] += 1
                 state[FREED_AT] = now
@@ -308,6 +322,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             counter = table[inst + COUNTER]
 
             if kind == WAIT:
+                value += earlier[actor, counter]
                 count = signals[slot, counter, ISSUED]
                 done = now
                 code = BARRIER
@@ -331,7 +346,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     wake = done
                     reasons[sm, role, code] += done - now
                 if record:
-                    log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, max(now, done))
+                    log_op(op_log, state, sm, slot, role, role_cta[actor], at, now, max(now, done))
                     log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
                 continue
 
@@ -340,7 +355,10 @@ def run(budget: int, m: Machine, f: Forward) -> int:
             for c in range(table[inst + CLAIM], table[inst + CLAIM] + table[inst + CLAIMS]):
                 which = claims[c, 0]
                 start = max(now, unit_free[base + which])
-                stop = start + claims[c, 1]
+                stop = start + claims[c, 1] if which != SMEM_UNIT else end_of_service(m, sm, start, claims[c, 1])
+                if which == TENSOR_UNIT and table[inst + SPREAD]:
+                    stop = max(stop, start + table[inst + SPREAD])
+                    read_operands(m, sm, start, stop, table[inst + SPREAD])
                 unit_free[base + which] = stop
                 busy[sm, which] += claims[c, 1]
                 end = max(end, stop)
@@ -381,12 +399,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         if mode == RECORDING:
                             forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
                         if record:
-                            log_op(op_log, state, sm, slot, other - first, slot_cta[slot], op_start[other], since,
+                            log_op(op_log, state, sm, slot, other - first, role_cta[other], op_start[other], since,
                                     end)
                             log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
                             log_stall(stall_log, state, sm, slot, other - first, code, now, end)
             if record:
-                log_op(op_log, state, sm, slot, role, slot_cta[slot], at, now, end)
+                log_op(op_log, state, sm, slot, role, role_cta[actor], at, now, end)
                 if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log):
                     state[STATUS] = RECORDS_FULL
                     break

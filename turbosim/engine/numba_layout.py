@@ -7,13 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from turbosim import result
+from turbosim.hw.names import Unit
+
 Array = npt.NDArray[np.int64]
 
 
 # Columns of the instruction table.
 (KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT) = range(20)
-COLUMNS = 20
+ RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT, SPREAD) = range(21)
+COLUMNS = 21
 """OWN of an instruction whose duration depends on the CTAs on the SM is where its RESIDENT_TICKS durations begin."""
 
 # Instruction kinds, as in lowered.Kind.
@@ -21,7 +24,8 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
 (ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, TURNAROUND, OCCUPANCY) = range(14)
+ DRAM_LATENCY, TURNAROUND, OCCUPANCY, STRIDE) = range(15)
+"""STRIDE: of persistent CTAs through the grid; -1 if they take its elements in turn, 0 if there are none."""
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
@@ -33,6 +37,7 @@ OK, COUNTER_WINDOW, RECORDS_FULL = range(3)
 
 # Units and reasons, as in result.UNITS and result.Reason.
 UNITS = 10
+TENSOR_UNIT, SMEM_UNIT = result.UNITS.index(Unit.TENSOR), result.UNITS.index(Unit.SMEM)
 LATENCY_REASON, DATA_L2, DATA_DRAM, MMA_REASON, BARRIER, LAUNCH_REASON, DONE, NO_CTA = range(20, 28)
 REASONS = 28
 
@@ -56,6 +61,7 @@ RESIDENT, READY, LAST_USE = range(3)
 FREE_AT, READ_BEFORE = range(2)
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
+READ_START, READ_END, READ_TICKS = range(3)
 TURN_TIME, TURN_ACTOR, FIRST_ACCESS = range(3)
 ACCESS_AT, ACCESS_SLOT, ACCESS_TILE, ACCESS_STEP, ACCESS_OWN, ACCESS_INDEX, ACCESS_LIMIT = range(7)
 """Of an access: instruction, slot, tile, tiles from one period to the next, end of the SM's own units, number of the
@@ -101,6 +107,14 @@ class Machine(NamedTuple):
     rings: Array
     """Per slot and counter the last WINDOW signals: RING_DONE, RING_CODE."""
     slot_cta: Array
+    role_cta: Array
+    """Per actor the element of the grid that it is at."""
+    following: Array
+    """Dynamic: per element of the grid the one that its CTA takes next; 0 before it does, -1 if there is none."""
+    earlier: Array
+    """Per actor and counter the signals of the elements that it has ended in its CTA."""
+    class_signals: Array
+    """Per class and counter the signals of an element."""
     roles_left: Array
     role_end: Array
     slot_free: Array
@@ -109,6 +123,10 @@ class Machine(NamedTuple):
     freed: Array
     """The FREED slots whose CTAs have ended at tick FREED_AT, in the order of their numbers."""
     unit_free: Array
+    reads: Array
+    """Per SM the latest SPREADS products that read shared memory: READ_START, READ_END, READ_TICKS."""
+    read_count: Array
+    """Per SM the products that read shared memory."""
     busy: Array
     """Per SM and unit."""
     ops: Array
@@ -151,6 +169,7 @@ class Forward(NamedTuple):
     step_variable: Array
     snap_actor: Array
     snap_unit: Array
+    snap_reads: Array
     snap_issued: Array
     snap_last: Array
     snap_code: Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from turbosim.engine import numba_layout as nl
-from turbosim.engine.lowered import Instruction, Kind, LoweredLaunch, LoweredProgram, part_of
+from turbosim.engine.lowered import SPREADS, Instruction, Kind, LoweredLaunch, LoweredProgram, part_of
 
 MAX_ACTORS = 16
 """Roles on an SM up to which fast-forwarding pays: more drift apart, and their snapshots are large."""
@@ -46,7 +46,7 @@ class Code:
         if inst.by_residents:
             row[nl.OWN], row[nl.RESIDENT_TICKS] = len(self.duration_rows), len(inst.by_residents)
             self.duration_rows += inst.by_residents
-        row[nl.COUNTER], row[nl.CODE] = inst.counter, inst.code
+        row[nl.COUNTER], row[nl.CODE], row[nl.SPREAD] = inst.counter, inst.code, inst.spread
         row[nl.TENSOR], row[nl.NBYTES] = inst.tensor, inst.nbytes
         row[nl.EXTRA] = memory.bulk_latency if inst.bulk else 0
         row[nl.CONST] = inst.expr.const
@@ -97,6 +97,7 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
         step_variable=zeros(actors),
         snap_actor=zeros(turns, actors, 7),
         snap_unit=zeros(turns, nl.UNITS),
+        snap_reads=zeros(turns, SPREADS, 3),
         snap_issued=zeros(turns, occupancy, counters),
         snap_last=zeros(turns, occupancy, counters),
         snap_code=zeros(turns, occupancy, counters),

@@ -23,10 +23,14 @@ from turbosim.engine.lowered import (
     LoweredProgram,
     part_of,
 )
-from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, Steps, Turn, when
+from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, SharedMemory, Steps, Turn, when
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
+from turbosim.hw.spec import Unit
+from turbosim.program.program import Scheduler
 from turbosim.result import UNITS, OpRecord, Reason, StallRecord, UnitRecord
+
+TENSOR, SMEM = UNITS.index(Unit.TENSOR), UNITS.index(Unit.SMEM)
 
 
 class SimpyEngine:
@@ -51,6 +55,8 @@ class _Slot:
         self.sm = sm
         self.number = number
         self.cta = -1
+        self.after: dict[int, int] = {}
+        """Dynamic: the element of the grid that each element is followed by, -1 after the last."""
         self.counters: list[CtaCounter] = []
         self.role_ends: dict[int, int] = {}
         self.free_since = 0
@@ -67,12 +73,14 @@ class _LaunchRun:
         self.recorded = record
         self.env = simpy.Environment()
         memory.start(self.env)
-        self.units = [[Server(self.env) for _ in UNITS] for _ in range(program.sms)]
+        self.units = [[SharedMemory(self.env) if u is Unit.SMEM else Server(self.env) for u in UNITS]
+                      for _ in range(program.sms)]
         self.roles = len(self.launch.streams)
         self.first_op = [0]
         for stream in self.launch.streams:
             self.first_op.append(self.first_op[-1] + len(stream))
         self.next_cta = 0
+        self.slots = 0
         self.ops = 0
         self.drained_at = 0
         self.reasons = [[0] * len(Reason) for _ in range(self.roles)]
@@ -85,8 +93,12 @@ class _LaunchRun:
 
     def run(self) -> tuple[LaunchTotals, Records]:
         slots = [_Slot(sm, n) for n in range(self.launch.occupancy) for sm in range(self.program.sms)]
+        self.slots = len(slots)
         self.free = slots
         self._deal()
+        if self.launch.scheduler is Scheduler.STATIC:
+            # The rest of the grid is shared out.
+            self.next_cta = self.launch.ctas
         self.env.run()
         stuck = [s for s in slots if s.cta >= 0]
         if stuck:
@@ -145,22 +157,41 @@ class _LaunchRun:
     def _start(self, slot: _Slot) -> None:
         """Give the next CTA to *slot*."""
         self.residents[slot.sm] += 1
-        slot.cta = self.next_cta
-        self.next_cta += 1
+        slot.cta = self._take()
+        slot.after = {}
         slot.counters = [CtaCounter(self.env) for _ in range(self.launch.counters)]
         slot.role_ends = {}
         for role in range(self.roles):
             self.env.process(self._role(slot, role))
 
-    def _environment(self, cta: int) -> list[int]:
-        """Return the environment of a CTA at its start."""
-        launch = self.launch
+    def _take(self) -> int:
+        """Take the next element of the grid."""
+        self.next_cta += 1
+        return self.next_cta - 1
+
+    def _following(self, slot: _Slot, cta: int) -> int:
+        """Return the element of the grid on which the CTA in *slot* works after *cta*, -1 if there is none."""
+        if self.launch.scheduler is Scheduler.SINGLE:
+            return -1
+        if self.launch.scheduler is Scheduler.STATIC:
+            following = cta + self.slots
+            return following if following < self.launch.ctas else -1
+        if cta not in slot.after:
+            slot.after[cta] = self._take() if self.next_cta < self.launch.ctas else -1
+        return slot.after[cta]
+
+    def _place(self, cta: int) -> tuple[list[int], int]:
+        """Return the coordinates and the class of an element of the grid."""
         coordinates = []
-        for size in launch.grid:
+        for size in self.launch.grid:
             coordinates.append(cta % size)
             cta //= size
-        cta_class = sum(table[at] for table, at in zip(launch.class_of, coordinates, strict=True))
-        params = list(launch.class_params[cta_class])
+        return coordinates, sum(table[at] for table, at in zip(self.launch.class_of, coordinates, strict=True))
+
+    def _environment(self, cta: int) -> list[int]:
+        """Return the environment of a CTA at its start."""
+        coordinates, cta_class = self._place(cta)
+        params = list(self.launch.class_params[cta_class])
         environment = coordinates + [0] * (GRID_SLOTS + LOOP_SLOTS - len(coordinates)) + params
         return environment[:ENV_SIZE]
 
@@ -173,7 +204,18 @@ class _LaunchRun:
         yield self.env.timeout(self.launch.cta_launch)
         self._account(slot, role, Reason.CTA_LAUNCH, launched, int(self.env.now))
         yield Turn(self.env, actor)
-        environment = self._environment(slot.cta)
+        cta = slot.cta
+        earlier = [0] * self.launch.counters
+        while cta >= 0:
+            yield from self._element(slot, role, actor, cta, earlier)
+            for counter, signals in enumerate(self.launch.class_signals[self._place(cta)[1]]):
+                earlier[counter] += signals
+            cta = self._following(slot, cta)
+        self._end_role(slot, role)
+
+    def _element(self, slot: _Slot, role: int, actor: int, cta: int, earlier: list[int]) -> Steps:
+        """Walk the stream of a role for *cta*; *earlier* has the signals of each counter before it."""
+        environment = self._environment(cta)
         trips: dict[int, int] = {}
         stream = self.launch.streams[role]
         pc = 0
@@ -191,8 +233,7 @@ class _LaunchRun:
                     pc = inst.jump
             else:
                 slot.at[role] = inst.label
-                yield from self._execute(slot, role, actor, pc - 1, inst, environment)
-        self._end_role(slot, role)
+                yield from self._execute(slot, role, actor, cta, pc - 1, inst, environment, earlier)
 
     def _end_role(self, slot: _Slot, role: int) -> None:
         now = int(self.env.now)
@@ -205,10 +246,10 @@ class _LaunchRun:
         self.sm_last_end[slot.sm] = max(self.sm_last_end[slot.sm], now)
         self._release(slot)
 
-    def _execute(self, slot: _Slot, role: int, actor: int, pc: int, inst: Instruction, environment: list[int]) -> Steps:
+    def _execute(self, slot: _Slot, role: int, actor: int, cta: int, pc: int, inst: Instruction,
+                 environment: list[int], earlier: list[int]) -> Steps:
         self.ops += 1
         start = int(self.env.now)
-        cta = slot.cta
         op = self.first_op[role] + pc
 
         def done(end: int) -> None:
@@ -219,7 +260,7 @@ class _LaunchRun:
             yield from self._compute(slot, role, actor, op, inst)
             done(int(self.env.now))
         elif inst.kind is Kind.WAIT:
-            yield from self._wait(slot, role, actor, inst, inst.expr.value(environment))
+            yield from self._wait(slot, role, actor, inst, inst.expr.value(environment) + earlier[inst.counter])
             done(int(self.env.now))
         elif inst.kind is Kind.STORE:
             drained = self.memory.store(inst.tensor, inst.expr.value(environment), inst.nbytes,
@@ -233,7 +274,7 @@ class _LaunchRun:
                     self._claim(slot, role, op, inst.claims), extra)
                 completion = slot.counters[inst.counter].signal(work, 0, None)
             elif inst.kind is Kind.ASYNC:
-                work = self.env.process(self._own_work(inst, self._claim(slot, role, op, inst.claims)))
+                work = self.env.process(self._own_work(inst, self._claim(slot, role, op, inst.claims, inst.spread)))
                 completion = slot.counters[inst.counter].signal(work, inst.latency, inst.code)
             else:
                 work = self.env.timeout(0)
@@ -245,9 +286,16 @@ class _LaunchRun:
         self.drained_at = max(self.drained_at, end)
         done(end)
 
-    def _claim(self, slot: _Slot, role: int, op: int, claims: tuple[tuple[int, int], ...]) -> list[simpy.Process]:
-        """Queue for several units of the SM at once."""
-        services = [self.units[slot.sm][unit].serve(ticks) for unit, ticks in claims]
+    def _claim(self, slot: _Slot, role: int, op: int, claims: tuple[tuple[int, int], ...],
+               spread: int = 0) -> list[simpy.Process]:
+        """Queue for several units of the SM at once, and read operands while on the tensor cores."""
+        units = self.units[slot.sm]
+        services = []
+        for unit, ticks in claims:
+            if spread and unit == TENSOR:
+                start = units[unit].start()
+                cast("SharedMemory", units[SMEM]).read(start, start + max(ticks, spread), spread)
+            services.append(units[unit].serve(ticks, held=spread if unit == TENSOR else 0))
         if slot.sm in self.recorded:
             for (unit, _), service in zip(claims, services, strict=True):
                 when(service, partial(self._record_unit, slot, role, op, unit))

@@ -6,7 +6,7 @@ arrivals) comes before roles act, and roles act in the order of their actor numb
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
-from turbosim.engine.lowered import REORDERED, LoweredProgram, channel_of
+from turbosim.engine.lowered import REORDERED, SPREADS, LoweredProgram, channel_of
 from turbosim.result import Reason
 
 Steps = Generator[simpy.Event, Any, Any]
@@ -47,18 +47,70 @@ class Server:
         self.env = env
         self.resource = simpy.Resource(env, capacity=1)
         self.busy = 0
+        self.free = 0
+        """When all requests so far have been served."""
 
-    def serve(self, ticks: int) -> simpy.Process:
-        """Queue for *ticks* of service; the process returns (start, end)."""
+    def start(self) -> int:
+        """Return when a request made now is served."""
+        return max(int(self.env.now), self.free)
+
+    def serve(self, ticks: int, held: int = 0) -> simpy.Process:
+        """Queue for *ticks* of service; the process returns (start, end). The server is held for *held* at least."""
         self.busy += ticks
-        return self.env.process(self._serve(ticks))
+        start = self.start()
+        self.free = self._end(start, max(ticks, held))
+        return self.env.process(self._serve(start, self.free))
 
-    def _serve(self, ticks: int) -> Steps:
+    def _end(self, start: int, ticks: int) -> int:
+        return start + ticks
+
+    def _serve(self, start: int, end: int) -> Steps:
         with self.resource.request() as grant:
             yield grant
-            start = int(self.env.now)
-            yield self.env.timeout(ticks)
-            return start, int(self.env.now)
+            yield self.env.timeout(end - start)
+            return int(self.env.now) - (end - start), int(self.env.now)
+
+
+class SharedMemory(Server):
+    """Serves the operands of asynchronous products first, evenly over the time of each, and requests with the rest."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self.reads: deque[tuple[int, int, int]] = deque(maxlen=SPREADS)
+        """(start, end, ticks) of the latest products, in their order on the tensor cores."""
+
+    def read(self, start: int, end: int, ticks: int) -> None:
+        """Read the operands of a product for *ticks* between *start* and *end*.
+
+        What requests already have of that time comes later to them together, as the next one sees.
+        """
+        self.busy += ticks
+        self.reads.append((start, end, ticks))
+        if self.free > start:
+            self.free += ticks * (min(self.free, end) - start) // (end - start)
+
+    def _end(self, start: int, ticks: int) -> int:
+        at = start
+        for begin, end, reads in self.reads:
+            if end <= at:
+                continue
+            if begin > at:
+                if begin - at >= ticks:
+                    break
+                ticks -= begin - at
+                at = begin
+            left = end - begin - reads
+            spare = (end - at) * left // (end - begin)
+            if spare >= ticks:
+                return at - (-ticks * (end - begin) // left)
+            ticks -= spare
+            at = end
+        return at + ticks
+
+    def _serve(self, start: int, end: int) -> Steps:
+        # What products read meanwhile may come between two requests, so that there is no queue to wait in.
+        yield self.env.timeout(end - int(self.env.now))
+        return start, end
 
 
 @dataclass

@@ -96,6 +96,9 @@ class TensorPath(Frozen):
     """From the issue of the last instruction of a tile to its result [cycles]."""
     macs_per_instruction_fp16: Count
     """MACs of one FP16 instruction per warp that issues it: 2048 for m16n8k16, 65536 for m64n256k16 of four warps."""
+    queue: Count | None = None
+    """Asynchronous instructions that an SM accepts ahead of the one its tensor cores work on, where it is known; a warp
+    group with more to issue is held up."""
 
 
 class Sm(Frozen):

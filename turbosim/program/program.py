@@ -79,6 +79,18 @@ class CtaClass:
     params: tuple[tuple[str, int], ...] = ()
 
 
+class Scheduler(StrEnum):
+    """Which elements of the grid a CTA works on."""
+
+    SINGLE = "single"
+    """One, then the CTA ends and the hardware puts another in its place."""
+    STATIC = "static"
+    """Persistent: as many CTAs as fit, each of which strides through the grid by their number. A role that has ended
+    one element goes on at once with the next."""
+    DYNAMIC = "dynamic"
+    """Persistent: the first role of a CTA to ask for an element takes the next of the grid for all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One kernel launch. CTAs are issued in the order of their linear index, the first dimension fastest."""
@@ -95,6 +107,9 @@ class Launch:
     registers_per_thread: int = 128
     tensor_memory_bytes: int = 0
     """Tensor memory per CTA (tcgen05) [B]."""
+    scheduler: Scheduler = Scheduler.SINGLE
+    """What a role does that has ended. Counters of persistent CTAs are not reset; waits count from what the signals of
+    earlier elements add up to, so that a wait for no signal of the present one, or fewer, is for earlier ones'."""
 
     @property
     def warps(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from turbosim.program.ops import Compute, Load, Loop, Op, Store, Wait
-from turbosim.program.program import Launch, Program
+from turbosim.program.program import Launch, Program, Scheduler
 from turbosim.program.work import class_counts, program_work
 
 _CLASSES_SHOWN = 4
@@ -33,7 +33,8 @@ def dump(program: Program) -> str:
 
 def _launch(launch: Launch) -> Iterator[str]:
     grid = " x ".join(f"{d.name}={d.size}" for d in launch.grid)
-    yield f"launch {launch.name}: grid {grid} = {launch.ctas:,} CTAs"
+    yield (f"launch {launch.name}: grid {grid} = {launch.ctas:,} "
+           + ("CTAs" if launch.scheduler is Scheduler.SINGLE else f"elements, {launch.scheduler.value} schedule"))
     yield (f"  per CTA: {launch.warps} warps, {launch.registers_per_thread} registers per thread, "
            f"{launch.smem_bytes:,} B shared memory"
            + (f", {launch.tensor_memory_bytes:,} B tensor memory" if launch.tensor_memory_bytes else ""))

@@ -5,7 +5,7 @@ Dao-AILab/flash-attention (``flash_fwd_launch_template.h``). ``path=auto`` takes
 kernels compiled by Triton do. Where those are ``wgmma`` or ``tcgen05``, two warp groups of 64 rows then share 128-key
 tiles, the size of FlashAttention-3 without its producer warp and its overlap of softmax and product in one warp group:
 products are waited for. Barriers keep both warp groups in step, as in Triton's machine code, unless ``sync=mbarrier``;
-FlashAttention-3's ping-pong order of the two is not modelled.
+``flash3`` has FlashAttention-3 itself.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ class PrefillPlan:
     """Instruction path of the products."""
     sync: str = "barrier"
     """What lets a stage be refilled, one of :data:`SYNCS`."""
+    v_bytes: int | None = None
+    """One V tile, FP16, where it differs from K's [B]."""
 
     @property
     def query_tiles(self) -> int:
@@ -77,16 +79,15 @@ class PrefillPlan:
         return ceil_div(self.shape.seq_k, self.block_n)
 
 
-def query_tile_trips(plan: PrefillPlan, tile: int) -> tuple[int, int]:
+def key_tiles_of(shape: Attention, block_m: int, block_n: int, tile: int) -> tuple[int, int]:
     """Return (KV tiles, those of them that cross the diagonal) for query tile *tile*."""
-    shape = plan.shape
     if not shape.causal:
-        return plan.key_tiles, 0
+        return ceil_div(shape.seq_k, block_n), 0
     offset = shape.seq_k - shape.seq_q
-    first_row = tile * plan.block_m
-    last_row = min(first_row + plan.block_m, shape.seq_q) - 1
-    total = ceil_div(last_row + offset + 1, plan.block_n)
-    unmasked = (first_row + offset + 1) // plan.block_n
+    first_row = tile * block_m
+    last_row = min(first_row + block_m, shape.seq_q) - 1
+    total = ceil_div(last_row + offset + 1, block_n)
+    unmasked = (first_row + offset + 1) // block_n
     return total, total - unmasked
 
 
@@ -96,12 +97,16 @@ def prefill_tensors(plan: PrefillPlan) -> tuple[Tensor, ...]:
     heads = shape.batch * shape.q_heads
     kv_tiles = shape.batch * shape.kv_heads * plan.key_tiles
     rows = plan.block_m // plan.roles
-    # The roofline counts the tokens there are, not those the last tile is padded to.
-    kv_size = shape.batch * shape.kv_heads * ceil_div(plan.kv_bytes * shape.seq_k, plan.block_n)
+
+    def keys(name: str, tile_bytes: int, dtype: str) -> Tensor:
+        # The roofline counts the tokens there are, not those the last tile is padded to.
+        size = shape.batch * shape.kv_heads * ceil_div(tile_bytes * shape.seq_k, plan.block_n)
+        return Tensor(name, kv_tiles, tile_bytes, dtype, size)
+
     return (
         Tensor("Q", heads * plan.query_tiles, plan.q_bytes, plan.dtype),
-        Tensor("K", kv_tiles, plan.kv_bytes, plan.dtype, kv_size),
-        Tensor("V", kv_tiles, plan.kv_bytes, plan.dtype, kv_size),
+        keys("K", plan.kv_bytes, plan.dtype),
+        keys("V", plan.kv_bytes, plan.dtype) if plan.v_bytes is None else keys("V", plan.v_bytes, "fp16"),
         Tensor("O", heads * plan.query_tiles * plan.roles, plan.out_bytes, "fp16"),
         Tensor("LSE", heads * plan.query_tiles * plan.roles, rows * 4, "fp32"),
     )
@@ -152,7 +157,7 @@ def _free(role: int) -> str:
 
 def _params(plan: PrefillPlan, tile: int) -> tuple[tuple[str, int], ...]:
     """Trip counts: n tiles; a unmasked with prefetch, then c masked with or d unmasked without prefetch, then e."""
-    total, masked = query_tile_trips(plan, tile)
+    total, masked = key_tiles_of(plan.shape, plan.block_m, plan.block_n, tile)
     ahead = min(_ahead(plan), total)
     split = total - max(masked, ahead)
     return (("n", total), ("ahead", ahead), ("a", split), ("c", max(0, masked - ahead)),

@@ -8,12 +8,14 @@ from turbosim.errors import UsageError, did_you_mean
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.copy import COPY
 from turbosim.schedules.flash import FLASH
+from turbosim.schedules.flash3 import FLASH3
 from turbosim.schedules.gear import GEAR
 from turbosim.schedules.gemm import GEMM
 from turbosim.schedules.kivi import KIVI
+from turbosim.schedules.sage import SAGE
 from turbosim.schedules.turbo import TURBO
 
-SCHEDULES: dict[str, Schedule[Any]] = {s.name: s for s in (FLASH, TURBO, KIVI, GEAR, GEMM, COPY)}
+SCHEDULES: dict[str, Schedule[Any]] = {s.name: s for s in (FLASH, FLASH3, SAGE, TURBO, KIVI, GEAR, GEMM, COPY)}
 
 
 def get_schedule(name: str) -> Schedule[Any]:

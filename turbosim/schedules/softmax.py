@@ -28,12 +28,18 @@ def row_max(rows: int, columns: int, pieces: int) -> Compute:
         chain=((OpClass.SHUFFLE, 2), (OpClass.INT, 2)), pieces=pieces)
 
 
-def exponentials(rows: int, columns: int, pieces: int) -> Compute:
-    """Scale, exponential, row sum, packing to FP16."""
+def exponentials(rows: int, columns: int, pieces: int, packed: bool = True) -> Compute:
+    """Scale, exponential, row sum, and unless P is *packed* later, packing to FP16."""
     scores = rows * columns
+    packing = ((OpClass.PACK, scores // 2),) if packed else ()
     return Compute(
-        "exp", lanes=((OpClass.FP32, 2 * scores), (OpClass.SFU, scores + rows_per_thread(rows) * THREADS),
-                      (OpClass.PACK, scores // 2)), pieces=pieces)
+        "exp", lanes=((OpClass.FP32, 2 * scores), (OpClass.SFU, scores + rows_per_thread(rows) * THREADS), *packing),
+        pieces=pieces)
+
+
+def pack(rows: int, columns: int, smem_bytes: int = 0) -> Compute:
+    """Packing of P, two scores an instruction, and where it goes through shared memory, its bytes written."""
+    return Compute("pack P", lanes=((OpClass.PACK, rows * columns // 2),), smem_bytes=smem_bytes)
 
 
 def rescale(rows: int, head_dim: int) -> Compute:
