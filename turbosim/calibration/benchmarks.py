@@ -1,14 +1,14 @@
 """Micro-benchmarks as values: each says how long it takes on a GPU, by simulation.
 
-Streaming kernels are measured on far more bytes than a simulation needs. Their time per byte is that between two runs
-of different length, so that neither the launch nor the ramp is in it.
+Streaming kernels are measured on far more bytes than a simulation needs: their time per byte is that between two runs
+of different length, or less what the launch and the first access take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from turbosim.calibration import programs
 from turbosim.engine.api import L2Start, run
@@ -18,17 +18,17 @@ from turbosim.program.program import Program
 from turbosim.validation.row import Method
 
 Level = Literal["near", "far", "dram"]
-SHARED = programs.Reader(tile_bytes=8192, steps=64, depth=4, warps=32, registers=64)
-"""gpu-l2-cache: a CTA of 1024 threads reads 64 doubles a thread, of which four are taken to be in flight. Its registers
-leave room for one CTA an SM."""
-SWEPT_STEPS = 64
-"""Tiles of a CTA that stands for one of ``l2_read``, whose own number does not matter to L2."""
+TURNS = 5
+"""Chunks of a shared buffer that each SM reads: what is measured takes so long that its ramp does not count."""
 CAPACITIES = 4
 """Working sets beyond this many capacities of L2 behave as this one does."""
 
 
 class Benchmark(Protocol):
     """A measured kernel with its sizes."""
+
+    per_byte: ClassVar[bool]
+    """Whether the time is that of a byte, as of a bandwidth."""
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the predicted time at *clock* [Hz]: per byte for a bandwidth, else of one access or one run [s]."""
@@ -53,6 +53,7 @@ class Chase:
     """Loads that each need the one before, all served by one level of memory."""
 
     level: Level
+    per_byte: ClassVar[bool] = False
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time of an access [s]. ``near`` is what the engine would find if every hit were a near one."""
@@ -67,17 +68,15 @@ class SharedRead:
     """Reads of a buffer of *chunks* x 512 KiB by all SMs, again and again."""
 
     chunks: int
+    per_byte: ClassVar[bool] = True
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time of a byte that is read [s]."""
-        most = -(-CAPACITIES * int(gpu.l2.capacity) // SHARED.chunk_bytes)
-        chunks = min(self.chunks, most)
-        short = -(-gpu.sm.count // chunks)
-
-        def time(repeats: int) -> float:
-            return _time(gpu, programs.shared_read(SHARED, chunks, repeats), clock, "warm")
-
-        return _between(time, short, 3 * short) / (chunks * SHARED.chunk_bytes)
+        # What a run touches is enough to fill any L2, and all that a second run can find there.
+        chunks = min(self.chunks, TURNS * gpu.sm.count)
+        time = _time(gpu, programs.shared_read(gpu, chunks, TURNS), clock, "warm", "ncu")
+        ramp = gpu.launch.cta / clock + gpu.l2.latency_far
+        return (time - ramp) / (TURNS * gpu.sm.count * programs.CHUNK_BYTES)
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,16 @@ class Stream:
     reads: int
     writes: int
     threads: int
+    per_byte: ClassVar[bool] = True
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time of a byte that is read or written [s]."""
         step = gpu.sm.count * self.threads * programs.ACCESS * (self.reads + self.writes)
-        return _between(lambda steps: _time(gpu, programs.stream(gpu, self.threads, self.reads, self.writes, steps), clock),
-                        4, 12) / step
+
+        def time(steps: int) -> float:
+            return _time(gpu, programs.stream(gpu, self.threads, self.reads, self.writes, steps), clock)
+
+        return _between(time, 4, 12) / step
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Scale:
 
     elements: int
     method: Method
+    per_byte: ClassVar[bool] = False
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time of one kernel and of what is between two [s]."""
@@ -116,6 +120,7 @@ class Copy:
     warps: int
     l2: L2Start
     method: Method
+    per_byte: ClassVar[bool] = True
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time over the bytes read and written [s]."""
@@ -137,17 +142,16 @@ class L2Read:
 
     nbytes: int
     passes: int
+    ctas: int
     tile_bytes: int
     warps: int
     l2: L2Start
     method: Method
+    per_byte: ClassVar[bool] = True
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time over the bytes read [s]."""
-        tiles = self.nbytes // self.tile_bytes
-        steps = next(n for n in range(min(SWEPT_STEPS, tiles), 0, -1) if tiles % n == 0)
-        reader = programs.Reader(self.tile_bytes, steps, 1, self.warps, 64)
-        program = programs.shared_read(reader, tiles // steps, self.passes)
+        program = programs.sweep(self.nbytes, self.tile_bytes, self.passes, self.ctas, self.warps)
         return _time(gpu, program, clock, self.l2, self.method) / (self.nbytes * self.passes)
 
 
@@ -158,6 +162,7 @@ class Empty:
     ctas: int
     warps: int
     method: Method
+    per_byte: ClassVar[bool] = False
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
         """Return the time of a run [s]."""

@@ -7,13 +7,18 @@ derivative. So every place of the step between two measured working sets is trie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from turbosim.calibration.benchmarks import L2Read, SharedRead
 from turbosim.calibration.model import Model
 from turbosim.calibration.parameters import SHARED_FRACTION, Values
+from turbosim.calibration.rows import MicroRow
+from turbosim.hw.spec import Gpu
 
 WINDOW = (0.2, 2.0)
 """Working sets, over the capacity, among which the step is looked for."""
+STEP = (0.85, 1.5)
+"""Working sets, over what fits, that serve to find the step and nothing else."""
 RESAMPLES = 400
 SCALE = 0.02
 
@@ -31,6 +36,12 @@ class Capacity:
     reason: str = ""
 
 
+def on_step(row: MicroRow, gpu: Gpu, share: Capacity) -> bool:
+    """Return whether the working set of *row* is near what fits, where hits depend on the order of the accesses."""
+    fits = share.value * gpu.l2.capacity
+    return isinstance(row.benchmark, (SharedRead, L2Read)) and STEP[0] * fits < row.x < STEP[1] * fits
+
+
 def scan(model: Model, values: Values) -> Capacity:
     """Return the share with the least cost, and what resampling the rows gives for it."""
     import numpy as np
@@ -44,7 +55,7 @@ def scan(model: Model, values: Values) -> Capacity:
     if len(inside) < 3 or len(inside) == len(sizes):
         return Capacity(old, reason="no row depends on it" if not rows else "too few working sets around the capacity")
     edges = [*inside, sizes[len(inside)]]
-    steps = [(a, min(b, SHARED_FRACTION.high)) for a, b in zip(edges, edges[1:], strict=False)]
+    steps = [(a, min(b, SHARED_FRACTION.high)) for a, b in pairwise(edges)]
     measured = model.measured()[rows]
     errors = np.array([model.seconds({**values, SHARED_FRACTION.path: (a + b) / 2}, rows) - measured for a, b in steps])
     costs = np.sqrt(1 + (errors / SCALE) ** 2) - 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from turbosim.calibration.capacity import Capacity, scan
+from turbosim.calibration.capacity import Capacity, on_step, scan
 from turbosim.calibration.model import Model
 from turbosim.calibration.parameters import PARAMETERS, SHARED_FRACTION, Parameter, Values, ordered
 from turbosim.calibration.rows import MicroRow
@@ -30,7 +30,7 @@ COLLINEAR = 0.03
 """Smallest singular value of the Jacobian, its columns scaled to length 1, over the largest."""
 WIDEST = 0.25
 """Half of a 95 % interval over the value, beyond which a parameter is not determined."""
-ROUNDS = 3
+ROUNDS = 2
 CONFIDENCE = 0.95
 
 
@@ -73,7 +73,7 @@ class Solution:
 
 def fit(gpu: Gpu, rows: Sequence[MicroRow], tell: Callable[[], None] | None = None) -> Solution:
     """Fit the parameters of *gpu* on *rows*, of which there is at least one."""
-    model = Model(gpu, rows, tell)
+    everything = Model(gpu, rows, tell)
     before = {p.path: p.value(gpu) for p in (*PARAMETERS, SHARED_FRACTION)}
     fixed: dict[str, str] = {}
     values = dict(before)
@@ -82,11 +82,12 @@ def fit(gpu: Gpu, rows: Sequence[MicroRow], tell: Callable[[], None] | None = No
     if gpu.l2.partitions == 1:
         # It follows the other latency.
         values.pop("l2.latency_near")
-    share = scan(model, values)
+    share = scan(everything, values)
     for _ in range(ROUNDS):
         values[SHARED_FRACTION.path] = share.value
+        model = Model(gpu, [r for r in rows if not on_step(r, gpu, share)], tell)
         _descend(model, values, fixed, before)
-        again = scan(model, values)
+        again = scan(everything, values)
         if again.value == share.value:
             break
         share = again
@@ -133,8 +134,9 @@ def _least_squares(model: Model, values: Values, free: Sequence[Parameter], patt
 
     low, high = (np.log([getattr(p, end) for p in free]) for end in ("low", "high"))
     start = np.clip(np.log([values[n] for n in names]), low + 1e-9, high - 1e-9)
-    found = least_squares(lambda x: model.seconds(at(x)) - measured, start, lambda x: model.jacobian(at(x), names, pattern),
-                          bounds=(low, high), loss="soft_l1", f_scale=SCALE, xtol=1e-4, ftol=1e-5, max_nfev=15)
+    found = least_squares(lambda x: model.seconds(at(x)) - measured, start,
+                          lambda x: model.jacobian(at(x), names, pattern), bounds=(low, high), loss="soft_l1",
+                          f_scale=SCALE, xtol=1e-3, ftol=1e-4, max_nfev=10)
     values.update(at(found.x))
 
 

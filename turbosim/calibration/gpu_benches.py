@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from turbosim.calibration.benchmarks import SHARED, Chase, Scale, SharedRead, Stream
+from turbosim.calibration.benchmarks import Chase, Scale, SharedRead, Stream
+from turbosim.calibration.programs import CHUNK_BYTES
 from turbosim.calibration.rows import MicroRow, Parsed, Skip
 from turbosim.hw.spec import Gpu
 from turbosim.validation.cells import Line
@@ -34,8 +35,10 @@ _CYCLES = re.compile(r"working set (\d+) kB; ([\d.]+) cycles at (\d+) MHz")
 _TOTAL = re.compile(r"(\d+) kB total working set, (\d+) kB chunk")
 _THREADS = re.compile(r"one block/SM of (\d+) threads, \d+ threads in all, ([\d.]+)% occupancy")
 _ELEMENTS = re.compile(r"N=(\d+) doubles")
+L1_SHARE = 0.03
+"""Largest share of a working set that shared memory, and hence L1, can hold: above, an SM hits L1 too often."""
 HALF = 50.0
-"""Occupancy from which on pure writes are used [%]. Below, the rate of posted writes counts, which has no limit here."""
+"""Occupancy from which on pure writes are used [%]: below, posted writes are limited by what the model lacks."""
 
 
 def clock_of(lines: Sequence[Line], gpu: Gpu) -> float:
@@ -59,11 +62,11 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
     line.choice("metric", ("gbps",))
     if kernel.startswith("L2/DRAM load bandwidth"):
         total, chunk = (int(text) * KIB for text in _groups(line, _TOTAL, "kB total working set, kB chunk"))
-        if chunk != SHARED.chunk_bytes or total % chunk:
-            raise line.error(f"a working set is a multiple of chunks of {SHARED.chunk_bytes // KIB} kB, got "
+        if chunk != CHUNK_BYTES or total % chunk:
+            raise line.error(f"a working set is a multiple of chunks of {CHUNK_BYTES // KIB} kB, got "
                              f"{total // KIB} and {chunk // KIB} kB")
         return MicroRow(line.where, line.digest, "L2 and DRAM read", total, 1e-9 / value, SharedRead(total // chunk),
-                        clock)
+                        clock, fitted=gpu.sm.smem_capacity <= L1_SHARE * total)
     if kernel in STREAMS:
         curve, reads, writes = STREAMS[kernel]
         threads, share = _groups(line, _THREADS, "one block/SM of N threads")

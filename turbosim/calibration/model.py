@@ -54,7 +54,8 @@ class Model:
         """Return the logarithm of the measured times."""
         import numpy as np
 
-        return np.log(np.array([row.measured for row in self.rows]))
+        found: Array = np.log(np.array([row.measured for row in self.rows]))
+        return found
 
     def jacobian(self, values: Values, names: Sequence[str], pattern: NDArray[np.bool_] | None = None) -> Array:
         """Return the relative change of every time over that of each of *names*; *pattern* says which are not zero."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from turbosim.hw.spec import Gpu, OpClass
 from turbosim.program.occupancy import WARP_SIZE
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Store, Wait, var
-from turbosim.program.program import Counter, CounterKind, Dim, Launch, Program, Role, Tensor
+from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.schedules.stream import stream_launch
 from turbosim.schedules.tiles import ceil_div
 
 ACCESS = 8
 """Bytes that a thread of the streaming kernels accesses at a time: a double."""
+STEP_BYTES, CHUNK_STEPS, CHUNK_DEPTH = 8192, 64, 4
+"""Of a CTA that reads a chunk of a shared buffer: 1024 threads read a double each, 64 times (gpu-l2-cache). Four reads
+are taken to be in flight, more than any GPU needs."""
+CHUNK_BYTES = STEP_BYTES * CHUNK_STEPS
 LINE = 128
 """Bytes that a pointer chase moves on by."""
 BLOCK = 256
@@ -55,37 +57,45 @@ def stream(gpu: Gpu, threads: int, reads: int, writes: int, steps: int) -> Progr
     return Program("stream", tensors, (launch,))
 
 
-@dataclass(frozen=True)
-class Reader:
-    """CTAs that read tile after tile of a buffer that all share."""
+def shared_read(gpu: Gpu, chunks: int, turns: int) -> Program:
+    """Return CTAs of 1024 threads, one per SM, that read *turns* of *chunks* chunks that lie interleaved in a buffer.
 
-    tile_bytes: int
-    steps: int
-    """Tiles that a CTA reads."""
-    depth: int
-    """Tiles that it has in flight."""
-    warps: int
-    registers: int
+    The CTAs take the chunks in order, and begin again after the last.
+    """
+    ctas = gpu.sm.count
+    offsets = [tuple((turn * ctas + c) % chunks - c for turn in range(turns)) for c in range(ctas)]
+    kinds = {offset: number for number, offset in enumerate(dict.fromkeys(offsets))}
+    names = [f"o{turn}" for turn in range(turns)]
+    body: list[Op | Loop] = []
+    for turn, name in enumerate(names):
+        first = var("c") + var(name)
+        body += [Loop("p", Affine(CHUNK_DEPTH), (_read(first + var("p") * chunks),)),
+                 Loop("i", Affine(CHUNK_STEPS - CHUNK_DEPTH), (
+                     Wait("wait", "in", var("i") + (turn * CHUNK_STEPS + 1)),
+                     _read(first + var("i") * chunks + CHUNK_DEPTH * chunks))),
+                 Wait("end", "in", Affine((turn + 1) * CHUNK_STEPS))]
+    classes = tuple(CtaClass(f"from {c}", tuple(zip(names, offset, strict=True)))
+                    for c, offset in enumerate(kinds))
+    launch = Launch("shared read", (Dim("c", ctas),), (Role("all", 32, tuple(body)),), (_counter("in"),), classes,
+                    (("c", tuple(kinds[offset] for offset in offsets)),), registers_per_thread=64)
+    return Program("shared read", (Tensor("buffer", CHUNK_STEPS * chunks, STEP_BYTES, "byte"),), (launch,))
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes that a CTA reads."""
-        return self.tile_bytes * self.steps
+
+def sweep(nbytes: int, tile_bytes: int, passes: int, ctas: int, warps: int) -> Program:
+    """Return up to *ctas* CTAs that read a buffer *passes* times together, tile by tile, each waiting for its tile."""
+    tiles = ceil_div(nbytes, tile_bytes)
+    each = ceil_div(tiles, ctas)
+    # All CTAs have as many tiles, of slightly fewer CTAs or bytes than were measured.
+    ctas = tiles // each
+    body = Loop("p", Affine(passes), (Loop("j", Affine(each), (
+        _read(var("c") + var("j") * ctas), Wait("wait", "in", var("p") * each + var("j") + 1))),))
+    launch = Launch("sweep", (Dim("c", ctas),), (Role("all", warps, (body,)),), (_counter("in"),),
+                    registers_per_thread=64)
+    return Program("sweep", (Tensor("buffer", each * ctas, tile_bytes, "byte"),), (launch,))
 
 
-def shared_read(reader: Reader, chunks: int, repeats: int) -> Program:
-    """Return *chunks* x *repeats* CTAs, each reading one of *chunks* chunks that lie interleaved in a buffer."""
-    def load(step: Affine) -> Op:
-        return Load("load", "buffer", var("b") + step * chunks, "in", smem=False)
-
-    steps, depth = reader.steps, reader.depth
-    body: tuple[Op | Loop, ...] = (
-        Loop("p", Affine(depth), (load(var("p")),)),
-        Loop("i", Affine(steps - depth), (Wait("wait", "in", var("i") + 1), load(var("i") + depth))),
-        Wait("end", "in", Affine(steps)))
-    launch = Launch("shared read", (Dim("b", chunks), Dim("r", repeats)), (Role("all", reader.warps, body),),
-                    (_counter("in"),), registers_per_thread=reader.registers)
-    return Program("shared read", (Tensor("buffer", steps * chunks, reader.tile_bytes, "byte"),), (launch,))
+def _read(tile: Affine) -> Op:
+    return Load("load", "buffer", tile, "in", smem=False)
 
 
 def elementwise(elements: int) -> Program:

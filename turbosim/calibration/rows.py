@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,6 @@ class Skip:
 
 
 Parsed = MicroRow | Sustained | Skip
-Parser = Callable[[Line, Gpu, float], Parsed]
 
 
 def read_micro(path: Path, gpu: Gpu, wanted: str | None = None) -> MicroFile:
@@ -90,14 +89,12 @@ def read_micro(path: Path, gpu: Gpu, wanted: str | None = None) -> MicroFile:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; --from takes a CSV file")
     columns, lines = read_lines(path)
-    layouts = ((gpu_benches.COLUMNS, gpu_benches.parse, gpu_benches.clock_of), (suite.COLUMNS, suite.parse, suite.clock_of))
-    found = next(((parse, clock) for needs, parse, clock in layouts if needs <= set(columns)), None)
-    if found is None:
+    layout = next((m for m in (gpu_benches, suite) if set(columns) >= m.COLUMNS), None)
+    if layout is None:
         raise ConfigError(
             f"{shown(path)}:1: the columns are of no micro-benchmarks: neither those of gpu-benches (kernel, metric, "
             f"value, notes) nor of the micro suite (kernel, phase, sizes, time_s); hardware is fitted on nothing else, "
             f"so that kernels it is to predict stay unseen")
-    parse, clock_of = found
     for line in lines:
         refuse_other_kernels(line)
     mine = [line for line in lines if _is_of(line.text("gpu"), gpu, wanted)]
@@ -105,8 +102,8 @@ def read_micro(path: Path, gpu: Gpu, wanted: str | None = None) -> MicroFile:
         there = ", ".join(dict.fromkeys(line.text("gpu") for line in lines))
         raise UsageError(f"{shown(path)}: no row was measured on {wanted or gpu.name}: there is {there}; --gpu takes "
                          f"the rows of another name")
-    clock = clock_of(mine, gpu)
-    parsed = [parse(line, gpu, clock) for line in mine]
+    clock = layout.clock_of(mine, gpu)
+    parsed = [layout.parse(line, gpu, clock) for line in mine]
     skipped = Counter(item.reason for item in parsed if isinstance(item, Skip))
     if len(lines) > len(mine):
         skipped["of another GPU"] = len(lines) - len(mine)
@@ -120,7 +117,7 @@ def _is_of(name: str, gpu: Gpu, wanted: str | None) -> bool:
 
 
 def refuse_other_kernels(line: Line) -> None:
-    """Raise ConfigError for a row of attention, a matrix product or another kernel that predictions are held against."""
+    """Raise ConfigError for a row of a kernel that predictions are held against, such as attention."""
     cells = line.cells
     attention = next((c for c in ("seq_q", "seq_k", "q_heads", "kv_heads", "heads") if cells.get(c, "").strip()), None)
     if attention is not None or cells.get("phase", "").strip() in ("prefill", "decode"):

@@ -49,7 +49,7 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
                         fitted=l2 == "cold" or nbytes > gpu.l2.capacity)
     passes = _size(line, sizes, "passes")
     return MicroRow(line.where, line.digest, curve, nbytes, time / (nbytes * passes),
-                    L2Read(nbytes, passes, tile, warps, l2, method), clock)  # type: ignore[arg-type]
+                    L2Read(nbytes, passes, _size(line, sizes, "ctas"), tile, warps, l2, method), clock)  # type: ignore[arg-type]
 
 
 def _size(line: Line, sizes: dict[str, int], name: str) -> int:
