@@ -30,6 +30,8 @@ COLLINEAR = 0.03
 """Smallest singular value of the Jacobian, its columns scaled to length 1, over the largest."""
 WIDEST = 0.25
 """Half of a 95 % interval over the value, beyond which a parameter is not determined."""
+FRESH = 0.1
+"""Relative change of a parameter up to which derivatives serve on."""
 ROUNDS = 2
 CONFIDENCE = 0.95
 
@@ -100,29 +102,25 @@ def _free(values: Values, fixed: dict[str, str]) -> list[Parameter]:
 
 def _descend(model: Model, values: Values, fixed: dict[str, str], before: Values) -> None:
     """Move *values* to the least cost, and add what the rows do not determine to *fixed*."""
-    pattern: NDArray[np.bool_] | None = None
+    model.learn(values, [p.path for p in _free(values, fixed)])
+    moved = False
     while free := _free(values, fixed):
-        names = [p.path for p in free]
-        jacobian = model.jacobian(values, names)
-        if _fix(_without_influence(jacobian, free), values, fixed, before):
-            continue
-        pattern = abs(jacobian) > INFLUENCE / 10
-        _least_squares(model, values, free, pattern)
-        jacobian = model.jacobian(values, names)
-        problems = (_without_influence(jacobian, free) or _collinear(jacobian, free) or _at_bound(values, free)
-                    or _wide(model, values, jacobian, free))
-        if not _fix(problems, values, fixed, before):
+        jacobian = model.jacobian(values, [p.path for p in free])
+        problems = _without_influence(jacobian, free) or _collinear(jacobian, free)
+        if moved and not problems:
+            problems = _at_bound(values, free) or _wide(model, values, jacobian, free)
+        if problems:
+            fixed |= problems
+            values.update({path: before[path] for path in problems})
+        elif moved:
             return
+        else:
+            _least_squares(model, values, free)
+        moved = not problems
 
 
-def _fix(problems: dict[str, str], values: Values, fixed: dict[str, str], before: Values) -> bool:
-    fixed |= problems
-    for path in problems:
-        values[path] = before[path]
-    return bool(problems)
-
-
-def _least_squares(model: Model, values: Values, free: Sequence[Parameter], pattern: NDArray[np.bool_]) -> None:
+def _least_squares(model: Model, values: Values, free: Sequence[Parameter]) -> None:
+    """Move *values* of the *free* parameters to the least cost."""
     import numpy as np
     from scipy.optimize import least_squares
 
@@ -132,11 +130,17 @@ def _least_squares(model: Model, values: Values, free: Sequence[Parameter], patt
     def at(x: Array) -> Values:
         return {**values, **dict(zip(names, np.exp(x).tolist(), strict=True))}
 
+    known: list[tuple[Array, Array]] = []
+
+    def slopes(x: Array) -> Array:
+        if not known or abs(known[-1][0] - x).max() > FRESH:
+            known.append((x.copy(), model.jacobian(at(x), names)))
+        return known[-1][1]
+
     low, high = (np.log([getattr(p, end) for p in free]) for end in ("low", "high"))
     start = np.clip(np.log([values[n] for n in names]), low + 1e-9, high - 1e-9)
-    found = least_squares(lambda x: model.seconds(at(x)) - measured, start,
-                          lambda x: model.jacobian(at(x), names, pattern), bounds=(low, high), loss="soft_l1",
-                          f_scale=SCALE, xtol=1e-3, ftol=1e-4, max_nfev=10)
+    found = least_squares(lambda x: model.seconds(at(x)) - measured, start, slopes, bounds=(low, high),
+                          loss="soft_l1", f_scale=SCALE, xtol=1e-3, ftol=1e-4, max_nfev=15)
     values.update(at(found.x))
 
 

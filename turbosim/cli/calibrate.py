@@ -17,8 +17,8 @@ EXAMPLE = common.examples(
     after="Files are in the columns that `python -m kernels.measure --suite micro` writes, or in those of gpu-benches "
           "(kernel, metric, value, notes). Rows of attention, matrix products and other kernels that predictions are "
           "held against are refused (exit code 3): no value is ever fitted on them. Fitted are bandwidth and latency "
-          "of device memory and L2, the share of L2 that all SMs can use, launch overheads, and the sustained clock where "
-          "tensor-core loops at the power limit were measured. A value that the rows do not determine is kept.")
+          "of device memory and L2, the share of L2 that all SMs can use, launch overheads, and the sustained clock "
+          "where tensor-core loops at the power limit were measured. A value that the rows do not determine is kept.")
 
 
 def calibrate(

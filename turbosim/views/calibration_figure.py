@@ -52,8 +52,8 @@ def _panel(axes: Axes, name: str, curves: list[Curve]) -> None:
     for fitted, marker, label in ((True, "o", "measured, fitted"), (False, "x", "measured, not fitted")):
         some = [(x, y) for x, y, _, _, used in points if used is fitted]
         if some:
-            axes.scatter([x for x, _ in some], [y for _, y in some], s=12, color=DARK if fitted else MEDIUM, marker=marker,
-                         linewidths=0.8, label=label, zorder=3)
+            axes.scatter([x for x, _ in some], [y for _, y in some], s=12, color=DARK if fitted else MEDIUM,
+                         marker=marker, linewidths=0.8, label=label, zorder=3)
     for column, colour, style, label in ((2, OKABE_ITO[1], "--", "predicted before"),
                                          (3, OKABE_ITO[0], "-", "predicted after")):
         predicted = [p[1] / (1 + p[column]) if bandwidth else p[1] * (1 + p[column]) for p in points]
