@@ -95,7 +95,9 @@ class Stream:
         def time(steps: int) -> float:
             return _time(gpu, programs.stream(gpu, self.threads, self.reads, self.writes, steps), clock)
 
-        return _between(time, 4, 12) / step
+        # Enough for every channel to have its share many times over.
+        more = max(8, min(128, int(8 * gpu.hbm.channels * gpu.hbm.interleave / step)))
+        return _between(time, 4, 4 + more) / step
 
 
 @dataclass(frozen=True)
