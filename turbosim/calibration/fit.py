@@ -30,7 +30,7 @@ COLLINEAR = 0.03
 """Smallest singular value of the Jacobian, its columns scaled to length 1, over the largest."""
 WIDEST = 0.25
 """Half of a 95 % interval over the value, beyond which a parameter is not determined."""
-FRESH = 0.1
+FRESH = 0.03
 """Relative change of a parameter up to which derivatives serve on."""
 ROUNDS = 2
 CONFIDENCE = 0.95
@@ -140,7 +140,7 @@ def _least_squares(model: Model, values: Values, free: Sequence[Parameter]) -> N
     low, high = (np.log([getattr(p, end) for p in free]) for end in ("low", "high"))
     start = np.clip(np.log([values[n] for n in names]), low + 1e-9, high - 1e-9)
     found = least_squares(lambda x: model.seconds(at(x)) - measured, start, slopes, bounds=(low, high),
-                          loss="soft_l1", f_scale=SCALE, xtol=1e-3, ftol=1e-4, max_nfev=15)
+                          loss="soft_l1", f_scale=SCALE, xtol=2e-4, ftol=1e-6, max_nfev=25)
     values.update(at(found.x))
 
 
