@@ -55,7 +55,7 @@ def benches(gpu, noise, seed, label="L4", only=""):
                 f"one block/SM of {threads} threads, 1 threads in all, {threads / 7.68:.1f}% occupancy")
     for kernel, method in (("back-to-back scale kernel, stream launches", "events"),
                            ("back-to-back scale kernel, CUDA graph", "graph")):
-        for elements in (4096, 8192, 16384, 32768, 65536):
+        for elements in (1024, 1536, 2048, 3072, 4096):
             add(kernel, Scale(elements, method), f"N={elements} doubles, traffic 16 B*N", 16 * elements)
     return rows
 

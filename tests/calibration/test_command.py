@@ -138,7 +138,7 @@ def test_a_broken_record_is_refused_at_its_place(tmp_path, monkeypatch):
 
 
 def test_validate_compares_with_the_shipped_file(tmp_path):
-    (tmp_path / "flash.csv").write_text(ATTENTION + "l4,flash,decode,4,4,4,1,8192,128,false,2e-4\n")
+    (tmp_path / "flash.csv").write_text(ATTENTION + "l4,flash,decode,4,4,4,1,8192,128,false,4e-4\n")
     (tmp_path / "flash.meta.yaml").write_text("title: t\nsource: s\nlicence: none\ntrust: A\nl2: cold\nmethod: events\n"
                                               "kernels:\n  flash: {schedule: flash}\n")
     (tmp_path / "slow.yaml").write_text("extends: l4\nname: slow\nsources: {d: t}\nhbm: {efficiency: {value: 0.5, source: d}}\n")

@@ -80,7 +80,8 @@ def calibrate(hw: str | Path, files: Sequence[Path], label: str | None = None,
 
     solution = fit(gpu, used, tell)
     clock = sustained([c for file in read for c in file.clocks], gpu)
-    return Calibration(gpu, resolved.file, label or gpu.name, read, (*solution.parameters, clock),
+    names = ", ".join(dict.fromkeys(file.gpu for file in read))
+    return Calibration(gpu, resolved.file, names, read, (*solution.parameters, clock),
                        solution.singular_values, solution.correlations, _curves(gpu, rows, solution))
 
 

@@ -28,9 +28,9 @@ SKIPPED = {"L1/L2 load bandwidth": "L1 is not modelled", "stream 3pt": "stencils
            "stream 5pt": "stencils reuse L1, which is not modelled",
            "back-to-back scale kernel, persistent": "barriers over the grid are not modelled",
            "roofline FMA sweep": "power of FMA, for analysis.check_power"}
-SMALL_BYTES = 1024 * KIB
-"""Traffic of a small kernel up to which its time is that of launch and ramp. Beyond, the engine writes through to
-memory what L2 would keep."""
+WRITTEN_SHARE = 0.1
+"""Of a small kernel's time, what its writes would take at the peak of device memory: up to this, the time is that of
+launch and ramp. Beyond, the engine writes through to memory what L2 would keep."""
 _CYCLES = re.compile(r"working set (\d+) kB; ([\d.]+) cycles at (\d+) MHz")
 _TOTAL = re.compile(r"(\d+) kB total working set, (\d+) kB chunk")
 _THREADS = re.compile(r"one block/SM of (\d+) threads, \d+ threads in all, ([\d.]+)% occupancy")
@@ -76,8 +76,9 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
         curve, method = LAUNCHES[kernel]
         elements = int(_groups(line, _ELEMENTS, "N=N doubles")[0])
         traffic = 16 * elements
-        return MicroRow(line.where, line.digest, curve, traffic, traffic * 1e-9 / value, Scale(elements, method), clock,
-                        fitted=traffic <= SMALL_BYTES)
+        measured = traffic * 1e-9 / value
+        return MicroRow(line.where, line.digest, curve, traffic, measured, Scale(elements, method), clock,
+                        fitted=traffic / 2 / gpu.hbm.bandwidth <= WRITTEN_SHARE * measured)
     known = ", ".join(("pointer chase", "L2/DRAM load bandwidth", *STREAMS, *LAUNCHES))
     raise line.error(f"unknown micro-benchmark {kernel!r}: not among {known}")
 

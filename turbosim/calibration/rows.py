@@ -62,6 +62,8 @@ class MicroFile:
 
     path: Path
     sha256: str
+    gpu: str
+    """What the file calls the GPU."""
     rows: tuple[MicroRow, ...]
     clocks: tuple[Sustained, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -107,7 +109,7 @@ def read_micro(path: Path, gpu: Gpu, wanted: str | None = None) -> MicroFile:
     skipped = Counter(item.reason for item in parsed if isinstance(item, Skip))
     if len(lines) > len(mine):
         skipped["of another GPU"] = len(lines) - len(mine)
-    return MicroFile(path, hashlib.sha256(path.read_bytes()).hexdigest(),
+    return MicroFile(path, hashlib.sha256(path.read_bytes()).hexdigest(), mine[0].text("gpu"),
                      tuple(i for i in parsed if isinstance(i, MicroRow)),
                      tuple(i for i in parsed if isinstance(i, Sustained)), dict(skipped))
 
