@@ -29,7 +29,7 @@ def calibrate(
     gpu: Annotated[str | None, typer.Option(
         help="What the files call the GPU, if not as drivers and --hw do.", show_default=False)] = None,
     png: Annotated[list[Path] | None, typer.Option(
-        help="Also draw the curves, measured and predicted before and after (.png or .svg); repeatable.")] = None,
+        metavar="<file>", help="Also draw the curves: measured, before and after (.png or .svg); repeatable.")] = None,
     as_json: common.Json = False,
 ) -> None:
     """Fit memory and launch parameters of a GPU on micro-benchmarks, and write them as a hardware file.
