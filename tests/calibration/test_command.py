@@ -68,7 +68,7 @@ def test_the_file_extends_says_its_rows_and_can_be_used(calibrated, chases, monk
     assert found.gpu.l2.latency_near == found.gpu.l2.latency_far
     assert found.gpu.sm == load_gpu("l4").sm
     leaf = found.leaves["hbm", "latency"]
-    assert (leaf.sources, leaf.fitted_on) == (("calibrated",), "latency, DRAM")
+    assert (leaf.sources, leaf.fitted_on) == (("calibrated",), "micro-benchmarks under fitted.files")
     (record,) = found.records
     assert record.gpu == "L4"
     assert record.files["micro.csv"].sha256 == hashlib.sha256((chases / "micro.csv").read_bytes()).hexdigest()

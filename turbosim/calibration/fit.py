@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from turbosim.calibration.capacity import Capacity, on_step, scan
 from turbosim.calibration.model import Model
-from turbosim.calibration.parameters import PARAMETERS, SHARED_FRACTION, Parameter, Values, ordered
+from turbosim.calibration.parameters import PARAMETERS, SHARED_FRACTION, YIELDING, Parameter, Values, ordered
 from turbosim.calibration.rows import MicroRow
 from turbosim.hw.spec import Gpu
 
@@ -150,14 +150,15 @@ def _without_influence(jacobian: Array, free: Sequence[Parameter]) -> dict[str, 
 
 
 def _collinear(jacobian: Array, free: Sequence[Parameter]) -> dict[str, str]:
-    """Return the last of the parameters that can only be told together, if there are such."""
+    """Return one of the parameters that can only be told together, if there are such."""
     import numpy as np
 
     _, singular, directions = np.linalg.svd(jacobian / np.linalg.norm(jacobian, axis=0), full_matrices=False)
     if singular[-1] > COLLINEAR * singular[0]:
         return {}
     involved = [p.path for p, part in zip(free, directions[-1], strict=True) if abs(part) > 0.2]
-    return {involved[-1]: f"not told apart from {', '.join(involved[:-1])}"}
+    kept = next((path for path in YIELDING if path in involved), involved[-1])
+    return {kept: f"not told apart from {', '.join(path for path in involved if path != kept)}"}
 
 
 def _at_bound(values: Values, free: Sequence[Parameter]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from turbosim.hw.find import config_directory
 from turbosim.units import show
 
 TAG = "calibrated"
+NOTE = "micro-benchmarks under fitted.files"
 ROWS_A_LINE = 6
 
 
@@ -51,9 +52,8 @@ def _field(f: Fitted, field: str) -> Iterator[str]:
 
     assert f.low is not None
     assert f.high is not None
-    yield f"  # {shown(f.low)} to {shown(f.high)} (95 %), before {shown(f.before)}; {f.rows} rows"
-    curves = json.dumps(", ".join(f.curves))
-    yield f"  {field}: {{value: {shown(f.after)}, source: {TAG}, fitted_on: {curves}}}"
+    yield f"  # {shown(f.low)} to {shown(f.high)} (95 %), before {shown(f.before)}; {f.rows} rows: {'; '.join(f.curves)}"
+    yield f"  {field}: {{value: {shown(f.after)}, source: {TAG}, fitted_on: {NOTE}}}"
 
 
 def _record(found: Calibration, fitted: list[Fitted]) -> Iterator[str]:

@@ -63,7 +63,10 @@ def _panel(axes: Axes, name: str, curves: list[Curve]) -> None:
     axes.set_xlabel("threads per SM" if threads else "CTAs" if name.startswith("empty") else "bytes")
     if not threads:
         axes.set_xscale("log")
+    if scale == 1e6:
+        axes.set_yscale("log")
     unit = "GB/s" if bandwidth else "us" if scale == 1e6 else "ns"
     axes.set(title=name, ylabel=unit)
-    axes.set_ylim(bottom=0)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
