@@ -52,7 +52,8 @@ def _field(f: Fitted, field: str) -> Iterator[str]:
 
     assert f.low is not None
     assert f.high is not None
-    yield f"  # {shown(f.low)} to {shown(f.high)} (95 %), before {shown(f.before)}; {f.rows} rows: {'; '.join(f.curves)}"
+    rows = f"{f.rows} rows: {'; '.join(f.curves)}"
+    yield f"  # {shown(f.low)} to {shown(f.high)} (95 %), before {shown(f.before)}; {rows}"
     yield f"  {field}: {{value: {shown(f.after)}, source: {TAG}, fitted_on: {NOTE}}}"
 
 
