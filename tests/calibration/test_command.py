@@ -85,7 +85,10 @@ def test_json_has_every_row(chases):
     found = json.loads(done.stdout)
     assert (found["hw"], found["gpu"], len(found["files"][0]["used"])) == ("l4", "L4", 16)
     assert {p["path"] for p in found["parameters"] if p["determined"]} == {
-        "l2.latency_near", "l2.latency_far", "hbm.latency", "launch.stream", "launch.graph"}
+        "l2.latency_near", "l2.latency_far", "hbm.latency", "launch.stream", "launch.graph", "hbm.efficiency"}
+    # The last write of a kernel drains over one channel, which is how launches know of it.
+    share = next(p for p in found["parameters"] if p["path"] == "hbm.efficiency")
+    assert share["interval"][0] <= load_gpu("l4").hbm.efficiency <= share["interval"][1]
     assert sum(len(c["rows"]) for c in found["curves"]) == 16
 
 
