@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from turbosim import __version__
 from turbosim.cli import (
+    calibrate,
     common,
     compare,
     hw,
@@ -77,6 +78,8 @@ app.command("sass", short_help="Print the hot loop of a compiled kernel, with it
             epilog=sass.EXAMPLE)(sass.sass)
 app.command("tune", short_help="Rank configurations of a Triton kernel without running any.",
             epilog=tune.EXAMPLE)(tune.tune)
+app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
+            epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",
             epilog=validate.EXAMPLE)(validate.validate)
 app.command("kv-size", short_help="Show the size of the KV cache in every format.",

@@ -19,7 +19,7 @@ EXAMPLE = common.examples(
     "turbosim validate",
     "turbosim validate --set triton_attention_a100 --model roofline,tile,sass",
     "turbosim validate --data measured/rows.csv --report validation",
-    "turbosim validate --hw a100_pcie_80gb=calibrated.yaml",
+    "turbosim validate --hw a100_pcie_80gb=calibrated.yaml --compare",
     after="Exit code 4: an error is above its limit in analysis/thresholds.yaml.")
 
 
@@ -35,6 +35,8 @@ def validate(
     engine: common.Engine = "numba",
     report: Annotated[Path | None, typer.Option(
         metavar="<folder>", help="Also write pictures (PNG and SVG) and a CSV of all rows.")] = None,
+    compare: Annotated[bool, typer.Option(
+        "--compare", help="With --hw GPU=FILE: also predict with the shipped file, errors side by side.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
     as_json: common.Json = False,
 ) -> None:
@@ -50,6 +52,9 @@ def validate(
     if report is not None and report.exists() and not report.is_dir():
         raise UsageError(f"--report: {str(report)!r} is no folder")
     files = dict(item.partition("=")[::2] for item in hw or [])
+    if compare and (markdown or not any(files.values())):
+        raise UsageError("--compare: goes without --markdown" if markdown else
+                         "--compare: name the hardware file to compare, --hw GPU=FILE")
     chosen = _chosen(sets, data, list(files), kernel)
     limits = read_thresholds(directory() / "thresholds.yaml")
     common.announce_compilation(engine)
@@ -57,11 +62,13 @@ def validate(
         with common.progress("predicting") as show:
             findings = predict(chosen, rungs, engine=engine, workers=processes(),  # type: ignore[arg-type]
                                hardware={g: f for g, f in files.items() if f}, progress=show)
+            shipped = predict(chosen, rungs, engine=engine, workers=processes(),  # type: ignore[arg-type]
+                              progress=show) if compare else None
     except KeyboardInterrupt:
         raise common.InterruptError("no table is written before all rows are predicted") from None
     # The limits are those of the shipped hardware files.
     verdicts = [] if any(files.values()) else judge(limits, findings.outcomes, rungs, partial=bool(hw or kernel))
-    _print(findings, verdicts, rungs, as_json, markdown)
+    _print(findings, verdicts, rungs, as_json, markdown, shipped)
     if report is not None:
         from turbosim.views.validation_report import write_report
 
@@ -99,15 +106,20 @@ def _chosen(sets: list[str] | None, data: list[Path] | None, gpus: list[str], ke
     return [d for d in kept if d.rows]
 
 
-def _print(findings: Findings, verdicts: list[Verdict], rungs: list[Rung], as_json: bool, markdown: bool) -> None:
+def _print(findings: Findings, verdicts: list[Verdict], rungs: list[Rung], as_json: bool, markdown: bool,
+           shipped: Findings | None) -> None:
+    from turbosim.views import validation_compare
     from turbosim.views.validation import to_json, to_markdown, to_table
 
     if as_json:
-        common.emit_json(to_json(findings, verdicts, rungs))
+        beside = {} if shipped is None else {"compared": validation_compare.to_json(shipped, findings, rungs)}
+        common.emit_json(to_json(findings, verdicts, rungs) | beside)
     elif markdown:
         typer.echo(to_markdown(findings, rungs), nl=False)
     else:
         common.console().print(to_table(findings, verdicts, rungs))
+        if shipped is not None:
+            common.console().print("", validation_compare.to_table(shipped, findings, rungs), sep="\n")
 
 
 def _gate(verdicts: list[Verdict]) -> None:

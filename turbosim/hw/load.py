@@ -13,6 +13,7 @@ from pathlib import Path
 from turbosim.errors import ConfigError
 from turbosim.hw.fields import tree
 from turbosim.hw.find import find
+from turbosim.hw.fitted import FittedRecord
 from turbosim.hw.reader import Leaf, Reader
 from turbosim.hw.spec import Gpu
 
@@ -27,6 +28,8 @@ class Resolved:
     file: Path
     chain: tuple[Path, ...]
     """The files it was put together from, base first."""
+    records: tuple[FittedRecord, ...] = ()
+    """What values of these files were fitted on."""
 
 
 def load_gpu(name: str | Path) -> Gpu:
@@ -41,7 +44,7 @@ def load_resolved(name: str | Path) -> Resolved:
     """Return a GPU with the source and position of every value. Raises as :func:`load_gpu`."""
     reader = _read(name, whole=True)
     gpu = Gpu.model_validate(tree({path: leaf.value for path, leaf in reader.leaves.items()}))
-    return Resolved(gpu, reader.leaves, reader.sources, reader.file, tuple(reader.chain))
+    return Resolved(gpu, reader.leaves, reader.sources, reader.file, tuple(reader.chain), tuple(reader.records))
 
 
 def check_file(name: str | Path) -> None:

@@ -13,11 +13,11 @@ from turbosim.errors import ConfigError, TurbosimError, did_you_mean
 from turbosim.hw.document import key_place, read_document, shown, value_place
 from turbosim.hw.fields import ROOT, Node, missing, node_at
 from turbosim.hw.find import config_directory
+from turbosim.hw.fitted import FittedRecord, read_record
 from turbosim.hw.rules import Finding, violations
 from turbosim.hw.rules import Path as Field
 from turbosim.units import example, parse
 
-_EXTRA_KEYS = ("extends", "sources")
 _LEAF_KEYS = ("value", "source", "fitted_on")
 _KIND_NAMES = {str: "a text", bool: "true or false", int: "a whole number"}
 
@@ -52,9 +52,11 @@ class Kind:
     root: Node
     folder: Callable[[], Path]
     rules: Callable[[Mapping[Field, Any]], Iterator[tuple[Finding, ...]]]
+    extra: tuple[str, ...] = ("extends", "sources")
+    """Tables beside the fields."""
 
 
-GPU = Kind("hardware file", ROOT, config_directory, violations)
+GPU = Kind("hardware file", ROOT, config_directory, violations, ("extends", "sources", "fitted"))
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Reader:
     kind: Kind = GPU
     leaves: dict[Field, Leaf] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    records: list[FittedRecord] = field(default_factory=list)
+    """What values of the file and of those it extends were fitted on."""
     chain: list[Path] = field(default_factory=list)
     """The files read, base first."""
     _defects: list[tuple[int, int, int, str]] = field(default_factory=list)
@@ -82,6 +86,7 @@ class Reader:
         self.chain = [file for file, _ in documents]
         for file, document in documents:
             self._sources(file, document)
+            self._fitted(file, document)
             self._walk(file, document, self.kind.root, ())
 
     def defects(self, whole: bool = True) -> list[str]:
@@ -166,6 +171,20 @@ class Reader:
                 self._defect(file, key_place(table, tag), ("sources", str(tag)),
                              f"is the text of a citation, got {text!r}")
 
+    def _fitted(self, file: Path, document: CommentedMap) -> None:
+        if "fitted" not in self.kind.extra or "fitted" not in document:
+            return
+        record, defects = read_record(document["fitted"])
+        if record is not None:
+            self.records.append(record)
+        for path, rule in defects:
+            node, place = document, key_place(document, "fitted")
+            for key in ("fitted", *path):
+                if not isinstance(node, CommentedMap) or key not in node:
+                    break
+                place, node = key_place(node, key), node[key]
+            self._defect(file, place, ("fitted", *path), rule)
+
     def _defect(self, file: Path, place: tuple[int, int], path: Field, message: str) -> None:
         line, column = place
         text = f"{shown(file)}:{line}:{column}: {'.'.join(path)}: {message}"
@@ -174,13 +193,13 @@ class Reader:
     def _walk(self, file: Path, mapping: CommentedMap, node: Node, path: Field) -> None:
         for key, value in mapping.items():
             name = str(key)
-            if not path and name in _EXTRA_KEYS:
+            if not path and name in self.kind.extra:
                 continue
             here = (*path, name)
             place = key_place(mapping, key)
             child = node.child(name)
             if child is None:
-                known = [n for n, _ in node.children] + (list(_EXTRA_KEYS) if not path else [])
+                known = [n for n, _ in node.children] + (list(self.kind.extra) if not path else [])
                 self._defect(file, place, here, f"unknown field{did_you_mean(name, known)}")
             elif child.is_table:
                 if file == self.file:

@@ -16,6 +16,7 @@ def json_schema() -> dict[str, Any]:
         "extends": {"type": "string", "description": "Name of the hardware file this one changes."},
         "sources": {"type": "object", "additionalProperties": {"type": "string"},
                     "description": "Citation for every tag used as a source."},
+        "fitted": {"type": "object", "description": "What values were fitted on, as `turbosim calibrate` writes it."},
     }
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "turbosim hardware file", **schema}
 

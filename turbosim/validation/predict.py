@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from turbosim.errors import ConfigError
+from turbosim.hw.document import shown
 from turbosim.hw.load import load_resolved
 from turbosim.schedules.registry import get_schedule
 from turbosim.validation.jobs import Answer, Job, Pairs, gpu_at, run_all, triton_file
@@ -111,12 +112,20 @@ def _alike(row: Row, rung: Rung) -> object:
 
 
 def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
-    for gpu in dict.fromkeys(row.gpu for data in sets for row in data.rows):
-        for leaf in load_resolved(files.get(gpu, gpu)).leaves.values():
+    """Raise ConfigError if a hardware file was fitted on a set, or on a row, that it would predict."""
+    resolved = {gpu: load_resolved(files.get(gpu, gpu)) for gpu in dict.fromkeys(r.gpu for d in sets for r in d.rows)}
+    for found in resolved.values():
+        for leaf in found.leaves.values():
             for data in sets:
                 if leaf.fitted_on and data.name in leaf.fitted_on.replace(",", " ").split():
                     raise ConfigError(f"{leaf.where}: {'.'.join(leaf.path)} was fitted on {data.name}, whose rows it "
                                       f"would predict; validate on other rows, or fit on other ones")
+    for row in (r for d in sets for r in d.rows):
+        hardware = resolved[row.gpu]
+        for record in hardware.records:
+            if (source := record.file_of(row.digest)) is not None:
+                raise ConfigError(f"{row.where}: {row.name}: {shown(hardware.file)} was fitted on this row, in "
+                                  f"{source}, and would predict it; validate on other rows, or fit on other ones")
 
 
 def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "numba") -> list[Job]:

@@ -1,0 +1,58 @@
+"""Rows of the project's own micro suite (``python -m kernels.measure --suite micro``) as micro-benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from turbosim.calibration.benchmarks import Copy, Empty, L2Read
+from turbosim.calibration.rows import MicroRow, Parsed, Skip, Sustained
+from turbosim.hw.spec import Gpu
+from turbosim.validation.cells import Line
+from turbosim.validation.row import Method
+
+COLUMNS = frozenset({"gpu", "kernel", "phase", "sizes", "time_s"})
+ELEMENT = 4
+"""Bytes of an element of ``copy`` and ``l2_read``."""
+_TENSOR = ("mma_fp16", "mma_int8")
+_OTHER = ("exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem")
+
+
+def clock_of(lines: Sequence[Line], gpu: Gpu) -> float:
+    """Return the clock of rows that state none [Hz]."""
+    del lines
+    return gpu.clock.boost
+
+
+def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
+    """Return the row of *line*, or why it is not used. Raises ConfigError for what is not of the layout."""
+    if line.cells.get("status", "ok") in ("wrong", "failed"):
+        return Skip("not timed")
+    kernel = line.choice("kernel", ("copy", "l2_read", "empty", *_TENSOR, *_OTHER))
+    if line.cells.get("sm_clock_hz", "").strip():
+        clock = line.positive("sm_clock_hz")
+    if kernel in _TENSOR and line.cells.get("power_w", "").strip() and line.cells.get("sm_clock_hz", "").strip():
+        return Sustained(line.where, line.digest, clock, line.positive("power_w"))
+    if kernel in (*_TENSOR, *_OTHER):
+        return Skip("of a unit of the SM, whose rates are not fitted")
+    sizes, options = line.sizes("sizes"), line.sizes("options")
+    method: Method = line.choice("method", ("events", "graph", "ncu"))  # type: ignore[assignment]
+    time, warps = line.positive("time_s"), options.get("warps", 4)
+    if kernel == "empty":
+        ctas = _size(line, sizes, "ctas")
+        return MicroRow(line.where, line.digest, f"empty, {method}", ctas, time, Empty(ctas, warps, method), clock)
+    l2 = line.choice("l2", ("cold", "warm"))
+    nbytes, tile = _size(line, sizes, "nbytes"), ELEMENT * options.get("block", 4096)
+    curve = f"{kernel}, {l2}, {method}"
+    if kernel == "copy":
+        return MicroRow(line.where, line.digest, curve, nbytes, time / (2 * nbytes),
+                        Copy(nbytes, tile, warps, l2, method), clock,  # type: ignore[arg-type]
+                        fitted=l2 == "cold" or nbytes > gpu.l2.capacity)
+    passes = _size(line, sizes, "passes")
+    return MicroRow(line.where, line.digest, curve, nbytes, time / (nbytes * passes),
+                    L2Read(nbytes, passes, _size(line, sizes, "ctas"), tile, warps, l2, method), clock)  # type: ignore[arg-type]
+
+
+def _size(line: Line, sizes: dict[str, int], name: str) -> int:
+    if name not in sizes:
+        raise line.error(f"column sizes has no {name}, which {line.text('kernel')} needs")
+    return sizes[name]
