@@ -48,6 +48,11 @@ class _Machine:
         """When the tensor work of each CTA that was issued has ended."""
         self.phases: list[list[list[int]]] = [[[] for _ in range(BARRIERS)] for _ in range(slots)]
         """When the phases of each mbarrier are complete, as far as they have been committed."""
+        self.expected: list[list[list[int]]] = [[[] for _ in range(BARRIERS)] for _ in range(slots)]
+        """Bytes that each mbarrier expects up to the end of each of its phases."""
+        self.delivered = [[0] * BARRIERS for _ in range(slots)]
+        self.landed = [[0] * BARRIERS for _ in range(slots)]
+        """When all bytes that are under way to each mbarrier have arrived."""
 
     def run(self, limit: int) -> Replay:
         for slot in range(self.slots):
@@ -74,6 +79,9 @@ class _Machine:
         self.arrived[slot] = [0] * BARRIERS
         self.products[slot] = 0
         self.phases[slot] = [[] for _ in range(BARRIERS)]
+        self.expected[slot] = [[] for _ in range(BARRIERS)]
+        self.delivered[slot] = [0] * BARRIERS
+        self.landed[slot] = [0] * BARRIERS
         for n, walk in enumerate(self.ctas[self.order[cta]].walks):
             number = slot * self.warps_per_cta + n
             warp = Warp(number, slot, [int(b) for b in walk], issued=start, ready=start, released=start)
@@ -153,7 +161,7 @@ class _Machine:
         board = self._field(warp, Column.READ_BARRIER)
         if board >= 0:
             warp.boards[board] = max(warp.boards[board], start + self._field(warp, Column.READ))
-        if kind == Kind.COPY:
+        if kind == Kind.COPY or (kind == Kind.BULK_STORE and self._acts(warp)):
             warp.open_copies = max(warp.open_copies, done)
         elif kind == Kind.GROUP:
             warp.copies.append(max(warp.open_copies, warp.copies[-1] if warp.copies else 0))
@@ -167,6 +175,8 @@ class _Machine:
             self.products[warp.slot] = max(self.products[warp.slot], done)
         elif kind == Kind.COMMIT:
             self._commit(warp, argument, done)
+        elif kind in (Kind.EXPECT, Kind.BULK_LOAD) and self._acts(warp):
+            self._count(warp, kind, argument, done)
         warp.issued = now + 1
         warp.ready = now + max(1, self._field(warp, Column.STALL))
         if kind in (Kind.BARRIER, Kind.ARRIVE):
@@ -179,6 +189,9 @@ class _Machine:
     def _serve(self, warp: Warp, scheduler: int, now: int, kind: int) -> tuple[int, int]:
         """Return when service starts and when the result is there."""
         pipe, interval = self._field(warp, Column.PIPE), self._field(warp, Column.INTERVAL)
+        bulk = kind in (Kind.BULK_LOAD, Kind.BULK_STORE)
+        if bulk and not self._acts(warp):
+            return now, now
         self.result.pipe_busy[scheduler, pipe] += interval
         if needed := self._field(warp, Column.PORTS):
             self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
@@ -195,6 +208,7 @@ class _Machine:
             else:
                 self.pipe_free[scheduler][Pipe.TENSOR] = end
             return start, end + self._field(warp, Column.LATENCY)
+        copied, shared = shared, 0 if bulk else shared
         start = now
         if pipe == Pipe.MIO:
             start = max(now, self.pipe_free[scheduler][pipe], self.path_free)
@@ -206,12 +220,43 @@ class _Machine:
             self.pipe_free[scheduler][pipe] = now + interval
         done = start + shared + self._field(warp, Column.LATENCY)
         moved = self._field(warp, Column.GLOBAL)
+        if bulk:
+            return start, self._copy(start, done, copied, moved, kind)
         if moved:
             ticks = -(-moved * TICKS * TICKS // self.model.l2_rate)
             self.l2_free = max(self.l2_free, (start + shared) * TICKS) + ticks
             self.result.l2_busy += ticks
             done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
         return start, done
+
+    def _acts(self, warp: Warp) -> bool:
+        """Return whether *warp* is among those that execute a bulk copy, or what expects one."""
+        return bool(self._field(warp, Column.WARPS) >> warp.number % self.warps_per_cta & 1)
+
+    def _copy(self, start: int, done: int, shared: int, moved: int, kind: int) -> int:
+        """Return when a bulk copy that begins at *start* ends."""
+        self.path_free = max(start, self.path_free) + shared
+        self.result.data_path_busy += shared
+        done = max(done, self.path_free)
+        if moved:
+            ticks = -(-moved * TICKS * TICKS // self.model.l2_rate)
+            self.l2_free = max(self.l2_free, start * TICKS) + ticks
+            self.result.l2_busy += ticks
+            if kind == Kind.BULK_LOAD:
+                done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
+        return done + self.model.bulk_latency if kind == Kind.BULK_LOAD else done
+
+    def _count(self, warp: Warp, kind: int, argument: int, done: int) -> None:
+        """Count bytes that an mbarrier expects, or has got; release the phases that have got theirs."""
+        slot, mbarrier, nbytes = warp.slot, argument & 255, argument >> 8
+        expected, known = self.expected[slot][mbarrier], self.phases[slot][mbarrier]
+        if kind == Kind.EXPECT:
+            expected.append((expected[-1] if expected else 0) + nbytes)
+        else:
+            self.delivered[slot][mbarrier] += nbytes
+        self.landed[slot][mbarrier] = max(self.landed[slot][mbarrier], done)
+        while len(known) < len(expected) and self.delivered[slot][mbarrier] >= expected[len(known)]:
+            self._release(warp, mbarrier, self.landed[slot][mbarrier])
 
     def _wait_phase(self, warp: Warp, mbarrier: int, board: int, done: int) -> int:
         """Return when the warp's next phase is known to be complete, if it has been committed; else hold *board*."""
@@ -224,8 +269,12 @@ class _Machine:
         return done
 
     def _commit(self, warp: Warp, mbarrier: int, done: int) -> None:
+        self._release(warp, mbarrier, max(done, self.products[warp.slot]))
+
+    def _release(self, warp: Warp, mbarrier: int, done: int) -> None:
+        """Note when the next phase of a CTA's mbarrier is complete, and free the boards that are held for it."""
         known = self.phases[warp.slot][mbarrier]
-        complete = max(done, self.products[warp.slot], known[-1] if known else 0)
+        complete = max(done, known[-1] if known else 0)
         known.append(complete)
         for other in self.warps:
             if other is None or other.slot != warp.slot:

@@ -72,11 +72,11 @@ class Prices:
         products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
         pipes, intervals, kinds, served = (
             self.code.table[:, c].tolist() for c in (Column.PIPE, Column.INTERVAL, Column.KIND, Column.SHARED))
-        shares = self.share.tolist()
+        shares = (self.share * self.code.acting(warps)).tolist()
         for index in indices:
             share = shares[index]
             busy[pipes[index]] += intervals[index] * share
-            if kinds[index] != Kind.COPY:
+            if kinds[index] not in (Kind.COPY, Kind.BULK_LOAD):
                 # What asynchronous copies write is the load's.
                 shared += served[index] * share
             if product := product_of(self.kernel.instructions[index].opcode):

@@ -54,11 +54,39 @@ def wait_phase(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, s
 def commit(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
            slots: Any) -> None:
     """Note when the phase that instruction *i* commits is complete, and release the boards that are held for it."""
-    slot, mbarrier = w // per_cta, table[i, f.ARGUMENT]
+    slot = w // per_cta
+    release(w, table[i, f.ARGUMENT], per_cta, max(done, slots[slot, f.PRODUCTS]), table, warp, ends, scheduler, slots)
+
+
+@jit
+def count(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
+          slots: Any) -> None:
+    """Count bytes that an mbarrier expects, or has got; release the phases that have got theirs."""
+    slot, mbarrier, nbytes = w // per_cta, table[i, f.ARGUMENT] & 255, table[i, f.ARGUMENT] >> 8
+    places = f.EXPECTED + mbarrier * PHASES
+    if table[i, f.KIND] == f.EXPECT:
+        announced = slots[slot, f.ANNOUNCED + mbarrier]
+        before = slots[slot, places + (announced - 1) % PHASES] if announced else 0
+        slots[slot, places + announced % PHASES] = before + nbytes
+        slots[slot, f.ANNOUNCED + mbarrier] = announced + 1
+    else:
+        slots[slot, f.DELIVERED + mbarrier] += nbytes
+    slots[slot, f.LANDED + mbarrier] = max(slots[slot, f.LANDED + mbarrier], done)
+    while slots[slot, f.COMMITTED + mbarrier] < slots[slot, f.ANNOUNCED + mbarrier]:
+        if slots[slot, f.DELIVERED + mbarrier] < slots[slot, places + slots[slot, f.COMMITTED + mbarrier] % PHASES]:
+            break
+        release(w, mbarrier, per_cta, slots[slot, f.LANDED + mbarrier], table, warp, ends, scheduler, slots)
+
+
+@jit
+def release(w: int, mbarrier: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
+            slots: Any) -> None:
+    """Note when the next phase of an mbarrier is complete, and release the boards that are held for it."""
+    slot = w // per_cta
     phase = slots[slot, f.COMMITTED + mbarrier]
     slots[slot, f.COMMITTED + mbarrier] = phase + 1
     places = f.COMPLETE + mbarrier * PHASES
-    complete = max(done, slots[slot, f.PRODUCTS])
+    complete = done
     if phase:
         complete = max(complete, slots[slot, places + (phase - 1) % PHASES])
     slots[slot, places + phase % PHASES] = complete

@@ -16,9 +16,10 @@ from turbosim.sass.instruction import ZERO, Instruction, Kind, Operand
 from turbosim.sass.semantics import LOW, Flag, select, spread_flag
 
 REGISTERS, UNIFORMS, PREDICATES, UNIFORM_PREDICATES = 0, 256, 512, 768
-LOCAL, ACTIVE, ALIVE, RECORDS, VISIT, MEMORY, VARIABLES = 1024, 1025, 1026, 1027, 1028, 1029, 1030
+LOCAL, ACTIVE, ALIVE, RECORDS, VISIT, MEMORY, SHARED, SCRATCH, VARIABLES = range(1024, 1033)
 """Local memory (a dict of words by address); lanes that execute, and that have not left; where accesses go, which visit
-of its block a step belongs to; known contents of global memory."""
+of its block a step belongs to; known contents of global memory; words of shared memory and of global scratch memory, by
+address, where the kernel makes tensor maps there."""
 
 FILES = {Kind.REGISTER: REGISTERS, Kind.UNIFORM: UNIFORMS, Kind.PREDICATE: PREDICATES,
          Kind.UNIFORM_PREDICATE: UNIFORM_PREDICATES}
@@ -231,6 +232,11 @@ def lanes_of(inst: Instruction) -> Callable[[Values], Any]:
         return chosen
 
     return enabled
+
+
+def first_lane(value: Any, lanes: Any) -> Any:
+    """Return *value* in the first of *lanes*."""
+    return int(value[int(spread_flag(lanes).argmax())]) if isinstance(value, np.ndarray) else value
 
 
 def store(values: Values, number: int, value: Any, lanes: Flag) -> None:
