@@ -42,6 +42,26 @@ class Unknown:
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class SomeLanes(Unknown):
+    """A value that is *known* in *lanes*, as after an instruction that one thread executed; unknown in the others."""
+
+    known: Any
+    lanes: Any
+
+    @property
+    def origin(self) -> Unknown:
+        """Where the doubt comes from."""
+        return Unknown(self.index, self.what)
+
+
+def known_in(value: Any, lanes: Flag) -> Any:
+    """Return *value*, or what is known of it where that is so in all of *lanes*."""
+    if isinstance(value, SomeLanes) and not (spread_flag(lanes) & ~value.lanes).any():
+        return value.known
+    return value
+
+
 class NotModelled(Exception):  # noqa: N818  (control flow of this package, never an error of a user)
     """An operand or modifier that a step cannot be made for."""
 
@@ -172,10 +192,13 @@ def step(inst: Instruction, writes: list[int], sources: list[Source], compute: C
             return
         inputs = [values[n] for n in numbers]
         result: Any = lanes if isinstance(lanes, Unknown) else None
-        for value in inputs:
+        for place, value in enumerate(inputs):
             if isinstance(value, Unknown):
-                result = value.origin
-                break
+                if isinstance(value, SomeLanes) and result is None:
+                    inputs[place] = value = known_in(value, lanes)
+                if isinstance(value, Unknown):
+                    result = value.origin
+                    break
         if result is None:
             for place, change in changes:
                 inputs[place] = change(inputs[place])
@@ -247,7 +270,15 @@ def store(values: Values, number: int, value: Any, lanes: Flag) -> None:
         old = values[number]
         if not (spread_flag(lanes) | ~spread_flag(values[ALIVE])).all():
             if isinstance(old, Unknown):
-                values[number] = old.origin
+                values[number] = _joined(old, value, spread_flag(lanes))
                 return
             value = value.origin if isinstance(value, Unknown) else select(lanes, value, old)
     values[number] = value
+
+
+def _joined(old: Unknown, value: Any, lanes: Any) -> Unknown:
+    """Return *value* in *lanes* and *old* in the others."""
+    if isinstance(value, Unknown):
+        return old.origin
+    before, seen = (old.known, old.lanes) if isinstance(old, SomeLanes) else (0, spread_flag(False))
+    return SomeLanes(old.index, old.what, select(lanes, value, before), seen | lanes)

@@ -25,6 +25,7 @@ from turbosim.sass.steps import (
     bits,
     first_lane,
     guard_bits,
+    known_in,
     lanes_of,
     slot,
 )
@@ -112,7 +113,7 @@ def events_of(inst: Instruction) -> list[Step]:
         seen = [address.of(values)] if address is not None else []
         seen += [values[r] for r in registers]
         if one and not isinstance(lanes, Unknown):
-            seen = [first_lane(v, lanes) for v in seen]
+            seen = [first_lane(known_in(v, lanes), lanes) for v in seen]
         values[RECORDS].append(Event(inst.index, tuple(_uniform(v) for v in seen)))
 
     read = [*registers, *(address.reads if address is not None else ())]

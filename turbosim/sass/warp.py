@@ -22,6 +22,7 @@ from turbosim.sass.steps import (
     first_lane,
     flag,
     guard_bits,
+    known_in,
     lanes_of,
     slot,
     step,
@@ -49,7 +50,7 @@ def to_uniform(slots: Slots, inst: Instruction) -> Step:
     def run(values: Values) -> None:
         if (lanes := enabled(values)) is False:
             return
-        value = lanes if isinstance(lanes, Unknown) else values[source.slot]
+        value = lanes if isinstance(lanes, Unknown) else known_in(values[source.slot], lanes)
         if isinstance(value, Unknown):
             value = value.origin
         else:
