@@ -33,7 +33,8 @@ _KINDS = {"LDGSTS": Kind.COPY, "LDGDEPBAR": Kind.GROUP, "LDG": Kind.LOAD, "STG":
           **dict.fromkeys(tensor_memory.PRODUCTS, Kind.UNIT_MMA)}
 _NOT_MODELLED = {
     "UBLKCP": "bulk copies without a tensor map", "UBLKPF": "bulk prefetches", "UBLKRED": "bulk reductions",
-    "UTMAPF": "bulk prefetches (TMA)", "UTMAREDG": "bulk reductions (TMA)", "UTCOMMA": "products with scales of blocks", "UTCCP": "copies to tensor memory"}
+    "UTMAPF": "bulk prefetches (TMA)", "UTMAREDG": "bulk reductions (TMA)",
+    "UTCOMMA": "products with scales of blocks", "UTCCP": "copies to tensor memory"}
 
 
 def sm_model(gpu: Gpu, hertz: float, memory: bool = True) -> SmModel:

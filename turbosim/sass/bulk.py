@@ -8,6 +8,7 @@ code of kernels whose operands are known.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 COPIES = ("UTMALDG", "UTMASTG")
 """To shared memory, and from there."""
 _TILED = re.compile(r"UTMA(?:LDG|STG)\.(?P<rank>[1-5])D$")
-_VARIANTS = {"MULTICAST": "to several CTAs of a cluster", "2CTA": "of two CTAs of a cluster", "IM2COL": "in im2col mode",
-             "IM2COL_W": "in im2col mode", "GATHER4": "of gathered rows", "TILE_GATHER4": "of gathered rows",
+_VARIANTS = {"MULTICAST": "to several CTAs of a cluster", "2CTA": "of two CTAs of a cluster",
+             "IM2COL": "in im2col mode", "IM2COL_W": "in im2col mode", "GATHER4": "of gathered rows", "TILE_GATHER4": "of gathered rows",
              "SCATTER4": "to scattered rows", "TILE_SCATTER4": "to scattered rows"}
 
 
@@ -164,6 +165,26 @@ def _expected(kernel: Kernel, walk: Walk) -> Iterable[tuple[int, int, int]]:
                 raise refusal(kernel, event.index, "the bytes that it expects do not follow from the launch",
                               "make the block shape constexpr")
             yield event.index, event.values[1], 0
+
+
+def check_counts(kernel: Kernel, walks: Sequence[Walk]) -> None:
+    """Raise ProgramError unless the mbarriers of a CTA, with warps *walks*, expect what copies bring them."""
+    moved = copies(kernel, walks)
+    expected: Counter[int | None] = Counter()
+    brought: Counter[int | None] = Counter()
+    where: dict[int | None, int] = {}
+    for event in (e for walk in walks for e in walk.events):
+        inst = kernel.instructions[event.index]
+        if is_expectation(inst):
+            expected[event.values[0]] += event.values[1] or 0
+            where[event.values[0]] = event.index
+        elif is_bulk_load(inst):
+            brought[event.values[0]] += moved[event.index].box
+            where.setdefault(event.values[0], event.index)
+    for mbarrier, index in where.items():
+        if expected[mbarrier] != brought[mbarrier]:
+            raise refusal(kernel, index, f"its mbarrier expects {expected[mbarrier]} bytes in all and bulk copies "
+                          f"bring {brought[mbarrier]}", "wait for copies of one kind with one mbarrier")
 
 
 def refusal(kernel: Kernel, index: int, what: str, fix: str) -> ProgramError:

@@ -51,8 +51,8 @@ def compile_kernel(source: Source, arguments: Mapping[str, Any], constants: Mapp
                    options: Mapping[str, int]) -> Compiled:
     """Return *source* compiled for compute *capability* (80, 90 ...).
 
-    *arguments* are :class:`turbosim.sass.specialise.Pointer`, ``TensorDescriptor``, numbers or None, *constants* the values of ``constexpr``
-    parameters, both by name. Raises UsageError where Triton is missing, interprets or does not know the target, and
+    *arguments* are :class:`turbosim.sass.specialise.Pointer`, ``TensorDescriptor``, numbers or None, *constants* the
+    values of ``constexpr`` parameters, both by name. Raises UsageError where Triton is missing, interprets or does not know the target, and
     where the arguments are not the function's; ConfigError for a file that cannot be imported and a kernel that does
     not compile.
     """

@@ -24,7 +24,21 @@ from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.instruction import Instruction, Kind
 from turbosim.sass.launch import Launch
 from turbosim.sass.plan import Plan, Same, plan_of, return_slot
-from turbosim.sass.steps import ACTIVE, ALIVE, LOCAL, MEMORY, RECORDS, SCRATCH, SHARED, TRUE, VISIT, Unknown, Values, opposite, slot
+from turbosim.sass.steps import (
+    ACTIVE,
+    ALIVE,
+    LOCAL,
+    MEMORY,
+    RECORDS,
+    SCRATCH,
+    SHARED,
+    TRUE,
+    VISIT,
+    Unknown,
+    Values,
+    opposite,
+    slot,
+)
 from turbosim.sass.tensor_memory import Event
 
 LIMIT = 4_000_000

@@ -41,7 +41,8 @@ class Tiles:
 
     def encode(self, address: int) -> bytes:
         """Return the tensor map of the tensor at *address*."""
-        shape, strides = self.shape[::-1], []
+        shape = self.shape[::-1]
+        strides: list[int] = []
         for size in shape[:-1]:
             strides.append((strides[-1] if strides else self.element_bytes) * size)
         return TensorMap(address, shape, tuple(strides), self.box[::-1], self.element_bytes).encode()
@@ -149,13 +150,14 @@ class Launch:
         return struct.pack("<f" if size == 4 else "<d", argument)
 
     def _system(self, kernel: Kernel) -> dict[int, int]:
-        """Return what lies below the parameters, as the compiler reads it: dimensions, the stack pointer, the address of
-        the parameters.
+        """Return what lies below the parameters, as the compiler reads it: dimensions, the stack pointer, and where in
+        memory the parameters are.
 
         Found by compiling kernels that ask for them.
         """
         block = (LANES * self.warps, 1, 1)
-        blocks, grids, stack, area = (0x0, 0xC, 0x28, 0x198) if kernel.capability < 100 else (0x360, 0x370, 0x37C, 0x348)
+        old = kernel.capability < 100
+        blocks, grids, stack, area = (0x0, 0xC, 0x28, 0x198) if old else (0x360, 0x370, 0x37C, 0x348)
         words = {stack: 0, area: self._parameters & LOW, area + 4: self._parameters >> 32}
         for axis in range(3):
             words[blocks + 4 * axis] = block[axis]
@@ -200,8 +202,8 @@ def _check(tiles: Tiles) -> None:
     if not all(1 <= side <= 256 for side in tiles.box):
         raise UsageError(f"{where}: a box has 1 to 256 elements a side, got {list(tiles.box)}")
     if len(tiles.shape) > 1 and tiles.shape[-1] * size % STRIDE_UNIT:
-        raise UsageError(f"{where}: rows are a multiple of {STRIDE_UNIT} bytes, got {tiles.shape[-1]} elements of {size} "
-                         "bytes; pad them")
+        raise UsageError(f"{where}: rows are a multiple of {STRIDE_UNIT} bytes, got {tiles.shape[-1]} elements of "
+                         f"{size} bytes; pad them")
     if tiles.tensor.nbytes != math.prod(tiles.shape) * size:
-        raise UsageError(f"{where}: {list(tiles.shape)} elements of {size} bytes are not the {tiles.tensor.nbytes} bytes "
-                         "of the tensor")
+        raise UsageError(f"{where}: {list(tiles.shape)} elements of {size} bytes are not the "
+                         f"{tiles.tensor.nbytes} bytes of the tensor")

@@ -18,8 +18,8 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
 - A bulk copy passes the data path and the L2 server likewise, without blocking issue, and ends with the later of the
   two. Copies to shared memory are counted by an mbarrier: an arrival says how many bytes the next phase expects, and
   the phase is complete when these have arrived and those of the phases before. Copies from shared memory belong to the
-  warp's open group, and end when shared memory has been read. Warps that do not act only issue
-  them.
+  warp's open group, and end when shared memory has been read. Warps that do not act only
+  issue them.
 - Shared memory, shuffles and global accesses go through a queue of each scheduler, which holds so many and lets one go
   every interval, into one data path of the SM, first come first served in the order of issue. Global data then passes a
   second server, the SM's share of L2.

@@ -82,7 +82,7 @@ class _Matching:
                     leading = waits
                 for n, event in enumerate(waits):
                     if n == len(leading):
-                        raise self._error(event, "no commit of products and no bulk copy completes its mbarrier's phase")
+                        raise self._error(event, "no commit of products and no bulk copy completes its phase")
                     if event.values != leading[n].values:
                         raise self._error(event, "the warps of a CTA do not wait alike")
 

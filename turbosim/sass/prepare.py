@@ -110,7 +110,7 @@ def prepare(description: Description, gpu: Gpu, settings: Mapping[str, Value] | 
     passed = tuple(p for n, v in zip(compiled.parameters, given, strict=True) for p in _passed(n, v, compiled))
     # Warps beyond those asked for are added by the compiler where it specialises warps.
     warps = bound.options["num_warps"] if kernel.threads is None else kernel.threads // 32
-    return Prepared(bound, compiled, kernel, Launch(bound.grid, warps, passed, compiled.smem_bytes))  # type: ignore[arg-type]
+    return Prepared(bound, compiled, kernel, Launch(bound.grid, warps, passed, compiled.smem_bytes))
 
 
 def _typed(value: Buffer | Value) -> Any:

@@ -15,6 +15,7 @@ from turbosim.hw.names import Dtype, MmaPath, OpClass
 from turbosim.hw.spec import Gpu
 from turbosim.program.ops import Mma
 from turbosim.sass.build import code_of, sm_model
+from turbosim.sass.bulk import check_counts
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk
 from turbosim.sass.flow import blocks_of, loops_of
@@ -126,6 +127,7 @@ def prices_of(kernel: Kernel, gpu: Gpu, hertz: float, seen: Observation, residen
     classes = []
     for sample in chosen:
         of_warps = seen.sampler.walks(sample)
+        check_counts(kernel, of_warps)
         # Warps are alike in how they use the banks; of the second CTA one is enough to see what the first does not run.
         walks += of_warps if not walks else of_warps[:1]
         classes.append(CtaClass(tuple(

@@ -24,9 +24,9 @@ WARP_FIELDS = WAITED + BARRIERS
 (PICK, QUEUED, NEXT, PORTS_FREE, PIPE_FREE) = range(5)
 SCHEDULER_FIELDS = PIPE_FREE + PIPES
 # Fields of a slot's row of state: CTA, warps that run, end of its tensor work, arrivals at its barriers, phases of its
-# mbarriers that have been committed, and when each of the last ones is complete; of bulk copies, phases of the mbarriers
-# that have been announced, bytes up to the end of each of the last ones, bytes that are under way or there, and when all
-# of these are there.
+# mbarriers that have been committed, and when each of the last ones is complete; of bulk copies, phases of the
+# mbarriers that have been announced, bytes up to the end of each of the last ones, bytes that are under way or there,
+# and when all of these are there.
 (CTA, RUNNING, PRODUCTS, ARRIVED) = range(4)
 COMMITTED = ARRIVED + BARRIERS
 COMPLETE = COMMITTED + BARRIERS
