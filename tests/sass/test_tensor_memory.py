@@ -103,7 +103,7 @@ def test_commits_and_waits_have_the_number_of_their_mbarrier():
 
 
 @pytest.mark.parametrize(("events", "index", "what"), [
-    ([Event(1, (0x8, 0))], 1, "no product's commit arrives at its mbarrier"),
+    ([Event(1, (0x8, 0))], 1, "no commit of products and no bulk copy completes its phase"),
     ([Event(0, (0x8,)), Event(1, (0x8, 1 << 31))], 1, "it is out of the order of the commits"),
     ([Event(0, (0x8,)), Event(0, (0x10,)), Event(1, (0x10, 0))], 1, "it is out of the order of the commits"),
     ([Event(1, (0x8, 0)), Event(0, (0x8,))], 1, "it is out of the order of the commits"),
@@ -140,7 +140,11 @@ def test_tensor_memory_is_allocated_in_columns_of_all_lanes():
 
 
 @pytest.mark.parametrize(("opcode", "what"), [
-    ("UTMALDG.2D", "bulk copies (TMA)"), ("UTMASTG.2D", "bulk copies (TMA)"), ("UBLKCP.S.G", "bulk copies (TMA)"),
+    ("UTMALDG.2D.MULTICAST", "bulk copies (TMA) to several CTAs of a cluster"),
+    ("UTMALDG.2D.2CTA", "bulk copies (TMA) of two CTAs of a cluster"), ("UTMALDG.4D.IM2COL", "bulk copies (TMA) in im2col mode"),
+    ("UTMALDG.2D.GATHER4", "bulk copies (TMA) of gathered rows"), ("UTMASTG.2D.SCATTER4", "bulk copies (TMA) to scattered rows"),
+    ("UTMALDG.6D", "bulk copies (TMA) of a form that is not known"), ("UTMAPF.2D", "bulk prefetches (TMA)"),
+    ("UTMAREDG.2D.ADD", "bulk reductions (TMA)"), ("UBLKCP.S.G", "bulk copies without a tensor map"),
     ("UTCOMMA", "products with scales of blocks"), ("UTCCP.T.S", "copies to tensor memory")])
 def test_units_that_are_not_modelled(opcode, what):
     text = f"kernel 'k': {opcode} at 0x10 uses {what}, which the issue-level model does not have; use a schedule"

@@ -45,7 +45,8 @@ COPIES = ("UTMALDG", "UTMASTG")
 """To shared memory, and from there."""
 _TILED = re.compile(r"UTMA(?:LDG|STG)\.(?P<rank>[1-5])D$")
 _VARIANTS = {"MULTICAST": "to several CTAs of a cluster", "2CTA": "of two CTAs of a cluster",
-             "IM2COL": "in im2col mode", "IM2COL_W": "in im2col mode", "GATHER4": "of gathered rows", "TILE_GATHER4": "of gathered rows",
+             "IM2COL": "in im2col mode", "IM2COL_W": "in im2col mode", "GATHER4": "of gathered rows",
+             "TILE_GATHER4": "of gathered rows",
              "SCATTER4": "to scattered rows", "TILE_SCATTER4": "to scattered rows"}
 
 

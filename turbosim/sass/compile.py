@@ -52,9 +52,9 @@ def compile_kernel(source: Source, arguments: Mapping[str, Any], constants: Mapp
     """Return *source* compiled for compute *capability* (80, 90 ...).
 
     *arguments* are :class:`turbosim.sass.specialise.Pointer`, ``TensorDescriptor``, numbers or None, *constants* the
-    values of ``constexpr`` parameters, both by name. Raises UsageError where Triton is missing, interprets or does not know the target, and
-    where the arguments are not the function's; ConfigError for a file that cannot be imported and a kernel that does
-    not compile.
+    values of ``constexpr`` parameters, both by name. Raises UsageError where Triton is missing, interprets or does not
+    know the target, and where the arguments are not the function's; ConfigError for a file that cannot be imported and
+    a kernel that does not compile.
     """
     if interpreted():
         raise UsageError("TRITON_INTERPRET is set, which replaces the compiler by an interpreter; unset it to read "

@@ -156,9 +156,11 @@ class Launch:
         Found by compiling kernels that ask for them.
         """
         block = (LANES * self.warps, 1, 1)
-        old = kernel.capability < 100
-        blocks, grids, stack, area = (0x0, 0xC, 0x28, 0x198) if old else (0x360, 0x370, 0x37C, 0x348)
-        words = {stack: 0, area: self._parameters & LOW, area + 4: self._parameters >> 32}
+        blocks, grids, stack = (0x0, 0xC, 0x28) if kernel.capability < 100 else (0x360, 0x370, 0x37C)
+        words = {stack: 0}
+        if kernel.capability >= 90:
+            area = 0x198 if kernel.capability < 100 else 0x348
+            words |= {area: self._parameters & LOW, area + 4: self._parameters >> 32}
         for axis in range(3):
             words[blocks + 4 * axis] = block[axis]
             words[grids + 4 * axis] = self.grid[axis]

@@ -189,12 +189,12 @@ class _Machine:
     def _serve(self, warp: Warp, scheduler: int, now: int, kind: int) -> tuple[int, int]:
         """Return when service starts and when the result is there."""
         pipe, interval = self._field(warp, Column.PIPE), self._field(warp, Column.INTERVAL)
+        if needed := self._field(warp, Column.PORTS):
+            self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
         bulk = kind in (Kind.BULK_LOAD, Kind.BULK_STORE)
         if bulk and not self._acts(warp):
             return now, now
         self.result.pipe_busy[scheduler, pipe] += interval
-        if needed := self._field(warp, Column.PORTS):
-            self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
         shared = self._field(warp, Column.SHARED)
         if kind in (Kind.ASYNC_MMA, Kind.UNIT_MMA):
             start = max(now, self.tensor_free if kind == Kind.UNIT_MMA else self.pipe_free[scheduler][Pipe.TENSOR])
