@@ -12,6 +12,7 @@ from math import gcd
 
 from turbosim.errors import ProgramError
 from turbosim.sass.build import kind_of
+from turbosim.sass.bulk import COPIES
 from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
@@ -94,10 +95,13 @@ class _Observer:
         self.groups: dict[str, int] = {}
         for stream in streams:
             by_warp = self.sampler.by_warp(self.base[stream.part])
-            region = next((r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))), None)
-            if region is None:
+            regions = [r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))]
+            if not regions:
                 continue
-            nbytes[stream] = region.nbytes
+            nbytes[stream] = regions[0].nbytes
+            if self.kernel.instructions[stream.instructions[0]].name in COPIES:
+                # The engine skips what of the last box is outside of the tensor; the tile is a whole one.
+                nbytes[stream] = max(r.nbytes for r in regions)
             forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
