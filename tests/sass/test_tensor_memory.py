@@ -107,9 +107,11 @@ def test_commits_and_waits_have_the_number_of_their_mbarrier():
     ([Event(0, (0x8,)), Event(1, (0x8, 1 << 31))], 1, "it is out of the order of the commits"),
     ([Event(0, (0x8,)), Event(0, (0x10,)), Event(1, (0x10, 0))], 1, "it is out of the order of the commits"),
     ([Event(1, (0x8, 0)), Event(0, (0x8,))], 1, "it is out of the order of the commits"),
+    ([Event(2, (0x8, 64)), Event(0, (0x8,)), Event(1, (0x8, 0))], 0, "its mbarrier is one for bulk copies too"),
+    ([Event(2, (0x8, 64)), Event(1, (0x8, 1 << 31))], 1, "it is out of the order of the commits"),
     ([Event(0, (None,))], 0, "its address does not follow from the launch")])
 def test_other_uses_of_mbarriers_are_refused(events, index, what):
-    code = kernel("UTCBAR [UR8], URZ", WAIT)
+    code = kernel("UTCBAR [UR8], URZ", WAIT, "SYNCS.ARRIVE.TRANS64 RZ, [UR8], R2")
     where = f"kernel 'k': {code.instructions[index].opcode} at 0x{16 * index:x}: "
     with pytest.raises(ProgramError, match=f"^{re.escape(where + what + END)}$"):
         mbarriers(code, [events])

@@ -73,6 +73,10 @@ class _Matching:
     def check(self) -> None:
         """Raise ProgramError where a wait is not for the commit of its turn."""
         for number in sorted(set(self.numbers.values())):
+            of = [e for walk in self.walks for e in walk if self.numbers.get(e.index) == number]
+            commits = next((e for e in of if self._is(is_commit, e)), None)
+            if commits is not None and any(self._is(is_expectation, e) for e in of):
+                raise self._error(commits, "its mbarrier is one for bulk copies too")
             leading: list[Event] = []
             for walk in self.walks:
                 waits = [e for e in walk if self._is(is_wait, e) and self.numbers[e.index] == number]

@@ -99,8 +99,8 @@ class _Observer:
             if not regions:
                 continue
             nbytes[stream] = regions[0].nbytes
+            # What of the last box is outside of the tensor does not move; the tile is a whole one.
             if self.kernel.instructions[stream.instructions[0]].name in COPIES:
-                # The engine skips what of the last box is outside of the tensor; the tile is a whole one.
                 nbytes[stream] = max(r.nbytes for r in regions)
             forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}

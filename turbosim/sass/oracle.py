@@ -6,7 +6,6 @@ from turbosim.errors import SimulationError
 from turbosim.sass.machine import (
     BARRIERS,
     NEVER,
-    PHASES,
     SCOREBOARDS,
     TICKS,
     Code,
@@ -19,6 +18,7 @@ from turbosim.sass.machine import (
     Wait,
     deadlock,
 )
+from turbosim.sass.oracle_mbarriers import Mbarriers
 from turbosim.sass.oracle_warp import Warp
 
 
@@ -46,13 +46,7 @@ class _Machine:
         self.tensor_free = 0
         self.products = [0] * slots
         """When the tensor work of each CTA that was issued has ended."""
-        self.phases: list[list[list[int]]] = [[[] for _ in range(BARRIERS)] for _ in range(slots)]
-        """When the phases of each mbarrier are complete, as far as they have been committed."""
-        self.expected: list[list[list[int]]] = [[[] for _ in range(BARRIERS)] for _ in range(slots)]
-        """Bytes that each mbarrier expects up to the end of each of its phases."""
-        self.delivered = [[0] * BARRIERS for _ in range(slots)]
-        self.landed = [[0] * BARRIERS for _ in range(slots)]
-        """When all bytes that are under way to each mbarrier have arrived."""
+        self.mbarriers = [Mbarriers() for _ in range(slots)]
 
     def run(self, limit: int) -> Replay:
         for slot in range(self.slots):
@@ -78,10 +72,7 @@ class _Machine:
         self.result.cta_starts[cta] = start
         self.arrived[slot] = [0] * BARRIERS
         self.products[slot] = 0
-        self.phases[slot] = [[] for _ in range(BARRIERS)]
-        self.expected[slot] = [[] for _ in range(BARRIERS)]
-        self.delivered[slot] = [0] * BARRIERS
-        self.landed[slot] = [0] * BARRIERS
+        self.mbarriers[slot] = Mbarriers()
         for n, walk in enumerate(self.ctas[self.order[cta]].walks):
             number = slot * self.warps_per_cta + n
             warp = Warp(number, slot, [int(b) for b in walk], issued=start, ready=start, released=start)
@@ -174,9 +165,12 @@ class _Machine:
         elif kind == Kind.UNIT_MMA:
             self.products[warp.slot] = max(self.products[warp.slot], done)
         elif kind == Kind.COMMIT:
-            self._commit(warp, argument, done)
+            self.mbarriers[warp.slot].commit(argument, max(done, self.products[warp.slot]))
+            self._release(warp.slot)
         elif kind in (Kind.EXPECT, Kind.BULK_LOAD) and self._acts(warp):
-            self._count(warp, kind, argument, done)
+            of = self.mbarriers[warp.slot]
+            (of.expect if kind == Kind.EXPECT else of.deliver)(argument & 255, argument >> 8, done)
+            self._release(warp.slot)
         warp.issued = now + 1
         warp.ready = now + max(1, self._field(warp, Column.STALL))
         if kind in (Kind.BARRIER, Kind.ARRIVE):
@@ -246,42 +240,27 @@ class _Machine:
                 done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
         return done + self.model.bulk_latency if kind == Kind.BULK_LOAD else done
 
-    def _count(self, warp: Warp, kind: int, argument: int, done: int) -> None:
-        """Count bytes that an mbarrier expects, or has got; release the phases that have got theirs."""
-        slot, mbarrier, nbytes = warp.slot, argument & 255, argument >> 8
-        expected, known = self.expected[slot][mbarrier], self.phases[slot][mbarrier]
-        if kind == Kind.EXPECT:
-            expected.append((expected[-1] if expected else 0) + nbytes)
-        else:
-            self.delivered[slot][mbarrier] += nbytes
-        self.landed[slot][mbarrier] = max(self.landed[slot][mbarrier], done)
-        while len(known) < len(expected) and self.delivered[slot][mbarrier] >= expected[len(known)]:
-            self._release(warp, mbarrier, self.landed[slot][mbarrier])
-
     def _wait_phase(self, warp: Warp, mbarrier: int, board: int, done: int) -> int:
         """Return when the warp's next phase is known to be complete, if it has been committed; else hold *board*."""
-        phase, known = warp.waited[mbarrier], self.phases[warp.slot][mbarrier]
+        phase = warp.waited[mbarrier]
         warp.waited[mbarrier] += 1
-        if phase < len(known):
-            return max(done, known[phase]) if phase >= len(known) - PHASES else done
+        complete = self.mbarriers[warp.slot].phase(mbarrier, phase)
+        if complete is not None:
+            return max(done, complete)
         if board >= 0:
             warp.pending[board] = mbarrier, phase
         return done
 
-    def _commit(self, warp: Warp, mbarrier: int, done: int) -> None:
-        self._release(warp, mbarrier, max(done, self.products[warp.slot]))
-
-    def _release(self, warp: Warp, mbarrier: int, done: int) -> None:
-        """Note when the next phase of a CTA's mbarrier is complete, and free the boards that are held for it."""
-        known = self.phases[warp.slot][mbarrier]
-        complete = max(done, known[-1] if known else 0)
-        known.append(complete)
-        for other in self.warps:
-            if other is None or other.slot != warp.slot:
+    def _release(self, slot: int) -> None:
+        """Free the boards of a CTA's warps that are held for phases whose end has become known."""
+        for warp in self.warps:
+            if warp is None or warp.slot != slot:
                 continue
-            for board in [b for b, awaited in other.pending.items() if awaited == (mbarrier, len(known) - 1)]:
-                del other.pending[board]
-                other.boards[board] = max(other.boards[board], complete)
+            for board, (mbarrier, phase) in list(warp.pending.items()):
+                complete = self.mbarriers[slot].phase(mbarrier, phase)
+                if complete is not None:
+                    del warp.pending[board]
+                    warp.boards[board] = max(warp.boards[board], complete)
 
     def _arrive(self, warp: Warp, now: int, kind: int, argument: int) -> None:
         barrier, expected = argument & 255, (argument >> 8) or self.warps_per_cta

@@ -7,7 +7,7 @@ from typing import Any
 from turbosim.compiled import jit, jit_cached
 from turbosim.sass import replay_state as f
 from turbosim.sass.machine import BARRIERS, GROUPS, NEVER, TICKS
-from turbosim.sass.replay_phases import commit, count, look_ahead, wait_phase
+from turbosim.sass.replay_phases import acts_in, commit, copy, count, look_ahead, wait_phase
 
 
 @jit
@@ -136,29 +136,6 @@ def _account(w: int, s: int, now: int, table: Any, model: Any, warp: Any, schedu
 
 
 @jit
-def _acts(w: int, i: int, per_cta: int, table: Any) -> bool:
-    """Return whether warp *w* is among those that execute instruction *i*, where that is one of bulk copies."""
-    return bool(table[i, f.KIND] not in (f.EXPECT, f.BULK_LOAD, f.BULK_STORE) or table[i, f.WARPS] >> w % per_cta & 1)
-
-
-@jit
-def _copy(i: int, start: int, done: int, table: Any, model: Any, sm: Any) -> int:
-    """Return when the bulk copy of instruction *i* that begins at *start* ends, and not before *done*."""
-    shared = table[i, f.SHARED]
-    sm[f.PATH_FREE] = max(start, sm[f.PATH_FREE]) + shared
-    sm[f.PATH_BUSY] += shared
-    done = max(done, sm[f.PATH_FREE])
-    loads = table[i, f.KIND] == f.BULK_LOAD
-    if table[i, f.GLOBAL]:
-        ticks = -(-table[i, f.GLOBAL] * TICKS * TICKS // model[f.L2_RATE])
-        sm[f.L2_FREE] = max(sm[f.L2_FREE], start * TICKS) + ticks
-        sm[f.L2_BUSY] += ticks
-        if loads:
-            done = max(done, -(-sm[f.L2_FREE] // TICKS) + model[f.L2_LATENCY])
-    return int(done + model[f.BULK_LATENCY] if loads else done)
-
-
-@jit
 def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp: Any, ends: Any, scheduler: Any,
            queue: Any, slots: Any, sm: Any) -> None:
     """Reserve what the next instruction of warp *w* needs, and note when its scoreboards and its group are free."""
@@ -168,7 +145,7 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
         scheduler[s, f.PORTS_FREE] = max(now, scheduler[s, f.PORTS_FREE]) + table[i, f.PORTS]
     start = now
     bulk = kind in (f.BULK_LOAD, f.BULK_STORE)
-    acts = _acts(w, i, per_cta, table)
+    acts = acts_in(w, i, per_cta, table)
     shared = 0 if bulk else table[i, f.SHARED]
     if kind in (f.ASYNC, f.UNIT):
         start = max(now, sm[f.TENSOR_FREE] if kind == f.UNIT else scheduler[s, f.PIPE_FREE + f.TENSOR])
@@ -197,7 +174,7 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
             scheduler[s, f.PIPE_FREE + pipe] = now + interval
         done = start + shared + table[i, f.LATENCY]
         if bulk:
-            done = _copy(i, start, done, table, model, sm) if acts else now
+            done = copy(i, start, done, table, model, sm) if acts else now
         elif table[i, f.GLOBAL]:
             ticks = -(-table[i, f.GLOBAL] * TICKS * TICKS // model[f.L2_RATE])
             sm[f.L2_FREE] = max(sm[f.L2_FREE], (start + shared) * TICKS) + ticks
@@ -275,7 +252,7 @@ def run(table: Any, first: Any, last: Any, walks: Any, spans: Any, order: Any, m
                     issues[i] += 1
                     if first_issue[i] < 0:
                         first_issue[i] = now
-                    if table[i, f.KIND] == f.EXPECT or _acts(w, i, per_cta, table):
+                    if table[i, f.KIND] == f.EXPECT or acts_in(w, i, per_cta, table):
                         pipe_busy[s, table[i, f.PIPE]] += table[i, f.INTERVAL]
                     _serve(w, s, now, per_cta, table, model, warp, ends, scheduler, queue, slots, sm)
                     warp[w, f.ISSUED] = now + 1

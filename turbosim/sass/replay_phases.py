@@ -1,4 +1,5 @@
-"""The part of the compiled SM model that says when a warp may go on, and the phases of mbarriers that it waits for."""
+"""The part of the compiled SM model that says when a warp may go on, the phases of mbarriers that it waits for, and the
+bulk copies that complete them."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 from turbosim.compiled import jit
 from turbosim.sass import replay_state as f
-from turbosim.sass.machine import GROUPS, NEVER, PHASES, SCOREBOARDS
+from turbosim.sass.machine import GROUPS, NEVER, PHASES, SCOREBOARDS, TICKS
 
 
 @jit
@@ -103,3 +104,26 @@ def release(w: int, mbarrier: int, per_cta: int, done: int, table: Any, warp: An
             look_ahead(o, table, warp, ends)
             s = o % len(scheduler)
             scheduler[s, f.NEXT] = min(scheduler[s, f.NEXT], warp[o, f.EARLIEST])
+
+
+@jit
+def acts_in(w: int, i: int, per_cta: int, table: Any) -> bool:
+    """Return whether warp *w* is among those that execute instruction *i*, where that is one of bulk copies."""
+    return bool(table[i, f.KIND] not in (f.EXPECT, f.BULK_LOAD, f.BULK_STORE) or table[i, f.WARPS] >> w % per_cta & 1)
+
+
+@jit
+def copy(i: int, start: int, done: int, table: Any, model: Any, sm: Any) -> int:
+    """Return when the bulk copy of instruction *i* that begins at *start* ends, and not before *done*."""
+    shared = table[i, f.SHARED]
+    sm[f.PATH_FREE] = max(start, sm[f.PATH_FREE]) + shared
+    sm[f.PATH_BUSY] += shared
+    done = max(done, sm[f.PATH_FREE])
+    loads = table[i, f.KIND] == f.BULK_LOAD
+    if table[i, f.GLOBAL]:
+        ticks = -(-table[i, f.GLOBAL] * TICKS * TICKS // model[f.L2_RATE])
+        sm[f.L2_FREE] = max(sm[f.L2_FREE], start * TICKS) + ticks
+        sm[f.L2_BUSY] += ticks
+        if loads:
+            done = max(done, -(-sm[f.L2_FREE] // TICKS) + model[f.L2_LATENCY])
+    return int(done + model[f.BULK_LATENCY] if loads else done)
