@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,7 +201,9 @@ def bulk_walk(*boxes, expected=64, known=True):
     (bulk_walk(64, expected=None), "SYNCS.ARRIVE.TRANS64 at 0x10: the bytes that it expects do not follow from the launch; make "
      "the block shape constexpr"),
     (bulk_walk(64, 64), "SYNCS.ARRIVE.TRANS64 at 0x10: its mbarrier expects 64 bytes in all and bulk copies bring 128; wait for "
-     "copies of one kind with one mbarrier")])
+     "copies of one kind with one mbarrier"),
+    (replace(bulk_walk(64), warp=4), "UTMALDG.2D at 0x0: is left to other warps than the first, as by warp "
+     "specialisation; compile the kernel without")])
 def test_copies_that_cannot_be_followed(found, what):
     with pytest.raises(ProgramError, match=f"^{re.escape(f'kernel {chr(39)}k{chr(39)}: {what}')}$"):
         bulk.check_counts(kernel(LOAD, EXPECT), [found])

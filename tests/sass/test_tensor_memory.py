@@ -154,6 +154,16 @@ def test_units_that_are_not_modelled(opcode, what):
         check_units(kernel("NOP", opcode))
 
 
+def test_warps_that_free_what_bulk_copies_fill_are_refused():
+    """Arrivals that expect no bytes; without bulk copies they may be of anything."""
+    arrival = "SYNCS.ARRIVE.TRANS64.A1T0 RZ, [UR4], RZ"
+    check_units(kernel(arrival))
+    with pytest.raises(ProgramError, match="^" + re.escape(
+            "kernel 'k': SYNCS.ARRIVE.TRANS64.A1T0 at 0x10 uses mbarriers that warps arrive at to free the places of bulk copies "
+            "(warp specialisation), which the issue-level model does not have; use a schedule (turbosim simulate --kernel)")):
+        check_units(kernel("UTMALDG.2D [UR8], [UR4]", arrival))
+
+
 def test_a_wait_behind_the_code_is_no_loop():
     """The spin and the branch back from it span the code between, which is not a loop for that."""
     code = kernel("NOP", WAIT, "@!P0 BRA `(.L_0)", "NOP", "EXIT", WAIT, "@!P0 BRA `(.L_0)", "BRA `(.L_1)",

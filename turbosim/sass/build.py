@@ -21,6 +21,7 @@ from turbosim.sass.mbarrier import mbarriers
 from turbosim.sass.ports import port_cycles
 from turbosim.sass.rules import Rules
 from turbosim.sass.tables import Pipe
+from turbosim.sass.tensor_memory import is_expectation
 from turbosim.sass.traffic import SECTOR, Traffic, traffic_of
 
 _MATRIX_ASYNC = ("HGMMA", "IGMMA", "QGMMA", "BGMMA")
@@ -56,8 +57,11 @@ def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tupl
 
 def check_units(kernel: Kernel) -> None:
     """Raise ProgramError where *kernel* uses a unit that the model does not have."""
+    copying = any(i.name in bulk.COPIES for i in kernel.instructions)
     for instruction in kernel.instructions:
         what = _NOT_MODELLED.get(instruction.name)
+        if copying and instruction.opcode.startswith("SYNCS.ARRIVE") and not is_expectation(instruction):
+            what = "mbarriers that warps arrive at to free the places of bulk copies (warp specialisation)"
         if instruction.name in bulk.COPIES and (variant := bulk.variant_of(instruction)):
             what = f"bulk copies (TMA) {variant}"
         if what:

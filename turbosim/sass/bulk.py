@@ -169,8 +169,15 @@ def _expected(kernel: Kernel, walk: Walk) -> Iterable[tuple[int, int, int]]:
 
 
 def check_counts(kernel: Kernel, walks: Sequence[Walk]) -> None:
-    """Raise ProgramError unless the mbarriers of a CTA, with warps *walks*, expect what copies bring them."""
+    """Raise ProgramError unless the mbarriers of a CTA, with warps *walks*, expect what copies bring them.
+
+    The first warp must take part in every copy: it shows which tiles a CTA moves.
+    """
     moved = copies(kernel, walks)
+    for index, copy in moved.items():
+        if not copy.warps & 1:
+            raise refusal(kernel, index, "is left to other warps than the first, as by warp specialisation",
+                          "compile the kernel without")
     expected: Counter[int | None] = Counter()
     brought: Counter[int | None] = Counter()
     where: dict[int | None, int] = {}
