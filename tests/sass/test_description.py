@@ -81,7 +81,7 @@ def test_values_follow_from_those_before_them(written):
     bound = read_description(written(GOOD)).bind()
     assert bound.kernel == "scale.py:scale"
     assert bound.grid == (13, 2, 1)
-    assert bound.arguments == {"X": Buffer("fp16", 30000), "bias": None, "rows": 100, "factor": 1 / math.sqrt(300)}
+    assert bound.arguments == {"X": Buffer("fp16", (100, 300)), "bias": None, "rows": 100, "factor": 1 / math.sqrt(300)}
     assert bound.constants == {"BLOCK": 512, "EVEN": False, "MODE": "fast"}
     assert bound.options == {"num_warps": 8, "num_stages": 3}
     assert bound.flops == 30000
@@ -117,7 +117,7 @@ def test_settings_that_do_not_fit(written, settings, error, message):
         "i8, u16, u32, u64, u8, got 'floot16' (did you mean 'float16'?)"]),
     ("dtype: float16", "dtpe: float16", [
         "d.yaml:11:6: arguments.X.dtype: missing",
-        "d.yaml:11:7: arguments.X.dtpe: unknown field (did you mean 'dtype'?); fields are dtype, shape"]),
+        "d.yaml:11:7: arguments.X.dtpe: unknown field (did you mean 'dtype'?); fields are dtype, shape, block"]),
     ("grid: [\"cdiv(rows, num_warps)\", 2]", "grid: []", ["d.yaml:15:7: grid: has at least one entry, got an empty list"]),
     ("grid: [\"cdiv(rows, num_warps)\", 2]", "grid: [1, 1, 1, 1]", [
         "d.yaml:15:7: grid: has at most three entries, got a list"]),

@@ -13,7 +13,7 @@ from turbosim.sass.instruction import Control, Instruction, parse_operand, split
 from turbosim.sass.logic import Partly, logic
 from turbosim.sass.opcodes import MODELLED
 from turbosim.sass.semantics import LOW, lookup
-from turbosim.sass.steps import ACTIVE, ALIVE, Slots, Unknown, opaque, slot
+from turbosim.sass.steps import ACTIVE, ALIVE, Slots, Unknown, known_in, opaque, slot
 
 BITS = [1, 1 << 7, 1 << 31]
 """Bits that may be in doubt: few, so that all words can be tried."""
@@ -111,6 +111,8 @@ def test_some_lanes_of_a_word_in_doubt_are_not_known():
     some = np.arange(32) < 16
     assert execute("LOP3.LUT R0, R1, RZ, RZ, 0xfc, !PT", guard="P1", P1=some, R1=Partly(3, "data", 0x40, 1),
                    R0=7)("R0") == DATA
-    assert execute("LOP3.LUT R0, R1, RZ, RZ, 0xfc, !PT", guard="P1", P1=some, R1=7,
-                   R0=Partly(3, "data", 0x40, 1))("R0") == DATA
+    found = execute("LOP3.LUT R0, R1, RZ, RZ, 0xfc, !PT", guard="P1", P1=some, R1=7, R0=Partly(3, "data", 0x40, 1))("R0")
+    assert found.origin == DATA
+    assert known_in(found, np.arange(32) < 3).tolist()[:3] == [7, 7, 7]
+    assert known_in(found, np.arange(32) < 17) is found
     assert execute("FADD R0, R1, R2", lambda _, inst: opaque(inst, [0]), R0=7)("R0") == Unknown(7, "")

@@ -16,11 +16,12 @@ from turbosim.sass.machine import Code, Column, CtaClass, Kind, Pipe, Replay, Sm
 
 MODEL = SmModel(schedulers=1, port_window=2, queue_depth=4, l2_rate=64 * 64, l2_latency=200, barrier_latency=20,
                 cta_latency=0)
-ENDS = Kind.EXIT, Kind.ARRIVE, Kind.COMMIT, Kind.WAIT_PHASE
+ENDS = Kind.EXIT, Kind.ARRIVE, Kind.COMMIT, Kind.WAIT_PHASE, Kind.EXPECT, Kind.BULK_LOAD
 """Kinds that generated programs draw only where they cannot leave a barrier waiting for ever."""
 ASYNC = Kind.ASYNC_MMA, Kind.UNIT_MMA
+BULK = Kind.BULK_LOAD, Kind.BULK_STORE
 MBARRIERS = 2
-"""Of generated programs."""
+"""Of generated programs, for products; bulk copies have one more."""
 
 
 def line(**fields: int) -> list[int]:
@@ -48,15 +49,16 @@ def warps(count: int) -> list[CtaClass]:
 def rows(draw: st.DrawFn, kinds: tuple[Kind, ...] = tuple(k for k in Kind if k not in ENDS)) -> list[int]:
     kind = draw(st.sampled_from(kinds))
     pipe = {Kind.LOAD: Pipe.MIO, Kind.COPY: Pipe.MIO, Kind.STORE: Pipe.MIO, Kind.ASYNC_MMA: Pipe.TENSOR,
-            Kind.UNIT_MMA: Pipe.TENSOR}.get(kind, draw(st.sampled_from(list(Pipe))))
+            Kind.UNIT_MMA: Pipe.TENSOR, Kind.BULK_LOAD: Pipe.MIO, Kind.BULK_STORE: Pipe.MIO}.get(kind, draw(st.sampled_from(list(Pipe))))
     small = st.integers(0, 9)
     return line(
         PIPE=pipe, INTERVAL=draw(small), LATENCY=draw(st.integers(0, 40)), READ=draw(small), KIND=kind,
         SHARED=draw(small) if pipe == Pipe.MIO or kind in ASYNC else 0,
-        GLOBAL=draw(st.sampled_from([0, 32, 100, 512])) if kind in (Kind.LOAD, Kind.COPY, Kind.STORE) else 0,
+        GLOBAL=draw(st.sampled_from([0, 32, 100, 512])) if kind in (Kind.LOAD, Kind.COPY, Kind.STORE, *BULK) else 0,
         ARGUMENT=draw(st.integers(0, 1 if kind == Kind.ASYNC_MMA else MBARRIERS - 1 if kind in ENDS else 2)),
         STALL=draw(st.integers(0, 15)), WRITE_BARRIER=draw(st.integers(-1, 5)), READ_BARRIER=draw(st.integers(-1, 5)),
-        WAIT=draw(st.integers(0, 63)), PORTS=draw(st.integers(0, 5)))
+        WAIT=draw(st.integers(0, 63)), PORTS=draw(st.integers(0, 5)),
+        WARPS=draw(st.integers(0, 63)) if kind in (*BULK, Kind.EXPECT) else 0)
 
 
 @st.composite
@@ -75,11 +77,30 @@ def products(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]]]:
 
 
 @st.composite
+def pipelines(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]]]:
+    """Return lines with which the first warp begins bulk copies, some of whose phases come in parts, and waits for these."""
+    ahead, waits = [], []
+    for _ in range(draw(st.integers(0, 3))):
+        sizes = draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))
+        phase = [(Kind.EXPECT, sum(sizes)), *((Kind.BULK_LOAD, size) for size in sizes)]
+        for kind, size in draw(st.permutations(phase)):
+            row = draw(rows((kind,)))
+            row[Column.ARGUMENT], row[Column.WARPS] = MBARRIERS | size << 8, 1
+            ahead.append(row)
+        wait = draw(rows((Kind.WAIT_PHASE,)))
+        wait[Column.ARGUMENT] = MBARRIERS
+        waits.append(wait)
+    return ahead, waits
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> tuple[Code, list[CtaClass], list[int], int, SmModel]:
     """Return programs of blocks that all warps run, and of products that the first warp commits and all wait for."""
     lines = draw(st.lists(rows(), min_size=1, max_size=30))
     cuts = sorted(draw(st.sets(st.integers(1, len(lines)), max_size=5)) | {len(lines)})
     commits, waits = draw(products())
+    ahead, phases = draw(pipelines())
+    commits, waits = [*ahead, *commits], [*phases, *waits]
     first = [0, *cuts, len(lines) + len(commits), len(lines) + len(commits) + len(waits)]
     code = Code(np.array([*lines, *commits, *waits, EXIT], np.int64), np.array(first),
                 np.array([*(n - 1 for n in first[1:]), first[-1]]))
@@ -94,7 +115,7 @@ def cases(draw: st.DrawFn) -> tuple[Code, list[CtaClass], list[int], int, SmMode
     order = draw(st.lists(st.integers(0, len(classes) - 1), min_size=1, max_size=8))
     model = SmModel(draw(st.integers(1, 4)), draw(st.integers(0, 4)), draw(st.integers(1, 8)),
                     draw(st.integers(1024, 8192)), draw(st.integers(0, 300)), draw(st.integers(0, 30)),
-                    draw(st.integers(0, 50)))
+                    draw(st.integers(0, 50)), draw(st.integers(0, 200)))
     return code, classes, order, draw(st.integers(1, 4)), model
 
 
@@ -262,3 +283,49 @@ def test_a_walk_must_end_with_exit(run):
     code = Code(np.array([line()], np.int64), np.array([0]), np.array([0]))
     with pytest.raises(SimulationError, match="its walk does not end with EXIT"):
         run(code, warps(1), [0], 1, MODEL)
+
+
+def bulk(kind: Kind, argument: int = 0, warps: int = 1, **fields: int) -> list[int]:
+    """Return a line of bulk copies, of which the first warp acts."""
+    return line(PIPE=Pipe.MIO, KIND=kind, ARGUMENT=argument, WARPS=warps, **fields)
+
+
+WAIT_PHASE = line(PIPE=Pipe.MIO, KIND=Kind.WAIT_PHASE, WRITE_BARRIER=0)
+
+
+def test_bulk_copies_complete_a_phase_when_their_bytes_are_there(run):
+    """Bytes pass L2, then come the latencies; the phase waits for all bytes, and so do both warps."""
+    load = bulk(Kind.BULK_LOAD, 64 << 8, GLOBAL=6400, SHARED=50)
+    found = run(straight(bulk(Kind.EXPECT, 128 << 8), load, load, WAIT_PHASE, line(WAIT=1)), warps(2), [0], 1,
+                replace(MODEL, bulk_latency=30))
+    # The second copy starts when the data path has taken the first one's 50 cycles.
+    begin = 2 + 2
+    assert found.l2_busy == 2 * 100 * 64
+    assert found.cycles == pytest.approx(begin + 200 + 200 + 30, abs=3)
+    assert found.waits[4, Wait.SCOREBOARD] > 2 * 400
+    assert found.data_path_busy == 100
+
+
+def test_bulk_copies_of_two_warps_complete_one_phase(run):
+    load = bulk(Kind.BULK_LOAD, 64 << 8, warps=3, GLOBAL=640)
+    found = run(straight(bulk(Kind.EXPECT, 128 << 8), load, WAIT_PHASE, line(WAIT=1)), warps(2), [0], 1, MODEL)
+    assert found.l2_busy == 2 * 10 * 64
+    with pytest.raises(SimulationError, match=re.escape("deadlock: every warp waits at a barrier that too few reach")):
+        run(straight(bulk(Kind.EXPECT, 128 << 8), bulk(Kind.BULK_LOAD, 64 << 8), WAIT_PHASE, line(WAIT=1)), warps(2), [0], 1,
+            MODEL)
+
+
+def test_phases_of_bulk_copies_come_in_order(run):
+    """A stage that was asked for first is complete first, and a wait for it does not wait for the next."""
+    expect, load = bulk(Kind.EXPECT, 64 << 8), bulk(Kind.BULK_LOAD, 64 << 8, GLOBAL=6400)
+    code = straight(expect, load, expect, load, WAIT_PHASE, line(WAIT=1), WAIT_PHASE, line(WAIT=1))
+    found = run(code, warps(1), [0], 1, MODEL)
+    assert found.first_issue[5] == 1 + 100 + 200
+    assert found.first_issue[7] == 1 + 200 + 200
+
+
+def test_bulk_copies_from_shared_memory_end_when_it_has_been_read(run):
+    store = bulk(Kind.BULK_STORE, GLOBAL=6400, SHARED=40)
+    found = run(straight(store, line(KIND=Kind.GROUP), line(KIND=Kind.WAIT_GROUP)), warps(1), [0], 1, MODEL)
+    assert found.first_issue[2] == 40
+    assert found.l2_busy == 100 * 64

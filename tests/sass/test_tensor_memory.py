@@ -103,13 +103,15 @@ def test_commits_and_waits_have_the_number_of_their_mbarrier():
 
 
 @pytest.mark.parametrize(("events", "index", "what"), [
-    ([Event(1, (0x8, 0))], 1, "no product's commit arrives at its mbarrier"),
+    ([Event(1, (0x8, 0))], 1, "no commit of products and no bulk copy completes its phase"),
     ([Event(0, (0x8,)), Event(1, (0x8, 1 << 31))], 1, "it is out of the order of the commits"),
     ([Event(0, (0x8,)), Event(0, (0x10,)), Event(1, (0x10, 0))], 1, "it is out of the order of the commits"),
     ([Event(1, (0x8, 0)), Event(0, (0x8,))], 1, "it is out of the order of the commits"),
+    ([Event(2, (0x8, 64)), Event(0, (0x8,)), Event(1, (0x8, 0))], 0, "its mbarrier is one for bulk copies too"),
+    ([Event(2, (0x8, 64)), Event(1, (0x8, 1 << 31))], 1, "it is out of the order of the commits"),
     ([Event(0, (None,))], 0, "its address does not follow from the launch")])
 def test_other_uses_of_mbarriers_are_refused(events, index, what):
-    code = kernel("UTCBAR [UR8], URZ", WAIT)
+    code = kernel("UTCBAR [UR8], URZ", WAIT, "SYNCS.ARRIVE.TRANS64 RZ, [UR8], R2")
     where = f"kernel 'k': {code.instructions[index].opcode} at 0x{16 * index:x}: "
     with pytest.raises(ProgramError, match=f"^{re.escape(where + what + END)}$"):
         mbarriers(code, [events])
@@ -140,12 +142,26 @@ def test_tensor_memory_is_allocated_in_columns_of_all_lanes():
 
 
 @pytest.mark.parametrize(("opcode", "what"), [
-    ("UTMALDG.2D", "bulk copies (TMA)"), ("UTMASTG.2D", "bulk copies (TMA)"), ("UBLKCP.S.G", "bulk copies (TMA)"),
+    ("UTMALDG.2D.MULTICAST", "bulk copies (TMA) to several CTAs of a cluster"),
+    ("UTMALDG.2D.2CTA", "bulk copies (TMA) of two CTAs of a cluster"), ("UTMALDG.4D.IM2COL", "bulk copies (TMA) in im2col mode"),
+    ("UTMALDG.2D.GATHER4", "bulk copies (TMA) of gathered rows"), ("UTMASTG.2D.SCATTER4", "bulk copies (TMA) to scattered rows"),
+    ("UTMALDG.6D", "bulk copies (TMA) of a form that is not known"), ("UTMAPF.2D", "bulk prefetches (TMA)"),
+    ("UTMAREDG.2D.ADD", "bulk reductions (TMA)"), ("UBLKCP.S.G", "bulk copies without a tensor map"),
     ("UTCOMMA", "products with scales of blocks"), ("UTCCP.T.S", "copies to tensor memory")])
 def test_units_that_are_not_modelled(opcode, what):
     text = f"kernel 'k': {opcode} at 0x10 uses {what}, which the issue-level model does not have; use a schedule"
     with pytest.raises(ProgramError, match=f"^{re.escape(text)} "):
         check_units(kernel("NOP", opcode))
+
+
+def test_warps_that_free_what_bulk_copies_fill_are_refused():
+    """Arrivals that expect no bytes; without bulk copies they may be of anything."""
+    arrival = "SYNCS.ARRIVE.TRANS64.A1T0 RZ, [UR4], RZ"
+    check_units(kernel(arrival))
+    with pytest.raises(ProgramError, match="^" + re.escape(
+            "kernel 'k': SYNCS.ARRIVE.TRANS64.A1T0 at 0x10 uses mbarriers that warps arrive at to free the places of bulk copies "
+            "(warp specialisation), which the issue-level model does not have; use a schedule (turbosim simulate --kernel)")):
+        check_units(kernel("UTMALDG.2D [UR8], [UR4]", arrival))
 
 
 def test_a_wait_behind_the_code_is_no_loop():

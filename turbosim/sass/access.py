@@ -58,6 +58,9 @@ class Access:
     """First byte by lane [32]; None where they depend on data."""
     active: npt.NDArray[np.bool_] | None
     """Lanes that take part [32]; None where this depends on data."""
+    box: int | None = None
+    """Of a bulk copy: bytes of its box, also those outside of the tensor, and 0 where it does not act or is not known;
+    *addresses* are then those of the parts of rows, of *nbytes* each. None for other accesses."""
 
 
 def accesses_of(inst: Instruction) -> list[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,10 +20,16 @@ DTYPES = {**{name: name for name in BYTES}, **_TORCH}
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A tensor argument: Triton's name of its type, and how many elements it has."""
+    """A tensor argument: Triton's name of its type, its shape, and for a tensor descriptor the shape of its blocks."""
 
     dtype: str
-    elements: int
+    shape: tuple[int, ...]
+    block: tuple[int, ...] | None = None
+
+    @property
+    def elements(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from turbosim.errors import ProgramError
 from turbosim.hw.spec import Gpu
-from turbosim.sass import machine, tensor_memory
+from turbosim.sass import bulk, machine, tensor_memory
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk, walk
 from turbosim.sass.flow import blocks_of
@@ -21,6 +21,7 @@ from turbosim.sass.mbarrier import mbarriers
 from turbosim.sass.ports import port_cycles
 from turbosim.sass.rules import Rules
 from turbosim.sass.tables import Pipe
+from turbosim.sass.tensor_memory import is_expectation
 from turbosim.sass.traffic import SECTOR, Traffic, traffic_of
 
 _MATRIX_ASYNC = ("HGMMA", "IGMMA", "QGMMA", "BGMMA")
@@ -28,10 +29,12 @@ _GROUP_SHAPE = re.compile(r"[A-Z]GMMA\.(\d+)x(\d+)x(\d+)")
 WARPS_PER_GROUP = 4
 _KINDS = {"LDGSTS": Kind.COPY, "LDGDEPBAR": Kind.GROUP, "LDG": Kind.LOAD, "STG": Kind.STORE, "ATOMG": Kind.LOAD,
           "ATOM": Kind.LOAD, "RED": Kind.STORE, "REDG": Kind.STORE, "LDL": Kind.LOAD, "STL": Kind.STORE,
-          "EXIT": Kind.EXIT, "UTCBAR": Kind.COMMIT, "STTM": Kind.STORE_TENSOR,
+          "EXIT": Kind.EXIT, "UTCBAR": Kind.COMMIT, "STTM": Kind.STORE_TENSOR, "UTMALDG": Kind.BULK_LOAD,
+          "UTMASTG": Kind.BULK_STORE, "UTMACMDFLUSH": Kind.GROUP,
           **dict.fromkeys(tensor_memory.PRODUCTS, Kind.UNIT_MMA)}
 _NOT_MODELLED = {
-    "UTMALDG": "bulk copies (TMA)", "UTMASTG": "bulk copies (TMA)", "UBLKCP": "bulk copies (TMA)",
+    "UBLKCP": "bulk copies without a tensor map", "UBLKPF": "bulk prefetches", "UBLKRED": "bulk reductions",
+    "UTMAPF": "bulk prefetches (TMA)", "UTMAREDG": "bulk reductions (TMA)",
     "UTCOMMA": "products with scales of blocks", "UTCCP": "copies to tensor memory"}
 
 
@@ -42,7 +45,8 @@ def sm_model(gpu: Gpu, hertz: float, memory: bool = True) -> SmModel:
     latency = gpu.l2.latency_far * hertz if memory else 0
     return SmModel(schedulers=gpu.sm.schedulers, port_window=round(table.registers.window),
                    queue_depth=round(table.mio.depth), l2_rate=round(bandwidth), l2_latency=round(latency),
-                   barrier_latency=round(gpu.barrier.sync), cta_latency=round(gpu.launch.cta))
+                   barrier_latency=round(gpu.barrier.sync), cta_latency=round(gpu.launch.cta),
+                   bulk_latency=round(gpu.copy_engine.tma_latency) if memory else 0)
 
 
 def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tuple[CtaClass, list[Walk]]:
@@ -53,8 +57,14 @@ def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tupl
 
 def check_units(kernel: Kernel) -> None:
     """Raise ProgramError where *kernel* uses a unit that the model does not have."""
+    copying = any(i.name in bulk.COPIES for i in kernel.instructions)
     for instruction in kernel.instructions:
-        if what := _NOT_MODELLED.get(instruction.name):
+        what = _NOT_MODELLED.get(instruction.name)
+        if copying and instruction.opcode.startswith("SYNCS.ARRIVE") and not is_expectation(instruction):
+            what = "mbarriers that warps arrive at to free the places of bulk copies (warp specialisation)"
+        if instruction.name in bulk.COPIES and (variant := bulk.variant_of(instruction)):
+            what = f"bulk copies (TMA) {variant}"
+        if what:
             where = f"kernel {kernel.name!r}: {instruction.opcode} at 0x{16 * instruction.index:x}"
             raise ProgramError(f"{where} uses {what}, which the issue-level model does not have; use a schedule "
                                "(turbosim simulate --kernel)")
@@ -63,11 +73,12 @@ def check_units(kernel: Kernel) -> None:
 def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
     """Return the costs of *kernel*'s instructions on a GPU; memory traffic is that of *walks*.
 
-    Raises as :func:`check_units`, :func:`turbosim.sass.tensor_memory.specified` and
+    Raises as :func:`check_units`, :func:`turbosim.sass.tensor_memory.specified`, :func:`turbosim.sass.bulk.copies` and
     :func:`turbosim.sass.mbarrier.mbarriers`.
     """
     check_units(kernel)
     kernel = tensor_memory.specified(kernel, (e for w in walks for e in w.events))
+    copies = bulk.copies(kernel, walks)
     numbers = mbarriers(kernel, (w.events for w in walks))
     blocks = blocks_of(kernel.instructions)
     traffic = traffic_of(a for w in walks for a in w.accesses)
@@ -78,6 +89,12 @@ def code_of(kernel: Kernel, rules: Rules, walks: Sequence[Walk]) -> Code:
             index = instruction.index
             table[index] = _row(instruction, rules, traffic.get(index), ports)
             table[index, Column.ARGUMENT] = numbers.get(index, table[index, Column.ARGUMENT])
+            if copy := copies.get(index):
+                table[index, Column.ARGUMENT] |= copy.box << 8
+                table[index, Column.WARPS] = copy.warps
+                if instruction.name in bulk.COPIES:
+                    table[index, Column.SHARED] = -(-copy.box // round(rules.gpu.sm.smem_bandwidth))
+                    table[index, Column.GLOBAL] = round(copy.moved)
     return Code(table, np.array([b.first for b in blocks]), np.array([b.last for b in blocks]))
 
 
@@ -101,7 +118,7 @@ def _row(instruction: Instruction, rules: Rules, traffic: Traffic | None, ports:
         Column.GLOBAL: moved, Column.KIND: kind, Column.ARGUMENT: argument, Column.STALL: control.stall,
         Column.WRITE_BARRIER: -1 if control.write_barrier is None else control.write_barrier,
         Column.READ_BARRIER: -1 if control.read_barrier is None else control.read_barrier,
-        Column.WAIT: sum(1 << b for b in {*control.wait, *wait}), Column.PORTS: ports}
+        Column.WAIT: sum(1 << b for b in {*control.wait, *wait}), Column.PORTS: ports, Column.WARPS: 0}
     return [int(row[c]) for c in Column]
 
 
@@ -128,9 +145,13 @@ def kind_of(instruction: Instruction) -> tuple[Kind, int, tuple[int, ...]]:
         if operands and operands[0].text == "SB0" and len(operands) > 1:
             return Kind.WAIT_GROUP, int(operands[1].value), ()
         boards = tuple(int(o.text[2:]) for o in operands if o.text.startswith("SB"))
+        if operands and operands[0].text.startswith("{"):
+            boards = tuple(int(n) for n in re.findall(r"\d+", operands[0].text))
         return Kind.PLAIN, 0, boards
     if name == "WARPGROUP" and "DEPBAR" in instruction.modifiers:
         return Kind.WAIT_MMA, int(operands[-1].value), ()
+    if tensor_memory.is_expectation(instruction):
+        return Kind.EXPECT, 0, ()
     if tensor_memory.is_wait(instruction):
         return Kind.WAIT_PHASE, 0, ()
     if name == "FENCE" and instruction.modifiers[:3] == ("VIEW", "ASYNC", "T"):

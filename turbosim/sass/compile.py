@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from turbosim.errors import ConfigError, UsageError
 from turbosim.files import write_whole
 from turbosim.hw.document import shown
 from turbosim.sass.source import Source
-from turbosim.sass.specialise import interpreted, kind_of, specialised, triton_compile
+from turbosim.sass.specialise import TensorDescriptor, interpreted, kind_of, specialised, triton_compile
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Compiled:
     """Names of the parameters that the machine code has, in order."""
     scalars: Mapping[str, Any]
     """Defaults of those that were not given."""
+    boxes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """What one copy of each tensor descriptor among the parameters moves [elements], at most a block."""
 
 
 def cache_directory(kind: str = "cubins") -> Path:
@@ -49,10 +51,10 @@ def compile_kernel(source: Source, arguments: Mapping[str, Any], constants: Mapp
                    options: Mapping[str, int]) -> Compiled:
     """Return *source* compiled for compute *capability* (80, 90 ...).
 
-    *arguments* are :class:`turbosim.sass.specialise.Pointer`, numbers or None, *constants* the values of ``constexpr``
-    parameters, both by name. Raises UsageError where Triton is missing, interprets or does not know the target, and
-    where the arguments are not the function's; ConfigError for a file that cannot be imported and a kernel that does
-    not compile.
+    *arguments* are :class:`turbosim.sass.specialise.Pointer`, ``TensorDescriptor``, numbers or None, *constants* the
+    values of ``constexpr`` parameters, both by name. Raises UsageError where Triton is missing, interprets or does not
+    know the target, and where the arguments are not the function's; ConfigError for a file that cannot be imported and
+    a kernel that does not compile.
     """
     if interpreted():
         raise UsageError("TRITON_INTERPRET is set, which replaces the compiler by an interpreter; unset it to read "
@@ -104,7 +106,10 @@ def _compile(source: Source, arguments: Mapping[str, Any], capability: int, opti
         raise _explained(error, source, capability) from None
     defaults = {p.name: p.default for p in function.params
                 if p.name in chosen.parameters and p.name not in arguments}
-    return Compiled(code.asm["cubin"], int(code.metadata.shared), chosen.parameters, defaults)
+    described = [n for n in chosen.parameters if isinstance(arguments.get(n), TensorDescriptor)]
+    boxes = {n: tuple(int(side) for side in meta["block_size"])
+             for n, meta in zip(described, code.metadata.tensordesc_meta if described else (), strict=True)}
+    return Compiled(code.asm["cubin"], int(code.metadata.shared), chosen.parameters, defaults, boxes)
 
 
 def _check_names(source: Source, function: Any, arguments: Mapping[str, Any]) -> None:
@@ -176,6 +181,7 @@ def _silent() -> Iterator[None]:
 
 def _packed(made: Compiled) -> bytes:
     header = {"smem_bytes": made.smem_bytes, "parameters": made.parameters, "scalars": dict(made.scalars),
+              "boxes": dict(made.boxes),
               "sha256": hashlib.sha256(made.cubin).hexdigest()}
     return json.dumps(header).encode() + b"\n" + made.cubin
 
@@ -187,6 +193,7 @@ def _read(entry: Path) -> Compiled | None:
         header = json.loads(head)
         if header["sha256"] != hashlib.sha256(cubin).hexdigest():
             return None
-        return Compiled(cubin, header["smem_bytes"], tuple(header["parameters"]), header["scalars"])
+        boxes = {name: tuple(box) for name, box in header["boxes"].items()}
+        return Compiled(cubin, header["smem_bytes"], tuple(header["parameters"]), header["scalars"], boxes)
     except (OSError, ValueError, KeyError, TypeError):
         return None

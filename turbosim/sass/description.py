@@ -6,7 +6,7 @@ sizes, compiler options, constants, arguments, grid and FLOPs; :meth:`Descriptio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,10 +74,12 @@ class _Model(BaseModel):
 
 
 class TensorArgument(_Model):
-    """A pointer to a tensor in global memory."""
+    """A pointer to a tensor in global memory, or with *block* a tensor descriptor that the host makes of it."""
 
     dtype: Annotated[str, BeforeValidator(_dtype)]
     shape: tuple[Expression, ...] = Field(min_length=1)
+    block: tuple[Expression, ...] | None = None
+    """Shape of the blocks that the kernel loads and stores by the descriptor."""
 
 
 def _form(value: Any) -> str:
@@ -179,11 +181,18 @@ class _Binding:
                 raise self._error(("arguments", name), f"is a number, got {value!r}")
             self.names.setdefault(name, value)
             return value
-        elements = 1
-        for n, side in enumerate(given.shape):
-            field = ("arguments", name, "shape", n)
-            elements *= self._integer(field, self._value(field, side), 1)
-        return Buffer(given.dtype, elements)
+        shape = self._sides(("arguments", name, "shape"), given.shape)
+        if given.block is None:
+            return Buffer(given.dtype, shape)
+        field = "arguments", name, "block"
+        block = self._sides(field, given.block)
+        if len(block) != len(shape) or any(side & (side - 1) for side in block):
+            raise self._error(field, f"has a power of two for each of the {len(shape)} sides of the tensor, got "
+                              f"{list(block)}")
+        return Buffer(given.dtype, shape, block)
+
+    def _sides(self, field: Field_, given: Sequence[Any]) -> tuple[int, ...]:
+        return tuple(self._integer((*field, n), self._value((*field, n), side), 1) for n, side in enumerate(given))
 
     def _value(self, field: Field_, expression: Value) -> Value:
         try:

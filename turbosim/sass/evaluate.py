@@ -9,7 +9,9 @@ which a warp reconverges.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,22 @@ from turbosim.sass.access import Access
 from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.instruction import Instruction, Kind
 from turbosim.sass.launch import Launch
-from turbosim.sass.plan import Plan, plan_of, return_slot
-from turbosim.sass.steps import ACTIVE, ALIVE, LOCAL, MEMORY, RECORDS, TRUE, VISIT, Unknown, Values, opposite, slot
+from turbosim.sass.plan import Plan, Same, plan_of, return_slot
+from turbosim.sass.steps import (
+    ACTIVE,
+    ALIVE,
+    LOCAL,
+    MEMORY,
+    RECORDS,
+    SCRATCH,
+    SHARED,
+    TRUE,
+    VISIT,
+    Unknown,
+    Values,
+    opposite,
+    slot,
+)
 from turbosim.sass.tensor_memory import Event
 
 LIMIT = 4_000_000
@@ -41,7 +57,12 @@ class Walk:
     unmodelled: tuple[str, ...]
     """Opcodes that were needed, for a branch or an address, but are not modelled: their results count as unknown."""
     events: tuple[Event, ...] = ()
-    """Products, commits, waits and allocations of tensor memory, in the order of execution."""
+    """Products, commits, waits and allocations of tensor memory, expectations of bulk copies and the copies, in the
+    order of execution."""
+    warp: int = 0
+    """Number of the warp in its CTA."""
+    scratch: Mapping[int, int] = field(default_factory=dict, repr=False)
+    """Words of global scratch memory that it has written and that are known, by address: tensor maps."""
 
     def times(self, block: int) -> int:
         """Return how often *block* is executed."""
@@ -54,11 +75,19 @@ def walk(kernel: Kernel, launch: Launch, cta: tuple[int, int, int], warp: int, v
     Accesses are recorded of the first *visits* executions of every block. Raises UsageError when launch, CTA and warp
     do not fit the kernel, ProgramError when the way depends on data, SimulationError when it does not end.
     """
-    return _Walker(kernel, launch, cta, warp, visits).run()
+    made = _maps(Same(kernel), launch, cta) if warp and plan_of(kernel).makes_maps else {}
+    return _Walker(kernel, launch, cta, warp, visits, made).run()
+
+
+@lru_cache(maxsize=64)
+def _maps(same: Same, launch: Launch, cta: tuple[int, int, int]) -> Mapping[int, int]:
+    """Return the tensor maps that the first warp of *cta* makes for all."""
+    return walk(same.kernel, launch, cta, 0).scratch
 
 
 class _Walker:
-    def __init__(self, kernel: Kernel, launch: Launch, cta: tuple[int, int, int], warp: int, visits: int) -> None:
+    def __init__(self, kernel: Kernel, launch: Launch, cta: tuple[int, int, int], warp: int, visits: int,
+                 made: Mapping[int, int]) -> None:
         self._plan: Plan = plan_of(kernel)
         self._kernel, self._visits, self._warp = kernel, visits, warp
         constants, specials = launch.constants(kernel), launch.specials(cta, warp)
@@ -67,7 +96,8 @@ class _Walker:
         values[512:1024] = [False] * 512
         values[TRUE] = values[TRUE + 256] = True
         values[ACTIVE] = values[ALIVE] = True
-        values[LOCAL], values[RECORDS], values[MEMORY] = {}, [], launch.contents()
+        values[LOCAL], values[RECORDS], values[MEMORY] = {}, [], launch.contents(kernel)
+        values[SHARED], values[SCRATCH] = {}, dict(made)
         for value, number in slots.literals.items():
             values[number] = value
         for offset, number in slots.constants.items():
@@ -113,7 +143,7 @@ class _Walker:
         missing = sorted({plan.unmodelled[i] for i in needed & plan.unmodelled.keys()})
         records = values[RECORDS]
         return Walk(np.array(executed, np.int32), tuple(r for r in records if isinstance(r, Access)), tuple(missing),
-                    tuple(r for r in records if isinstance(r, Event)))
+                    tuple(r for r in records if isinstance(r, Event)), self._warp, values[SCRATCH])
 
     def _reconverge(self, block: int) -> int:
         """Join the lanes that wait at *block*, or let those go first that are further back."""

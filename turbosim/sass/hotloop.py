@@ -113,9 +113,10 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
     per_scheduler = sm_warps / gpu.sm.schedulers
     counts = replayed.issues[first:last + 1] / turns
     body = table[first:last + 1]
+    acting = prices.code.acting(warps)[first:last + 1]
 
     def taken(column: Column) -> float:
-        return float((body[:, column] * counts).sum())
+        return float((body[:, column] * counts * acting).sum())
 
     shares = {"issue slots": float(counts.sum()) * per_scheduler / cycle,
               "register ports": taken(Column.PORTS) * per_scheduler / cycle,
@@ -123,7 +124,7 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
     for pipe in Pipe:
         # The unit of the SM is the tensor pipe of all schedulers.
         users = np.where(body[:, Column.KIND] == Kind.UNIT_MMA, sm_warps, per_scheduler)
-        busy = float((body[:, Column.INTERVAL] * counts * users)[body[:, Column.PIPE] == pipe].sum())
+        busy = float((body[:, Column.INTERVAL] * counts * acting * users)[body[:, Column.PIPE] == pipe].sum())
         if busy and pipe is not Pipe.CONTROL:
             shares[PIPE_WORDS[pipe]] = busy / cycle
     products = [(product_of(line.instruction.opcode), line.issues) for line in lines]

@@ -14,7 +14,7 @@ from turbosim.program.program import Program
 from turbosim.program.store import load, save
 from turbosim.sass.compile import cache_directory
 from turbosim.sass.cubin import Kernel
-from turbosim.sass.launch import Launch, Tensor
+from turbosim.sass.launch import Launch
 from turbosim.sass.lift import ClockName, lift
 
 _HARDWARE = {"arch", "sm", "pipes", "tensor", "l2", "hbm", "copy_engine", "barrier"}
@@ -41,9 +41,9 @@ def lifted_program(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = 
 
 
 def _key(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName) -> str:
-    arguments = [[a.name, a.nbytes, None if a.data is None else hashlib.sha256(a.data).hexdigest()]
-                 if isinstance(a, Tensor) else [type(a).__name__, repr(a)] for a in launch.arguments]
-    what = [_code(), kernel.name, kernel.digest, launch.grid, launch.warps, launch.smem_bytes, arguments,
+    arguments = [[type(a).__name__, repr(a)] for a in launch.arguments]
+    contents = [None if t.data is None else hashlib.sha256(t.data).hexdigest() for t in launch.tensors]
+    what = [_code(), kernel.name, kernel.digest, launch.grid, launch.warps, launch.smem_bytes, arguments, contents,
             gpu.model_dump(mode="json", include=_HARDWARE), gpu.clock.hertz("boost" if clock == "power" else clock)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

@@ -21,7 +21,6 @@ from turbosim.sass.build import check_units
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
-from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.machine import Column, Kind
 from turbosim.sass.observe import Observation, observe
 from turbosim.sass.parts import Part, turns_of
@@ -31,7 +30,12 @@ from turbosim.sass.tensor_memory import allocated, is_allocation
 
 ClockName = Literal["boost", "tensor_spec", "sustained", "power"]
 COPIES, LOADS = "copies", "loads"
-"""Counters: asynchronous copies to shared memory, and loads into registers."""
+"""Counters: asynchronous copies to shared memory, and loads into registers; bulk copies have one for each mbarrier."""
+
+
+def bulk_counter(mbarrier: int) -> str:
+    """Return the counter of the bulk copies that the mbarrier of this number hears of."""
+    return f"bulk {mbarrier}"
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,18 @@ def tensor_memory(kernel: Kernel, launch: Launch) -> int:
 class _Lifting:
     def __init__(self, kernel: Kernel, launch: Launch, gpu: Gpu, seen: Observation, prices: Prices) -> None:
         self.kernel, self.launch, self.gpu, self.seen, self.prices = kernel, launch, gpu, seen, prices
-        self.issued = {COPIES: Affine(), LOADS: Affine()}
+        table = prices.code.table
+        bulk = table[table[:, Column.KIND] == Kind.BULK_LOAD]
+        self.mbarriers = frozenset((bulk[:, Column.ARGUMENT] & 255).tolist())
+        """Those of bulk copies."""
+        self.counters = (COPIES, LOADS, *(bulk_counter(m) for m in sorted(self.mbarriers)))
+        self.issued = dict.fromkeys(self.counters, Affine())
         self.used: set[str] = set()
         self.groups: list[int] = []
         """Copies of the last closed groups."""
         self.open = 0
+        self.phases: dict[int, list[int]] = {m: [] for m in self.mbarriers}
+        """Bulk copies of the phases of each mbarrier that have not been waited for."""
         self.still: frozenset[Stream] = frozenset()
         """Streams that move nothing for now."""
         self.tilings = self._tilings()
@@ -91,7 +102,7 @@ class _Lifting:
         tilings = {}
         for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
             forms = [(f, self._extents(s)) for s, f in self.seen.forms.items() if s.tensor == tensor]
-            size = next(a.nbytes for a in self.launch.arguments if isinstance(a, Argument) and a.name == tensor)
+            size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
             region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
             tilings[tensor] = Tiling(size, region, forms)
         return tilings
@@ -112,7 +123,7 @@ class _Lifting:
         launch = ProgramLaunch(
             self.kernel.name, tuple(Dim(n, size) for n, size in self.seen.dims),
             (Role("warps", self.launch.warps, tuple(body)),),
-            counters=tuple(Counter(n, CounterKind.DATA) for n in (COPIES, LOADS) if n in self.used), classes=classes,
+            counters=tuple(Counter(n, CounterKind.DATA) for n in self.counters if n in self.used), classes=classes,
             class_of=(("x", tuple(range(len(classes)))),) if len(classes) > 1 else (),
             smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers,
             tensor_memory_bytes=tensor_memory(self.kernel, self.launch))
@@ -133,7 +144,7 @@ class _Lifting:
             ops.append(self._turns(part, name, self._count(part, "late"), main + var(name)))
             self.still = frozenset()
         if part.idle:
-            waits = [self._wait(n) for n in (COPIES, LOADS) if n in self.used and self.issued[n] != before[n]]
+            waits = [self._wait(n) for n in self.counters if n in self.used and self.issued[n] != before[n]]
             kept = dict(self.issued)
             ops += waits
             if part.idle > bool(part.final):
@@ -193,6 +204,13 @@ class _Lifting:
                 allowed = row[Column.ARGUMENT]
                 ops.append(self._wait(COPIES, self.open + sum(self.groups[len(self.groups) - allowed:])
                                       if allowed else self.open))
+            if row[kind] == Kind.WAIT_PHASE and moves and row[Column.ARGUMENT] in self.mbarriers:
+                flush()
+                mbarrier = row[Column.ARGUMENT]
+                self.phases[mbarrier] = self.phases[mbarrier][1:]
+                ops.append(self._wait(bulk_counter(mbarrier), sum(self.phases[mbarrier])))
+            if row[kind] == Kind.EXPECT:
+                self.phases[row[Column.ARGUMENT] & 255].append(0)
             if row[kind] == Kind.GROUP:
                 self.groups.append(self.open)
                 self.open = 0
@@ -201,7 +219,7 @@ class _Lifting:
             if stream is None or stream.part != part.name or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, turn, row[kind]))
+            ops.append(self._move(part, stream, turn, row))
             if not stream.store and row[kind] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
                 boards.add(row[Column.WRITE_BARRIER])
         flush()
@@ -212,19 +230,23 @@ class _Lifting:
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
                        cycles=self.prices.cycles(indices))
 
-    def _move(self, part: Part, stream: Stream, turn: Affine | None, kind: int) -> Load | Store:
+    def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> Load | Store:
         form = self.tilings[stream.tensor].number(self.seen.forms[stream])
         tile = self._affine(form, part, turn)
         nbytes = self.seen.nbytes[stream]
         label = f"{'store' if stream.store else 'load'} {stream.tensor}"
         if stream.store:
             return Store(label, stream.tensor, tile, nbytes)
-        counter = COPIES if kind == Kind.COPY else LOADS
+        kind, mbarrier = row[Column.KIND], row[Column.ARGUMENT] & 255
+        bulk = kind == Kind.BULK_LOAD
+        counter = bulk_counter(mbarrier) if bulk else COPIES if kind == Kind.COPY else LOADS
         self.used.add(counter)
         self.issued[counter] = self.issued[counter] + 1
         if counter == COPIES:
             self.open += 1
-        return Load(label, stream.tensor, tile, counter, nbytes, smem=counter == COPIES)
+        elif bulk:
+            self.phases[mbarrier][-1] += 1
+        return Load(label, stream.tensor, tile, counter, nbytes, smem=counter != LOADS, bulk=bulk)
 
     def _affine(self, form: Form, part: Part, turn: Affine | None) -> Affine:
         """Return *form* over the program's variables; without *turn* it is that of the first turn."""

@@ -15,6 +15,11 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
   its mbarrier when all products of the CTA so far have ended. A wait for that phase does not block issue: its
   scoreboard is released when the phase is complete. Mbarriers that take turns count as one, whose *n*-th wait of a warp
   is for its *n*-th phase. A fence for tensor memory ends when the warp's stores to it have.
+- A bulk copy passes the data path and the L2 server likewise, without blocking issue, and ends with the later of the
+  two. Copies to shared memory are counted by an mbarrier: an arrival says how many bytes the next phase expects, and
+  the phase is complete when these have arrived and those of the phases before. Copies from shared memory belong to the
+  warp's open group, and end when shared memory has been read. Warps that do not act only
+  issue them.
 - Shared memory, shuffles and global accesses go through a queue of each scheduler, which holds so many and lets one go
   every interval, into one data path of the SM, first come first served in the order of issue. Global data then passes a
   second server, the SM's share of L2.
@@ -75,6 +80,12 @@ class Kind(IntEnum):
     """Writes tensor memory."""
     FENCE_TENSOR = 15
     """Its result is there when the warp's writes to tensor memory are."""
+    EXPECT = 16
+    """Lets the next phase of mbarrier *argument* & 255 expect *argument* >> 8 bytes of bulk copies."""
+    BULK_LOAD = 17
+    """Bulk copy to shared memory, of *argument* >> 8 bytes that mbarrier *argument* & 255 counts."""
+    BULK_STORE = 18
+    """Bulk copy from shared memory, as part of the open group of copies."""
 
 
 class Column(IntEnum):
@@ -97,6 +108,8 @@ class Column(IntEnum):
     """Bit mask of scoreboards."""
     PORTS = 12
     """Cycles of the scheduler's register read ports."""
+    WARPS = 13
+    """Of bulk copies and what expects them: bit mask of the warps of a CTA that act."""
 
 
 class Pipe(IntEnum):
@@ -145,6 +158,12 @@ class Code:
     """Index of the first instruction of each block."""
     last: Integers
 
+    def acting(self, warps: int) -> NDArray[np.float64]:
+        """Return the share of a CTA's *warps* that act when they issue each instruction: 1, but for bulk copies."""
+        kinds, masks = self.table[:, Column.KIND], self.table[:, Column.WARPS].tolist()
+        bulk = np.isin(kinds, (Kind.EXPECT, Kind.BULK_LOAD, Kind.BULK_STORE))
+        return np.where(bulk, np.array([mask.bit_count() for mask in masks]) / warps, 1.0)
+
 
 @dataclass(frozen=True)
 class CtaClass:
@@ -167,6 +186,8 @@ class SmModel:
     l2_latency: int
     barrier_latency: int
     cta_latency: int
+    bulk_latency: int = 0
+    """Of a bulk copy to shared memory beyond that of a load."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Which commits of products the waits for mbarriers are for."""
+"""Which commits of products, and which expectations of bulk copies, the waits for mbarriers are for."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from turbosim.errors import ProgramError
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.instruction import Instruction
 from turbosim.sass.machine import BARRIERS
-from turbosim.sass.tensor_memory import Event, is_commit, is_setting, is_wait, refusal
+from turbosim.sass.tensor_memory import (
+    Event,
+    is_bulk_load,
+    is_commit,
+    is_expectation,
+    is_setting,
+    is_wait,
+    refusal,
+)
 
 
 def mbarriers(kernel: Kernel, walks: Iterable[Iterable[Event]]) -> Mapping[int, int]:
-    """Return a number for the mbarrier of every commit and wait of *walks*, by instruction.
+    """Return a number for the mbarrier of every commit, expectation, bulk copy and wait of *walks*, by instruction.
 
     Mbarriers that take turns at one instruction, the stages of a pipeline, have one number. The *n*-th wait of a warp
-    must be for the *n*-th commit of its CTA. Raises ProgramError where it is not, where nothing commits, and where
-    there are more than the model has.
+    must be for the *n*-th commit or expectation of its CTA. Raises ProgramError where it is not, where nothing commits
+    or expects, and where there are more than the model has.
 
-    A walk without commits is of a warp whose CTA's are in the walk with commits before it.
+    A walk without commits and expectations is of a warp whose CTA's are in the walk with some before it.
     """
     matching = _Matching(kernel, [[e for e in events if _matters(kernel, e)] for events in walks])
     matching.check()
@@ -28,7 +36,12 @@ def mbarriers(kernel: Kernel, walks: Iterable[Iterable[Event]]) -> Mapping[int, 
 def _matters(kernel: Kernel, event: Event) -> bool:
     """Return whether *event* concerns an mbarrier."""
     inst = kernel.instructions[event.index]
-    return is_commit(inst) or is_wait(inst) or is_setting(inst)
+    return _completes(inst) or is_wait(inst) or is_setting(inst) or is_bulk_load(inst)
+
+
+def _completes(inst: Instruction) -> bool:
+    """Return whether *inst* leads to the completion of a phase."""
+    return is_commit(inst) or is_expectation(inst)
 
 
 class _Matching:
@@ -60,15 +73,20 @@ class _Matching:
     def check(self) -> None:
         """Raise ProgramError where a wait is not for the commit of its turn."""
         for number in sorted(set(self.numbers.values())):
+            of = [e for walk in self.walks for e in walk if self.numbers.get(e.index) == number]
+            commits = next((e for e in of if self._is(is_commit, e)), None)
+            if commits is not None and any(self._is(is_expectation, e) for e in of):
+                raise self._error(commits, "its mbarrier is one for bulk copies too")
             leading: list[Event] = []
             for walk in self.walks:
                 waits = [e for e in walk if self._is(is_wait, e) and self.numbers[e.index] == number]
-                if any(self._is(is_commit, e) and self.numbers[e.index] == number for e in walk):
-                    self._check_phases([e for e in walk if self.numbers.get(e.index, number) == number])
+                if any(self._is(_completes, e) and self.numbers[e.index] == number for e in walk):
+                    self._check_phases([e for e in walk if self.numbers.get(e.index, number) == number
+                                        and not self._is(is_bulk_load, e)])
                     leading = waits
                 for n, event in enumerate(waits):
                     if n == len(leading):
-                        raise self._error(event, "no product's commit arrives at its mbarrier")
+                        raise self._error(event, "no commit of products and no bulk copy completes its phase")
                     if event.values != leading[n].values:
                         raise self._error(event, "the warps of a CTA do not wait alike")
 
@@ -81,7 +99,7 @@ class _Matching:
             address = event.values[0]
             if self._is(is_setting, event):
                 passed[address] = 0
-            elif self._is(is_commit, event):
+            elif self._is(_completes, event):
                 commits.append(address)
             else:
                 phase, parity = passed.get(address, 0), event.values[1]

@@ -12,6 +12,7 @@ from math import gcd
 
 from turbosim.errors import ProgramError
 from turbosim.sass.build import kind_of
+from turbosim.sass.bulk import COPIES
 from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
@@ -20,6 +21,7 @@ from turbosim.sass.parts import Part, class_parameters
 from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
 from turbosim.sass.skeleton import Node, Run
 from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
+from turbosim.sass.tensor_memory import is_bulk_load
 
 MOST_SCANNED = 4096
 """Coordinates of an axis that are looked at one by one."""
@@ -93,10 +95,13 @@ class _Observer:
         self.groups: dict[str, int] = {}
         for stream in streams:
             by_warp = self.sampler.by_warp(self.base[stream.part])
-            region = next((r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))), None)
-            if region is None:
+            regions = [r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))]
+            if not regions:
                 continue
-            nbytes[stream] = region.nbytes
+            nbytes[stream] = regions[0].nbytes
+            # What of the last box is outside of the tensor does not move; the tile is a whole one.
+            if self.kernel.instructions[stream.instructions[0]].name in COPIES:
+                nbytes[stream] = max(r.nbytes for r in regions)
             forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
@@ -167,16 +172,20 @@ class _Observer:
             if part.loop:
                 tiles.clear()
             tensors = instruction_tensors(self.launch, self.base[part.name].walk.accesses)
-            members: dict[tuple[int, str, bool], list[int]] = {}
+            members: dict[tuple[int, int, str, bool], list[int]] = {}
+            # Bulk copies that complete one phase are a tile, as the copies between two waits are.
+            phases = {e.index: e.values[0] for e in reversed(self.base[part.name].walk.events)
+                      if is_bulk_load(self.kernel.instructions[e.index])}
             segment = 0
             for index in part.code:
                 instruction = self.kernel.instructions[index]
                 if kind_of(instruction)[0] in (Kind.GROUP, Kind.WAIT_GROUP):
                     segment += 1
                 if index in tensors:
-                    key = segment, tensors[index], instruction.name in STORES
+                    at = (phases[index] or 0) + 1 if index in phases else 0
+                    key = (0 if at else segment), at, tensors[index], instruction.name in STORES
                     members.setdefault(key, []).append(index)
-            for (_, tensor, store), indices in members.items():
+            for (_, _, tensor, store), indices in members.items():
                 stream = Stream(part.name, tuple(indices), tensor, store)
                 if store and not part.loop:
                     begun = tiles.get(tensor)

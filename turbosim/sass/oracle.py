@@ -6,7 +6,6 @@ from turbosim.errors import SimulationError
 from turbosim.sass.machine import (
     BARRIERS,
     NEVER,
-    PHASES,
     SCOREBOARDS,
     TICKS,
     Code,
@@ -19,6 +18,7 @@ from turbosim.sass.machine import (
     Wait,
     deadlock,
 )
+from turbosim.sass.oracle_mbarriers import Mbarriers
 from turbosim.sass.oracle_warp import Warp
 
 
@@ -46,8 +46,7 @@ class _Machine:
         self.tensor_free = 0
         self.products = [0] * slots
         """When the tensor work of each CTA that was issued has ended."""
-        self.phases: list[list[list[int]]] = [[[] for _ in range(BARRIERS)] for _ in range(slots)]
-        """When the phases of each mbarrier are complete, as far as they have been committed."""
+        self.mbarriers = [Mbarriers() for _ in range(slots)]
 
     def run(self, limit: int) -> Replay:
         for slot in range(self.slots):
@@ -73,7 +72,7 @@ class _Machine:
         self.result.cta_starts[cta] = start
         self.arrived[slot] = [0] * BARRIERS
         self.products[slot] = 0
-        self.phases[slot] = [[] for _ in range(BARRIERS)]
+        self.mbarriers[slot] = Mbarriers()
         for n, walk in enumerate(self.ctas[self.order[cta]].walks):
             number = slot * self.warps_per_cta + n
             warp = Warp(number, slot, [int(b) for b in walk], issued=start, ready=start, released=start)
@@ -153,7 +152,7 @@ class _Machine:
         board = self._field(warp, Column.READ_BARRIER)
         if board >= 0:
             warp.boards[board] = max(warp.boards[board], start + self._field(warp, Column.READ))
-        if kind == Kind.COPY:
+        if kind == Kind.COPY or (kind == Kind.BULK_STORE and self._acts(warp)):
             warp.open_copies = max(warp.open_copies, done)
         elif kind == Kind.GROUP:
             warp.copies.append(max(warp.open_copies, warp.copies[-1] if warp.copies else 0))
@@ -166,7 +165,12 @@ class _Machine:
         elif kind == Kind.UNIT_MMA:
             self.products[warp.slot] = max(self.products[warp.slot], done)
         elif kind == Kind.COMMIT:
-            self._commit(warp, argument, done)
+            self.mbarriers[warp.slot].commit(argument, max(done, self.products[warp.slot]))
+            self._release(warp.slot)
+        elif kind in (Kind.EXPECT, Kind.BULK_LOAD) and self._acts(warp):
+            of = self.mbarriers[warp.slot]
+            (of.expect if kind == Kind.EXPECT else of.deliver)(argument & 255, argument >> 8, done)
+            self._release(warp.slot)
         warp.issued = now + 1
         warp.ready = now + max(1, self._field(warp, Column.STALL))
         if kind in (Kind.BARRIER, Kind.ARRIVE):
@@ -179,9 +183,12 @@ class _Machine:
     def _serve(self, warp: Warp, scheduler: int, now: int, kind: int) -> tuple[int, int]:
         """Return when service starts and when the result is there."""
         pipe, interval = self._field(warp, Column.PIPE), self._field(warp, Column.INTERVAL)
-        self.result.pipe_busy[scheduler, pipe] += interval
         if needed := self._field(warp, Column.PORTS):
             self.ports_free[scheduler] = max(now, self.ports_free[scheduler]) + needed
+        bulk = kind in (Kind.BULK_LOAD, Kind.BULK_STORE)
+        if bulk and not self._acts(warp):
+            return now, now
+        self.result.pipe_busy[scheduler, pipe] += interval
         shared = self._field(warp, Column.SHARED)
         if kind in (Kind.ASYNC_MMA, Kind.UNIT_MMA):
             start = max(now, self.tensor_free if kind == Kind.UNIT_MMA else self.pipe_free[scheduler][Pipe.TENSOR])
@@ -195,6 +202,7 @@ class _Machine:
             else:
                 self.pipe_free[scheduler][Pipe.TENSOR] = end
             return start, end + self._field(warp, Column.LATENCY)
+        copied, shared = shared, 0 if bulk else shared
         start = now
         if pipe == Pipe.MIO:
             start = max(now, self.pipe_free[scheduler][pipe], self.path_free)
@@ -206,6 +214,8 @@ class _Machine:
             self.pipe_free[scheduler][pipe] = now + interval
         done = start + shared + self._field(warp, Column.LATENCY)
         moved = self._field(warp, Column.GLOBAL)
+        if bulk:
+            return start, self._copy(start, done, copied, moved, kind)
         if moved:
             ticks = -(-moved * TICKS * TICKS // self.model.l2_rate)
             self.l2_free = max(self.l2_free, (start + shared) * TICKS) + ticks
@@ -213,26 +223,44 @@ class _Machine:
             done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
         return start, done
 
+    def _acts(self, warp: Warp) -> bool:
+        """Return whether *warp* is among those that execute a bulk copy, or what expects one."""
+        return bool(self._field(warp, Column.WARPS) >> warp.number % self.warps_per_cta & 1)
+
+    def _copy(self, start: int, done: int, shared: int, moved: int, kind: int) -> int:
+        """Return when a bulk copy that begins at *start* ends."""
+        self.path_free = max(start, self.path_free) + shared
+        self.result.data_path_busy += shared
+        done = max(done, self.path_free)
+        if moved:
+            ticks = -(-moved * TICKS * TICKS // self.model.l2_rate)
+            self.l2_free = max(self.l2_free, start * TICKS) + ticks
+            self.result.l2_busy += ticks
+            if kind == Kind.BULK_LOAD:
+                done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
+        return done + self.model.bulk_latency if kind == Kind.BULK_LOAD else done
+
     def _wait_phase(self, warp: Warp, mbarrier: int, board: int, done: int) -> int:
         """Return when the warp's next phase is known to be complete, if it has been committed; else hold *board*."""
-        phase, known = warp.waited[mbarrier], self.phases[warp.slot][mbarrier]
+        phase = warp.waited[mbarrier]
         warp.waited[mbarrier] += 1
-        if phase < len(known):
-            return max(done, known[phase]) if phase >= len(known) - PHASES else done
+        complete = self.mbarriers[warp.slot].phase(mbarrier, phase)
+        if complete is not None:
+            return max(done, complete)
         if board >= 0:
             warp.pending[board] = mbarrier, phase
         return done
 
-    def _commit(self, warp: Warp, mbarrier: int, done: int) -> None:
-        known = self.phases[warp.slot][mbarrier]
-        complete = max(done, self.products[warp.slot], known[-1] if known else 0)
-        known.append(complete)
-        for other in self.warps:
-            if other is None or other.slot != warp.slot:
+    def _release(self, slot: int) -> None:
+        """Free the boards of a CTA's warps that are held for phases whose end has become known."""
+        for warp in self.warps:
+            if warp is None or warp.slot != slot:
                 continue
-            for board in [b for b, awaited in other.pending.items() if awaited == (mbarrier, len(known) - 1)]:
-                del other.pending[board]
-                other.boards[board] = max(other.boards[board], complete)
+            for board, (mbarrier, phase) in list(warp.pending.items()):
+                complete = self.mbarriers[slot].phase(mbarrier, phase)
+                if complete is not None:
+                    del warp.pending[board]
+                    warp.boards[board] = max(warp.boards[board], complete)
 
     def _arrive(self, warp: Warp, now: int, kind: int, argument: int) -> None:
         barrier, expected = argument & 255, (argument >> 8) or self.warps_per_cta

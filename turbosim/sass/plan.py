@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from turbosim.sass import scratch
 from turbosim.sass.access import accesses_of, load, results_of
+from turbosim.sass.bulk import COPIES, copies_of
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.flow import blocks_of
 from turbosim.sass.instruction import Instruction, Kind, parse_operand
 from turbosim.sass.logic import LOGIC
-from turbosim.sass.opcodes import MODELLED
+from turbosim.sass.opcodes import MODELLED, Maker
 from turbosim.sass.steps import NotModelled, Slots, Step, Values, bits, flag, guard_bits, opaque, slot
 from turbosim.sass.tensor_memory import events_of
 from turbosim.sass.warp import CONCERNING
@@ -23,6 +25,7 @@ _OF_DATA = ("LD", "ATOM", "RED", "F", "H", "D", "MUFU", "I2", "IMMA", "IGMMA", "
             "SYNCS", "SHFL", "MATCH", "CS2R", "S2", "TLD", "TEX", "SU", "UF", "UI2F")
 """Beginnings of the opcodes whose results are data, and unknown by intention."""
 _MAKERS = {**MODELLED, **LOGIC, **CONCERNING, "LDG": load}
+_OF_MAPS: dict[str, Maker] = {"LDS": scratch.load, "STS": scratch.save, "ATOMG": scratch.exchange}
 
 
 class Plan:
@@ -38,9 +41,13 @@ class Plan:
         self._events: list[tuple[Step, ...]] = []
         self.unmodelled: dict[int, str] = {}
         """Opcodes, by instruction, that should be modelled and are not."""
+        # Shared memory is followed where tensor maps may be made in it.
+        self.makes_maps = any(i.name in COPIES for i in kernel.instructions) and any(
+            i.name == "ATOMG" and "EXCH" in i.modifiers for i in kernel.instructions)
+        self._makers = {**_MAKERS, **_OF_MAPS} if self.makes_maps else _MAKERS
         for inst in kernel.instructions:
             self._effects.append(tuple(self._effects_of(inst)))
-            self._records.append(tuple(accesses_of(inst)))
+            self._records.append((*accesses_of(inst), *copies_of(inst)))
             self._events.append(tuple(events_of(inst)))
         self._following = self._edges()
         self.traps = self._trapping()
@@ -50,7 +57,8 @@ class Plan:
     def _effects_of(self, inst: Instruction) -> list[Step]:
         if inst.name in ("BRA", "EXIT", "CALL", "RET", "NOP"):
             return []
-        maker = _MAKERS.get(inst.name) or (_MAKERS.get(inst.name[1:]) if inst.name[0] == "U" else None)
+        makers = self._makers
+        maker = makers.get(inst.name) or (makers.get(inst.name[1:]) if inst.name[0] == "U" else None)
         if maker is not None:
             try:
                 return [maker(self.slots, inst)]
@@ -163,7 +171,7 @@ def return_slot(inst: Instruction) -> int | None:
     return slot(operand) if operand.kind == Kind.REGISTER else None
 
 
-class _Same:
+class Same:
     """A kernel that is equal to itself only: comparing instructions would take longer than preparing them."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -173,14 +181,14 @@ class _Same:
         return id(self.kernel)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.kernel is self.kernel
+        return isinstance(other, Same) and other.kernel is self.kernel
 
 
 @lru_cache(maxsize=32)
-def _prepared(same: _Same) -> Plan:
+def _prepared(same: Same) -> Plan:
     return Plan(same.kernel)
 
 
 def plan_of(kernel: Kernel) -> Plan:
     """Return the plan of *kernel*, made once."""
-    return _prepared(_Same(kernel))
+    return _prepared(Same(kernel))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw.document import shown
@@ -13,17 +15,17 @@ from turbosim.hw.spec import Gpu
 from turbosim.program.occupancy import occupancy
 from turbosim.program.program import Dim, Program, Role
 from turbosim.program.program import Launch as ProgramLaunch
-from turbosim.sass.bound import Bound, Buffer
+from turbosim.sass.bound import BYTES, Bound, Buffer
 from turbosim.sass.compile import Compiled, compile_kernel
 from turbosim.sass.cubin import Kernel, read_cubin
 from turbosim.sass.description import NOUN, Description, read_description
 from turbosim.sass.expressions import Value
 from turbosim.sass.kept import lifted_program
-from turbosim.sass.launch import Launch, Tensor
+from turbosim.sass.launch import Launch, Tensor, Tiles
 from turbosim.sass.lift import ClockName, Lifted, lift
 from turbosim.sass.origin import COSTS, GPU, costs_digest
 from turbosim.sass.source import parse_reference
-from turbosim.sass.specialise import Pointer
+from turbosim.sass.specialise import Pointer, TensorDescriptor
 
 DEFAULT_GPUS = {80: "a100_sxm_80gb", 86: "rtx_3090", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
 """The GPU that stands for a target."""
@@ -101,15 +103,32 @@ def prepare(description: Description, gpu: Gpu, settings: Mapping[str, Value] | 
     if both:
         raise ConfigError(f"{description.where(('arguments', both[0]))}: is among the constants too; drop one")
     source = parse_reference(bound.kernel)
-    arguments = {n: Pointer(v.dtype) if isinstance(v, Buffer) else v for n, v in bound.arguments.items()}
+    arguments = {n: _typed(v) for n, v in bound.arguments.items()}
     compiled = compile_kernel(source, arguments, bound.constants, capability(gpu), bound.options)
     kernel = read_cubin(compiled.cubin, source=source.where)
     given = [bound.arguments[n] if n in bound.arguments else compiled.scalars[n] for n in compiled.parameters]
-    passed = tuple(Tensor(n, v.nbytes) if isinstance(v, Buffer) else v
-                   for n, v in zip(compiled.parameters, given, strict=True))
+    passed = tuple(p for n, v in zip(compiled.parameters, given, strict=True) for p in _passed(n, v, compiled))
     # Warps beyond those asked for are added by the compiler where it specialises warps.
     warps = bound.options["num_warps"] if kernel.threads is None else kernel.threads // 32
-    return Prepared(bound, compiled, kernel, Launch(bound.grid, warps, passed, compiled.smem_bytes))  # type: ignore[arg-type]
+    return Prepared(bound, compiled, kernel, Launch(bound.grid, warps, passed, compiled.smem_bytes))
+
+
+def _typed(value: Buffer | Value) -> Any:
+    """Return what an argument is compiled for."""
+    if not isinstance(value, Buffer):
+        return value
+    return Pointer(value.dtype) if value.block is None else TensorDescriptor(value.dtype, value.block)
+
+
+def _passed(name: str, value: Any, compiled: Compiled) -> Sequence[Any]:
+    """Return the parameters of the machine code for an argument: of a descriptor its shape and strides follow it."""
+    if not isinstance(value, Buffer):
+        return [value]
+    tensor = Tensor(name, value.nbytes)
+    if value.block is None:
+        return [tensor]
+    strides = [math.prod(value.shape[n + 1:]) for n in range(len(value.shape))]
+    return [Tiles(tensor, BYTES[value.dtype], value.shape, compiled.boxes[name]), *value.shape, *strides]
 
 
 def lifted(prepared: Prepared, gpu: Gpu, clock: ClockName = "sustained") -> Lifted:

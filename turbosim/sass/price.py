@@ -15,6 +15,7 @@ from turbosim.hw.names import Dtype, MmaPath, OpClass
 from turbosim.hw.spec import Gpu
 from turbosim.program.ops import Mma
 from turbosim.sass.build import code_of, sm_model
+from turbosim.sass.bulk import check_counts
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk
 from turbosim.sass.flow import blocks_of, loops_of
@@ -72,11 +73,11 @@ class Prices:
         products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
         pipes, intervals, kinds, served = (
             self.code.table[:, c].tolist() for c in (Column.PIPE, Column.INTERVAL, Column.KIND, Column.SHARED))
-        shares = self.share.tolist()
+        shares = (self.share * self.code.acting(warps)).tolist()
         for index in indices:
             share = shares[index]
             busy[pipes[index]] += intervals[index] * share
-            if kinds[index] != Kind.COPY:
+            if kinds[index] not in (Kind.COPY, Kind.BULK_LOAD):
                 # What asynchronous copies write is the load's.
                 shared += served[index] * share
             if product := product_of(self.kernel.instructions[index].opcode):
@@ -126,6 +127,7 @@ def prices_of(kernel: Kernel, gpu: Gpu, hertz: float, seen: Observation, residen
     classes = []
     for sample in chosen:
         of_warps = seen.sampler.walks(sample)
+        check_counts(kernel, of_warps)
         # Warps are alike in how they use the banks; of the second CTA one is enough to see what the first does not run.
         walks += of_warps if not walks else of_warps[:1]
         classes.append(CtaClass(tuple(

@@ -7,7 +7,7 @@ from typing import Any
 from turbosim.compiled import jit, jit_cached
 from turbosim.sass import replay_state as f
 from turbosim.sass.machine import BARRIERS, GROUPS, NEVER, TICKS
-from turbosim.sass.replay_phases import commit, look_ahead, wait_phase
+from turbosim.sass.replay_phases import acts_in, commit, copy, count, look_ahead, wait_phase
 
 
 @jit
@@ -56,6 +56,7 @@ def _start(slot: int, at: int, table: Any, model: Any, first: Any, last: Any, wa
     slots[slot, f.PRODUCTS] = 0
     for barrier in range(BARRIERS):
         slots[slot, f.ARRIVED + barrier] = slots[slot, f.COMMITTED + barrier] = 0
+        slots[slot, f.ANNOUNCED + barrier] = slots[slot, f.DELIVERED + barrier] = slots[slot, f.LANDED + barrier] = 0
     for n in range(per_cta):
         w = slot * per_cta + n
         for column in range(f.WARP_FIELDS):
@@ -143,7 +144,9 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
     if table[i, f.PORTS]:
         scheduler[s, f.PORTS_FREE] = max(now, scheduler[s, f.PORTS_FREE]) + table[i, f.PORTS]
     start = now
-    shared = table[i, f.SHARED]
+    bulk = kind in (f.BULK_LOAD, f.BULK_STORE)
+    acts = acts_in(w, i, per_cta, table)
+    shared = 0 if bulk else table[i, f.SHARED]
     if kind in (f.ASYNC, f.UNIT):
         start = max(now, sm[f.TENSOR_FREE] if kind == f.UNIT else scheduler[s, f.PIPE_FREE + f.TENSOR])
         end = start + interval
@@ -157,7 +160,10 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
             scheduler[s, f.PIPE_FREE + f.TENSOR] = end
         done = end + table[i, f.LATENCY]
     else:
-        if pipe == f.MIO:
+        if bulk and not acts:
+            # Issued only.
+            start = now
+        elif pipe == f.MIO:
             start = max(now, max(scheduler[s, f.PIPE_FREE + pipe], sm[f.PATH_FREE]))
             scheduler[s, f.PIPE_FREE + pipe] = start + interval
             sm[f.PATH_FREE] = start + shared
@@ -167,7 +173,9 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
         else:
             scheduler[s, f.PIPE_FREE + pipe] = now + interval
         done = start + shared + table[i, f.LATENCY]
-        if table[i, f.GLOBAL]:
+        if bulk:
+            done = copy(i, start, done, table, model, sm) if acts else now
+        elif table[i, f.GLOBAL]:
             ticks = -(-table[i, f.GLOBAL] * TICKS * TICKS // model[f.L2_RATE])
             sm[f.L2_FREE] = max(sm[f.L2_FREE], (start + shared) * TICKS) + ticks
             sm[f.L2_BUSY] += ticks
@@ -184,7 +192,7 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
     board = table[i, f.READ_BOARD]
     if board >= 0:
         warp[w, f.BOARD + board] = max(warp[w, f.BOARD + board], start + table[i, f.READ])
-    if kind in (f.COPY, f.GROUP, f.ASYNC):
+    if kind in (f.COPY, f.GROUP, f.ASYNC) or (kind == f.BULK_STORE and acts):
         which = 1 if kind == f.ASYNC else 0
         if kind != f.GROUP:
             warp[w, f.OPEN + which] = max(warp[w, f.OPEN + which], done)
@@ -198,6 +206,8 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
         slots[w // per_cta, f.PRODUCTS] = max(slots[w // per_cta, f.PRODUCTS], done)
     elif kind == f.COMMIT:
         commit(w, i, per_cta, done, table, warp, ends, scheduler, slots)
+    elif kind in (f.EXPECT, f.BULK_LOAD) and acts:
+        count(w, i, per_cta, done, table, warp, ends, scheduler, slots)
 
 
 @jit
@@ -242,7 +252,8 @@ def run(table: Any, first: Any, last: Any, walks: Any, spans: Any, order: Any, m
                     issues[i] += 1
                     if first_issue[i] < 0:
                         first_issue[i] = now
-                    pipe_busy[s, table[i, f.PIPE]] += table[i, f.INTERVAL]
+                    if table[i, f.KIND] == f.EXPECT or acts_in(w, i, per_cta, table):
+                        pipe_busy[s, table[i, f.PIPE]] += table[i, f.INTERVAL]
                     _serve(w, s, now, per_cta, table, model, warp, ends, scheduler, queue, slots, sm)
                     warp[w, f.ISSUED] = now + 1
                     warp[w, f.READY] = now + max(1, table[i, f.STALL])

@@ -1,4 +1,5 @@
-"""The part of the compiled SM model that says when a warp may go on, and the phases of mbarriers that it waits for."""
+"""The part of the compiled SM model that says when a warp may go on, the phases of mbarriers that it waits for, and the
+bulk copies that complete them."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any
 
 from turbosim.compiled import jit
 from turbosim.sass import replay_state as f
-from turbosim.sass.machine import GROUPS, NEVER, PHASES, SCOREBOARDS
+from turbosim.sass.machine import GROUPS, NEVER, PHASES, SCOREBOARDS, TICKS
 
 
 @jit
@@ -54,11 +55,39 @@ def wait_phase(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, s
 def commit(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
            slots: Any) -> None:
     """Note when the phase that instruction *i* commits is complete, and release the boards that are held for it."""
-    slot, mbarrier = w // per_cta, table[i, f.ARGUMENT]
+    slot = w // per_cta
+    release(w, table[i, f.ARGUMENT], per_cta, max(done, slots[slot, f.PRODUCTS]), table, warp, ends, scheduler, slots)
+
+
+@jit
+def count(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
+          slots: Any) -> None:
+    """Count bytes that an mbarrier expects, or has got; release the phases that have got theirs."""
+    slot, mbarrier, nbytes = w // per_cta, table[i, f.ARGUMENT] & 255, table[i, f.ARGUMENT] >> 8
+    places = f.EXPECTED + mbarrier * PHASES
+    if table[i, f.KIND] == f.EXPECT:
+        announced = slots[slot, f.ANNOUNCED + mbarrier]
+        before = slots[slot, places + (announced - 1) % PHASES] if announced else 0
+        slots[slot, places + announced % PHASES] = before + nbytes
+        slots[slot, f.ANNOUNCED + mbarrier] = announced + 1
+    else:
+        slots[slot, f.DELIVERED + mbarrier] += nbytes
+    slots[slot, f.LANDED + mbarrier] = max(slots[slot, f.LANDED + mbarrier], done)
+    while slots[slot, f.COMMITTED + mbarrier] < slots[slot, f.ANNOUNCED + mbarrier]:
+        if slots[slot, f.DELIVERED + mbarrier] < slots[slot, places + slots[slot, f.COMMITTED + mbarrier] % PHASES]:
+            break
+        release(w, mbarrier, per_cta, slots[slot, f.LANDED + mbarrier], table, warp, ends, scheduler, slots)
+
+
+@jit
+def release(w: int, mbarrier: int, per_cta: int, done: int, table: Any, warp: Any, ends: Any, scheduler: Any,
+            slots: Any) -> None:
+    """Note when the next phase of an mbarrier is complete, and release the boards that are held for it."""
+    slot = w // per_cta
     phase = slots[slot, f.COMMITTED + mbarrier]
     slots[slot, f.COMMITTED + mbarrier] = phase + 1
     places = f.COMPLETE + mbarrier * PHASES
-    complete = max(done, slots[slot, f.PRODUCTS])
+    complete = done
     if phase:
         complete = max(complete, slots[slot, places + (phase - 1) % PHASES])
     slots[slot, places + phase % PHASES] = complete
@@ -75,3 +104,26 @@ def commit(w: int, i: int, per_cta: int, done: int, table: Any, warp: Any, ends:
             look_ahead(o, table, warp, ends)
             s = o % len(scheduler)
             scheduler[s, f.NEXT] = min(scheduler[s, f.NEXT], warp[o, f.EARLIEST])
+
+
+@jit
+def acts_in(w: int, i: int, per_cta: int, table: Any) -> bool:
+    """Return whether warp *w* is among those that execute instruction *i*, where that is one of bulk copies."""
+    return bool(table[i, f.KIND] not in (f.EXPECT, f.BULK_LOAD, f.BULK_STORE) or table[i, f.WARPS] >> w % per_cta & 1)
+
+
+@jit
+def copy(i: int, start: int, done: int, table: Any, model: Any, sm: Any) -> int:
+    """Return when the bulk copy of instruction *i* that begins at *start* ends, and not before *done*."""
+    shared = table[i, f.SHARED]
+    sm[f.PATH_FREE] = max(start, sm[f.PATH_FREE]) + shared
+    sm[f.PATH_BUSY] += shared
+    done = max(done, sm[f.PATH_FREE])
+    loads = table[i, f.KIND] == f.BULK_LOAD
+    if table[i, f.GLOBAL]:
+        ticks = -(-table[i, f.GLOBAL] * TICKS * TICKS // model[f.L2_RATE])
+        sm[f.L2_FREE] = max(sm[f.L2_FREE], start * TICKS) + ticks
+        sm[f.L2_BUSY] += ticks
+        if loads:
+            done = max(done, -(-sm[f.L2_FREE] // TICKS) + model[f.L2_LATENCY])
+    return int(done + model[f.BULK_LATENCY] if loads else done)

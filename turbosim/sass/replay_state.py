@@ -6,9 +6,9 @@ from turbosim.sass.machine import BARRIERS, PHASES, SCOREBOARDS, Column, Kind, P
 
 # Compiled code does not know enumerations: their values as plain numbers.
 (PIPE, INTERVAL, LATENCY, READ, SHARED, GLOBAL, KIND, ARGUMENT, STALL, WRITE, READ_BOARD, WAIT,
- PORTS) = (int(c) for c in Column)
+ PORTS, WARPS) = (int(c) for c in Column)
 (PLAIN, BARRIER, ARRIVE, LOAD, COPY, GROUP, WAIT_GROUP, STORE, ASYNC, WAIT_MMA, EXIT, UNIT, COMMIT, WAIT_PHASE,
- STORE_TENSOR, FENCE_TENSOR) = (int(k) for k in Kind)
+ STORE_TENSOR, FENCE_TENSOR, EXPECT, BULK_LOAD, BULK_STORE) = (int(k) for k in Kind)
 (W_STALL, W_BOARD, W_GROUP, W_BARRIER, W_PIPE, W_QUEUE, W_PORTS, W_OTHER) = (int(w) for w in Wait)
 TENSOR, MIO, CONTROL, PIPES = int(Pipe.TENSOR), int(Pipe.MIO), int(Pipe.CONTROL), len(Pipe)
 RING = 64
@@ -24,13 +24,20 @@ WARP_FIELDS = WAITED + BARRIERS
 (PICK, QUEUED, NEXT, PORTS_FREE, PIPE_FREE) = range(5)
 SCHEDULER_FIELDS = PIPE_FREE + PIPES
 # Fields of a slot's row of state: CTA, warps that run, end of its tensor work, arrivals at its barriers, phases of its
-# mbarriers that have been committed, and when each of the last ones is complete.
+# mbarriers that have been committed, and when each of the last ones is complete; of bulk copies, phases of the
+# mbarriers that have been announced, bytes up to the end of each of the last ones, bytes that are under way or there,
+# and when all of these are there.
 (CTA, RUNNING, PRODUCTS, ARRIVED) = range(4)
 COMMITTED = ARRIVED + BARRIERS
 COMPLETE = COMMITTED + BARRIERS
-SLOT_FIELDS = COMPLETE + BARRIERS * PHASES
+ANNOUNCED = COMPLETE + BARRIERS * PHASES
+EXPECTED = ANNOUNCED + BARRIERS
+DELIVERED = EXPECTED + BARRIERS * PHASES
+LANDED = DELIVERED + BARRIERS
+SLOT_FIELDS = LANDED + BARRIERS
 # Fields of the SM's state.
 (PATH_FREE, L2_FREE, NEXT_CTA, LIVING, CYCLES, INSTRUCTIONS, PATH_BUSY, L2_BUSY, TENSOR_FREE, SM_FIELDS) = range(10)
 # Fields of the model.
-(SCHEDULERS, WINDOW, DEPTH, L2_RATE, L2_LATENCY, BARRIER_LATENCY, CTA_LATENCY) = range(7)
+(SCHEDULERS, WINDOW, DEPTH, L2_RATE, L2_LATENCY, BARRIER_LATENCY, CTA_LATENCY,
+ BULK_LATENCY) = range(8)
 DONE, TOO_LONG, DEADLOCK, OVERRUN = range(4)

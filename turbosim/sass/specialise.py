@@ -19,6 +19,19 @@ class Pointer:
     dtype: str
 
 
+@dataclass(frozen=True, slots=True)
+class TensorDescriptor:
+    """A descriptor, made by the host, of a tensor of elements of a type; *block* is the shape of what it moves."""
+
+    dtype: str
+    block: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """Triton's name of its type."""
+        return f"tensordesc<{self.dtype}[{', '.join(map(str, self.block))}]>"
+
+
 @dataclass(frozen=True)
 class Specialised:
     """Types and constants of a kernel's parameters, as ``triton.compiler.ASTSource`` takes them."""
@@ -50,6 +63,9 @@ def specialised(function: Any, arguments: Mapping[str, Any]) -> Specialised:
             signature[name] = "constexpr"
             constants[number,] = value
             continue
+        if isinstance(value, TensorDescriptor):
+            signature[name] = value.kind
+            continue
         if isinstance(value, Pointer):
             signature[name] = f"*{value.dtype}"
             whole = True
@@ -73,6 +89,8 @@ def kind_of(value: Any) -> str:
     """Return what :func:`specialised` sees of an argument; arguments of one kind compile alike."""
     if isinstance(value, Pointer):
         return f"*{value.dtype}"
+    if isinstance(value, TensorDescriptor):
+        return value.kind
     if type(value) is int:
         return "1" if value == 1 else _scalar(value) + ("/16" if value % ALIGNMENT == 0 else "")
     return "None" if value is None else _scalar(value)

@@ -16,9 +16,10 @@ from turbosim.sass.instruction import ZERO, Instruction, Kind, Operand
 from turbosim.sass.semantics import LOW, Flag, select, spread_flag
 
 REGISTERS, UNIFORMS, PREDICATES, UNIFORM_PREDICATES = 0, 256, 512, 768
-LOCAL, ACTIVE, ALIVE, RECORDS, VISIT, MEMORY, VARIABLES = 1024, 1025, 1026, 1027, 1028, 1029, 1030
+LOCAL, ACTIVE, ALIVE, RECORDS, VISIT, MEMORY, SHARED, SCRATCH, VARIABLES = range(1024, 1033)
 """Local memory (a dict of words by address); lanes that execute, and that have not left; where accesses go, which visit
-of its block a step belongs to; known contents of global memory."""
+of its block a step belongs to; known contents of global memory; words of shared memory and of global scratch memory, by
+address, where the kernel makes tensor maps there."""
 
 FILES = {Kind.REGISTER: REGISTERS, Kind.UNIFORM: UNIFORMS, Kind.PREDICATE: PREDICATES,
          Kind.UNIFORM_PREDICATE: UNIFORM_PREDICATES}
@@ -39,6 +40,26 @@ class Unknown:
     def origin(self) -> Unknown:
         """Return the same without what a subclass knows of the value."""
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class SomeLanes(Unknown):
+    """A value that is *known* in *lanes*, as after an instruction that one thread executed; unknown in the others."""
+
+    known: Any
+    lanes: Any
+
+    @property
+    def origin(self) -> Unknown:
+        """Where the doubt comes from."""
+        return Unknown(self.index, self.what)
+
+
+def known_in(value: Any, lanes: Flag) -> Any:
+    """Return *value*, or what is known of it where that is so in all of *lanes*."""
+    if isinstance(value, SomeLanes) and not (spread_flag(lanes) & ~value.lanes).any():
+        return value.known
+    return value
 
 
 class NotModelled(Exception):  # noqa: N818  (control flow of this package, never an error of a user)
@@ -171,10 +192,13 @@ def step(inst: Instruction, writes: list[int], sources: list[Source], compute: C
             return
         inputs = [values[n] for n in numbers]
         result: Any = lanes if isinstance(lanes, Unknown) else None
-        for value in inputs:
+        for place, value in enumerate(inputs):
             if isinstance(value, Unknown):
-                result = value.origin
-                break
+                if isinstance(value, SomeLanes) and result is None:
+                    inputs[place] = value = known_in(value, lanes)
+                if isinstance(value, Unknown):
+                    result = value.origin
+                    break
         if result is None:
             for place, change in changes:
                 inputs[place] = change(inputs[place])
@@ -233,6 +257,11 @@ def lanes_of(inst: Instruction) -> Callable[[Values], Any]:
     return enabled
 
 
+def first_lane(value: Any, lanes: Any) -> Any:
+    """Return *value* in the first of *lanes*."""
+    return int(value[int(spread_flag(lanes).argmax())]) if isinstance(value, np.ndarray) else value
+
+
 def store(values: Values, number: int, value: Any, lanes: Flag) -> None:
     """Write *value* in *lanes*."""
     if number & 255 == ZERO and number < LOCAL:
@@ -241,7 +270,15 @@ def store(values: Values, number: int, value: Any, lanes: Flag) -> None:
         old = values[number]
         if not (spread_flag(lanes) | ~spread_flag(values[ALIVE])).all():
             if isinstance(old, Unknown):
-                values[number] = old.origin
+                values[number] = _joined(old, value, spread_flag(lanes))
                 return
             value = value.origin if isinstance(value, Unknown) else select(lanes, value, old)
     values[number] = value
+
+
+def _joined(old: Unknown, value: Any, lanes: Any) -> Unknown:
+    """Return *value* in *lanes* and *old* in the others."""
+    if isinstance(value, Unknown):
+        return old.origin
+    before, seen = (old.known, old.lanes) if isinstance(old, SomeLanes) else (0, spread_flag(False))
+    return SomeLanes(old.index, old.what, select(lanes, value, before), seen | lanes)

@@ -16,7 +16,7 @@ from turbosim.sass.access import Access
 from turbosim.sass.launch import SPACING, Launch
 from turbosim.sass.traffic import SECTOR
 
-STORES = ("STG", "RED", "REDG", "ATOMG", "ATOM")
+STORES = ("STG", "RED", "REDG", "ATOMG", "ATOM", "UTMASTG")
 
 
 @dataclass(frozen=True)

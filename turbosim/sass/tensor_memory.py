@@ -15,8 +15,20 @@ import numpy as np
 from turbosim.errors import ProgramError
 from turbosim.sass.access import Address
 from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
-from turbosim.sass.instruction import Instruction, Kind
-from turbosim.sass.steps import RECORDS, UNIFORMS, Step, Unknown, Values, bits, guard_bits, lanes_of, slot
+from turbosim.sass.instruction import ZERO, Instruction, Kind
+from turbosim.sass.steps import (
+    RECORDS,
+    UNIFORMS,
+    Step,
+    Unknown,
+    Values,
+    bits,
+    first_lane,
+    guard_bits,
+    known_in,
+    lanes_of,
+    slot,
+)
 
 PRODUCTS = ("UTCHMMA", "UTCIMMA", "UTCQMMA")
 _DEPTH = {"UTCHMMA": 16, "UTCIMMA": 32, "UTCQMMA": 32}
@@ -33,8 +45,8 @@ _ALLOCATION = 32
 class Event:
     """One execution of an instruction whose registers matter; None for values that are not known or differ by lane.
 
-    *values* are: of a product the descriptor, of what concerns an mbarrier its address, and of a wait the parity word
-    too, of an allocation its size.
+    *values* are: of a product the descriptor, of what concerns an mbarrier its address, with the parity word of a wait
+    and the bytes that an arrival expects, of an allocation its size.
     """
 
     index: int
@@ -44,6 +56,16 @@ class Event:
 def is_commit(inst: Instruction) -> bool:
     """Return whether *inst* arrives at an mbarrier when products have ended."""
     return inst.name == "UTCBAR"
+
+
+def is_expectation(inst: Instruction) -> bool:
+    """Return whether *inst* arrives at an mbarrier and tells it how many bytes of bulk copies to expect."""
+    return inst.opcode == "SYNCS.ARRIVE.TRANS64" and len(inst.operands) == 3 and inst.operands[2].kind is Kind.REGISTER
+
+
+def is_bulk_load(inst: Instruction) -> bool:
+    """Return whether *inst* copies a box of a tensor to shared memory."""
+    return inst.name == "UTMALDG"
 
 
 def is_wait(inst: Instruction) -> bool:
@@ -70,22 +92,29 @@ def events_of(inst: Instruction) -> list[Step]:
         if found is None:
             return []
         registers = [UNIFORMS + int(found[1])]
-    elif is_commit(inst) or is_wait(inst) or is_setting(inst):
+    elif is_bulk_load(inst) and inst.operands[0].kind is Kind.ADDRESS and inst.operands[0].uniform != ZERO:
+        registers = [UNIFORMS + inst.operands[0].uniform + 1]
+    elif is_commit(inst) or is_wait(inst) or is_setting(inst) or is_expectation(inst):
         place = next(n for n, o in enumerate(inst.operands) if o.kind is Kind.ADDRESS)
         address = Address(inst.operands[place], "shared")
-        if is_wait(inst):
+        if is_wait(inst) or is_expectation(inst):
             registers = [slot(inst.operands[place + 1])]
     elif is_allocation(inst) and inst.operands[-1].kind is Kind.UNIFORM:
         registers = [slot(inst.operands[-1])]
     else:
         return []
-    enabled = lanes_of(inst)
+    # These are of the one thread that executes them.
+    enabled, one = lanes_of(inst), is_expectation(inst) or is_bulk_load(inst)
 
     def run(values: Values) -> None:
-        if enabled(values) is False:
+        lanes = enabled(values)
+        if lanes is False:
             return
         seen = [address.of(values)] if address is not None else []
-        values[RECORDS].append(Event(inst.index, tuple(_uniform(v) for v in [*seen, *(values[r] for r in registers)])))
+        seen += [values[r] for r in registers]
+        if one and not isinstance(lanes, Unknown):
+            seen = [first_lane(known_in(v, lanes), lanes) for v in seen]
+        values[RECORDS].append(Event(inst.index, tuple(_uniform(v) for v in seen)))
 
     read = [*registers, *(address.reads if address is not None else ())]
     return [Step(inst.index, run, bits(read) | guard_bits(inst), 0, False, True)]

@@ -71,10 +71,12 @@ def _turns_of(words: bytes, active: bytes | None, group: int, each: int) -> int:
 
 
 def traffic_of(accesses: Iterable[Access]) -> dict[int, Traffic]:
-    """Return the average traffic of every instruction of which *accesses* have executions."""
+    """Return the average traffic of every instruction of which *accesses* have executions, bulk copies left out."""
     moved: dict[int, list[int]] = defaultdict(list)
     taken: dict[int, list[int]] = defaultdict(list)
     for access in accesses:
+        if access.box is not None:
+            continue
         if access.space == "shared":
             taken[access.index].append(turns(access))
         else:

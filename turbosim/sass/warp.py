@@ -19,8 +19,10 @@ from turbosim.sass.steps import (
     Unknown,
     Values,
     bits,
+    first_lane,
     flag,
     guard_bits,
+    known_in,
     lanes_of,
     slot,
     step,
@@ -39,15 +41,25 @@ def special(slots: Slots, inst: Instruction) -> Step:
     return step(inst, [slot(first)], [Source(slots.special(source.text))], lambda value: value)
 
 
-def _first_lane(value: Any, active: Any) -> Any:
-    return int(value[int(s.spread_flag(active).argmax())]) if isinstance(value, np.ndarray) else value
-
-
 def to_uniform(slots: Slots, inst: Instruction) -> Step:
-    """R2UR d, a: the value of the first lane."""
+    """R2UR d, a: the value of the first lane that acts."""
     first, a = inst.operands
     need(first.kind == Kind.UNIFORM)
-    return step(inst, [slot(first)], [word(slots, a), Source(ACTIVE)], _first_lane)
+    target, source, enabled = slot(first), word(slots, a), lanes_of(inst)
+
+    def run(values: Values) -> None:
+        if (lanes := enabled(values)) is False:
+            return
+        value = lanes if isinstance(lanes, Unknown) else known_in(values[source.slot], lanes)
+        if isinstance(value, Unknown):
+            value = value.origin
+        else:
+            acting = s.spread_flag(lanes) & s.spread_flag(values[ACTIVE])
+            value = first_lane(value if source.change is None else source.change(value), acting)
+        store(values, target, value, True)
+
+    reads = bits([source.slot, ACTIVE]) | guard_bits(inst)
+    return Step(inst.index, run, reads, bits([target]), inst.guard is None, True)
 
 
 def vote(_: Slots, inst: Instruction) -> Step:
