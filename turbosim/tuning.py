@@ -16,7 +16,7 @@ from turbosim.hw.spec import Gpu
 from turbosim.processes import in_processes
 from turbosim.result import Result
 from turbosim.sass.description import Description
-from turbosim.sass.expressions import Value
+from turbosim.sass.expressions import Value, evaluate
 from turbosim.sass.prepare import prepare, program_of
 from turbosim.sass.replay import is_compiled as replay_is_compiled
 
@@ -80,9 +80,10 @@ def tune(description: Description, gpu: Gpu, sweep: Mapping[str, Sequence[Value]
     if jobs < 1:
         raise UsageError(f"jobs: must be at least 1, got {jobs}")
     every = configurations(sweep)
-    for changes in every:
-        # Names and expressions are the description's: what is wrong with them is no property of a configuration.
-        description.bind({**(settings or {}), **changes})
+    wrong = [error for changes in every if (error := _defect(description, {**(settings or {}), **changes}))]
+    if len(wrong) == len(every):
+        # What is wrong with all is no property of a configuration.
+        raise wrong[0]
     work = _Work(description, gpu, dict(settings or {}), clock)
     done: dict[int, Trial] = {}
     try:
@@ -103,6 +104,23 @@ def tune(description: Description, gpu: Gpu, sweep: Mapping[str, Sequence[Value]
         prepared = prepare(description, gpu, {**(settings or {}), **found[0].settings})
         program_of(prepared, gpu, clock)
     return ranked(found)
+
+
+def _literal(value: Value) -> Value:
+    """Return the number that *value* spells, or itself."""
+    try:
+        return evaluate(value, {})
+    except UsageError:
+        return value
+
+
+def _defect(description: Description, settings: dict[str, Value]) -> TurbosimError | None:
+    """Return why *description* has no launch with *settings*, None if it has one."""
+    try:
+        description.bind(settings)
+    except TurbosimError as error:
+        return error
+    return None
 
 
 def _trials(work: _Work, every: Sequence[dict[str, Value]], jobs: int) -> Generator[tuple[int, Trial], None, None]:
@@ -134,6 +152,8 @@ class _Work:
     def trial(self, changes: dict[str, Value]) -> Trial:
         """Return the trial of one configuration. Raises UsageError."""
         settings = {**self.settings, **changes}
+        if error := _defect(self.description, settings):
+            return Trial({name: _literal(value) for name, value in changes.items()}, None, None, _short(str(error)))
         resources = None
         try:
             prepared = prepare(self.description, self.gpu, settings)

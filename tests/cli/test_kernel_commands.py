@@ -216,6 +216,17 @@ def test_tune_prints_two_tables(own, turbosim):
     assert failures.split()[-11:] == ["999", "does", "not", "compile:", "arange's", "range", "must", "be", "a", "power", "of", "2"][-11:]
 
 
+def test_a_value_that_no_launch_has_is_a_row_with_the_reason(own, turbosim):
+    done = turbosim("tune", "own.py:scale", *A100, "--sweep", "BLOCK=512", "num_warps=4,64", "--json", cwd=own)
+    assert done.returncode == 0, done.stderr
+    fast, slow = json.loads(done.stdout)
+    assert (fast["settings"]["num_warps"], slow["settings"]["num_warps"]) == (4, 64)
+    assert slow["reason"] == "setting 'num_warps': is a power of two up to 32, got 64"
+    every = turbosim("tune", "own.py:scale", *A100, "--sweep", "num_warps=3,64", cwd=own)
+    assert (every.returncode, every.stderr.splitlines()[-1]) == (
+        2, "error: setting 'num_warps': is a power of two up to 32, got 3")
+
+
 def test_where_no_configuration_has_a_time_the_reason_is_an_error(own, turbosim):
     done = turbosim("tune", "own.py:scale", *A100, "--sweep", "BLOCK=99,999", "--json", cwd=own)
     assert done.returncode == 3

@@ -100,9 +100,9 @@ def test_settings_replace_what_others_follow_from(written):
      "EVEN, MODE (did you mean 'BLOCK'?)"),
     ({"BLOCK": "columns +"}, UsageError,
      "setting 'BLOCK': 'columns +' is not an expression; write for example cdiv(M, BLOCK_M)"),
-    ({"num_warps": 3}, ConfigError, "d.yaml:5:12: num_warps: is a power of two up to 32, got 3"),
+    ({"num_warps": 3}, UsageError, "setting 'num_warps': is a power of two up to 32, got 3"),
     ({"columns": "rows / 0"}, UsageError, "setting 'columns': 'rows / 0' has no value: division by zero"),
-    ({"columns": 0.5}, ConfigError, "d.yaml:11:37: arguments.X.shape.1: is a whole number of at least 1, got 0.5"),
+    ({"columns": 0.5}, ConfigError, "d.yaml:11:37: arguments.X.shape.1: is a whole number of at least 1, got 0.5 with columns=0.5"),
 ])
 def test_settings_that_do_not_fit(written, settings, error, message):
     described = read_description(written(GOOD))

@@ -207,8 +207,11 @@ class _Binding:
             raise self._error(field, f"is a whole number of at least {least}, got {value!r}")
         return value
 
-    def _error(self, field: Field_, message: str) -> ConfigError:
-        return ConfigError(f"{self.of.where(field)}: {message}")
+    def _error(self, field: Field_, message: str) -> ConfigError | UsageError:
+        if field[-1] in self.settings and field[0] in ("sizes", "constants", *OPTIONS):
+            return UsageError(f"setting {field[-1]!r}: {message}")
+        given = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return ConfigError(f"{self.of.where(field)}: {message}{f' with {given}' if given else ''}")
 
 
 OPTIONS = ("num_warps", "num_stages", "maxnreg")
