@@ -216,6 +216,36 @@ def test_tune_prints_two_tables(own, turbosim):
     assert failures.split()[-11:] == ["999", "does", "not", "compile:", "arange's", "range", "must", "be", "a", "power", "of", "2"][-11:]
 
 
+TWO_LOOPS = """import triton
+import triton.language as tl
+
+
+@triton.jit
+def norm(X, Y, W, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * columns
+    total = tl.zeros([BLOCK], dtype=tl.float32)
+    for at in range(0, columns, BLOCK):
+        total += tl.load(X + row + at + tl.arange(0, BLOCK)).to(tl.float32)
+    mean = tl.sum(total, 0) / columns
+    for at in range(0, columns, BLOCK):
+        here = at + tl.arange(0, BLOCK)
+        tl.store(Y + row + here, (tl.load(X + row + here).to(tl.float32) - mean) * tl.load(W + here))
+"""
+
+
+def test_no_resource_is_taken_for_more_than_the_time(turbosim, tmp_path):
+    """While some warps are in one loop, others are in another, so that a turn is shorter than all of them would need."""
+    (tmp_path / "norm.py").write_text(TWO_LOOPS)
+    (tmp_path / "norm.norm.yaml").write_text(
+        "kernel: norm.py:norm\nsizes: {rows: 8192, columns: 4096}\nconstants: {BLOCK: 1024}\ngrid: [rows]\narguments:\n"
+        "  X: {dtype: fp16, shape: [rows, columns]}\n  Y: {dtype: fp16, shape: [rows, columns]}\n"
+        "  W: {dtype: fp16, shape: [columns]}\n  columns: columns\n")
+    done = turbosim("sass", "norm.py:norm", *A100, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shares = json.loads(done.stdout)["busy"]
+    assert 0 < max(shares.values()) <= 1
+
+
 def test_a_value_that_no_launch_has_is_a_row_with_the_reason(own, turbosim):
     done = turbosim("tune", "own.py:scale", *A100, "--sweep", "BLOCK=512", "num_warps=4,64", "--json", cwd=own)
     assert done.returncode == 0, done.stderr

@@ -57,11 +57,14 @@ class HotLoop:
     macs: float
     """Multiply-accumulates of a turn of all warps of the SM."""
     shares: Mapping[str, float]
-    """Share of the time that each resource is taken, the largest first."""
+    """Share of :attr:`together` that each resource is taken, the largest first."""
     waits: Mapping[Wait, float]
     """Cycles of a turn of a warp, by reason."""
     share_of_time: float
     """Of the kernel's warps that the loop takes."""
+    together: float
+    """Cycles of a turn if all warps of the SM are in the loop: some may be in other code, and leave this one more of
+    every resource than it would have then."""
 
     @property
     def critical(self) -> str:
@@ -118,21 +121,22 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
     def taken(column: Column) -> float:
         return float((body[:, column] * counts * acting).sum())
 
-    shares = {"issue slots": float(counts.sum()) * per_scheduler / cycle,
-              "register ports": taken(Column.PORTS) * per_scheduler / cycle,
-              "shared memory data path": taken(Column.SHARED) * sm_warps / cycle}
+    needs = {"issue slots": float(counts.sum()) * per_scheduler, "register ports": taken(Column.PORTS) * per_scheduler,
+             "shared memory data path": taken(Column.SHARED) * sm_warps}
     for pipe in Pipe:
         # The unit of the SM is the tensor pipe of all schedulers.
         users = np.where(body[:, Column.KIND] == Kind.UNIT_MMA, sm_warps, per_scheduler)
         busy = float((body[:, Column.INTERVAL] * counts * acting * users)[body[:, Column.PIPE] == pipe].sum())
         if busy and pipe is not Pipe.CONTROL:
-            shares[PIPE_WORDS[pipe]] = busy / cycle
+            needs[PIPE_WORDS[pipe]] = busy
+    together = max(cycle, *needs.values())
     products = [(product_of(line.instruction.opcode), line.issues) for line in lines]
     # A warp group's product is that of four warps together.
     macs = sum(p[0] * p[1] * p[2] / (4 if p[4] is MmaPath.WGMMA else 1) * n for p, n in products if p)
     total = {w: sum(line.waits.get(w, 0.0) for line in lines) for w in Wait}
     return HotLoop(tuple(lines), is_loop, turns, cycle, sm_warps, float(counts.sum()), macs * sm_warps,
-                   dict(sorted(shares.items(), key=lambda item: -item[1])), total, share_of_time)
+                   {n: need / together for n, need in sorted(needs.items(), key=lambda item: -item[1])}, total,
+                   share_of_time, together)
 
 
 PIPE_WORDS = {Pipe.FMA: "FMA pipe", Pipe.HEAVY: "FMA heavy pipe", Pipe.ALU: "ALU pipe", Pipe.FP16: "FP16 pipe",
@@ -153,4 +157,4 @@ def tensor_share(loop: HotLoop, gpu: Gpu) -> float | None:
         return None
     _, _, _, dtype, path = products[0]
     rates = gpu.tensor[path].rates
-    return loop.macs / loop.cycles / rates[dtype] if dtype in rates else None
+    return loop.macs / loop.together / rates[dtype] if dtype in rates else None
