@@ -84,6 +84,5 @@ def tell_assumptions(code: Kernel, gpu: Gpu) -> None:
     from turbosim.sass.rules import Rules
 
     rules = Rules.of(gpu)
-    unknown = {i.opcode: rules.rule(i).note for i in code.instructions if not rules.rule(i).known}
-    for opcode, note in sorted(unknown.items()):
-        common.console(stderr=True).print(f"note: {opcode}: {note}", soft_wrap=True)
+    for note in sorted({rules.rule(i).note for i in code.instructions if not rules.rule(i).known}):
+        common.console(stderr=True).print(f"note: {note}", soft_wrap=True)
