@@ -325,6 +325,8 @@ if __name__ == "__main__":
      "error: own.py: has no function 'scald': its @triton.jit functions are scale, wrong, search (did you mean 'scale'?)"),
     (["lift", "own.py:plain", *A100, "-o", "x.trace", "--launch-file", "own.scale.yaml"], 2,
      "error: own.py:plain: is not a @triton.jit function; those of the file are scale, wrong, search"),
+    (["lift", "own.py:scald", *A100, "-o", "x.trace"], 2,
+     "error: own.py: has no function 'scald': it defines scale, wrong, search, plain (did you mean 'scale'?)"),
     (["lift", "own.py:wrong", *A100, "-o", "x.trace"], 2,
      "error: own.py:wrong: needs a launch description: write own.wrong.yaml, or name one with --launch-file"),
     (["lift", "own.scale.yaml", *A100, "-o", "x.trace", "--launch-file", "own.scale.yaml"], 2,

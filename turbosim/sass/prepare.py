@@ -61,6 +61,7 @@ def find_description(text: str, launch: Path | None = None) -> Description:
     source = parse_reference(text)
     beside = source.path.with_name(f"{source.path.stem}.{source.function}.yaml")
     if launch is None and not beside.is_file():
+        source.check_defined()
         raise UsageError(f"{text}: needs a {NOUN}: write {shown(beside)}, or name one with --launch-file")
     return read_description(launch or beside).with_kernel(text)
 

@@ -53,6 +53,17 @@ class Source:
             digest.update(f"{path.relative_to(self.root)}\0".encode() + path.read_bytes() + b"\0")
         return digest.hexdigest()
 
+    def check_defined(self) -> None:
+        """Raise UsageError where the file can be read and defines functions, none of which is *function*."""
+        try:
+            body = ast.parse(self.path.read_bytes()).body
+        except (OSError, SyntaxError, ValueError):
+            return
+        names = [x.name for x in body if isinstance(x, ast.FunctionDef)]
+        if names and self.function not in names:
+            raise UsageError(f"{shown(self.path)}: has no function {self.function!r}: it defines {', '.join(names)}"
+                             f"{did_you_mean(self.function, names)}")
+
     def load(self) -> Any:
         """Import the file and return the ``JITFunction``. Raises ConfigError or UsageError, with the reason."""
         from triton.runtime.jit import JITFunction
