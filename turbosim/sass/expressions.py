@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -46,6 +47,9 @@ def parse(text: str) -> ast.expr:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
+        if thousands := re.fullmatch(r"(\d+)k", text.strip(), re.IGNORECASE):
+            number = 1024 * int(thousands[1])
+            raise UsageError(f"{text!r} is not an expression; write {number}: k is for the command line") from None
         raise UsageError(f"{text!r} is not an expression; write for example cdiv(M, BLOCK_M)") from None
     for node in ast.walk(tree):
         _check(node, text)
