@@ -325,8 +325,10 @@ def test_bad_input_is_one_clear_error(own, turbosim, arguments, code, message):
         # Where the address is depends on the compiler.
         message = done.stderr.strip()
         assert message.startswith("error: kernel 'search', warp 0: the branch at 0x")
-        assert message.endswith("The way of a warp must follow from the launch: pass what decides it as an integer "
-                                "argument")
+        assert message.endswith(
+            ", from the contents of 'X'. The way of a warp must follow from sizes and integers of the launch: make a "
+            "loop's turns an integer argument or a constant, choose between values with tl.where, and use "
+            "approximations of functions that have a slow path for some values, as tl.sin has")
     assert (done.returncode, done.stdout, done.stderr) == (code, "", message + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Which tensors an address may point into, where the address itself depends on data.
+"""Which tensors an address may point into, where it depends on data itself, and which ones a value may follow from.
 
 Pointers among the arguments are followed forwards through the code: what is computed from one may point into its
 tensor, whatever is added. What is read from global memory points nowhere. Shared and local memory count as one place
@@ -7,8 +7,8 @@ each, so that pointers that pass through them are not told apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from turbosim.sass.access import SPACES, Address
 from turbosim.sass.cubin import Kernel
@@ -41,6 +41,27 @@ def pointed_at(kernel: Kernel, launch: Launch) -> dict[int, Names]:
             low = kernel.parameter_base + parameter.offset
             origin |= {low: argument.name, low + 4: argument.name}
     flows = [_flow(plan, i, origin) for i in kernel.instructions]
+    # The carry of a sum is no pointer.
+    flows = [replace(f, writes=tuple(n for n in f.writes if not PREDICATES <= n < LOCAL)) for f in flows]
+    found: dict[int, Names] = {}
+    for index, state in _states(plan, flows):
+        inst = kernel.instructions[index]
+        if SPACES.get(inst.name) == "global":
+            # Of a copy to shared memory the last address is that in global memory.
+            operand = [o for o in inst.operands if o.kind == Kind.ADDRESS][-1]
+            found[index] = _union(state, Address(operand, "global").reads)
+    return found
+
+
+def follows_from(kernel: Kernel, launch: Launch, index: int) -> Names:
+    """Return the tensors of *launch* from whose contents the result of instruction *index* may follow."""
+    plan, loaded = plan_of(kernel), pointed_at(kernel, launch)
+    flows = [replace(_flow(plan, i, {}), own=loaded.get(i.index, _NONE)) for i in kernel.instructions]
+    return next((flows[i].own | _union(state, flows[i].reads) for i, state in _states(plan, flows) if i == index), _NONE)
+
+
+def _states(plan: Plan, flows: Sequence[_Flow]) -> Iterable[tuple[int, Mapping[int, Names]]]:
+    """Yield every instruction with what the slots hold before it."""
     entries: list[dict[int, Names]] = [{} for _ in plan.blocks]
     waiting = list(range(len(plan.blocks)))[::-1]
     while waiting:
@@ -53,20 +74,10 @@ def pointed_at(kernel: Kernel, launch: Launch) -> dict[int, Names]:
             if any(names != entries[other].get(n, _NONE) for n, names in joined.items()):
                 entries[other] |= joined
                 waiting.append(other)
-    return _addresses(kernel, plan, flows, entries)
-
-
-def _addresses(kernel: Kernel, plan: Plan, flows: list[_Flow], entries: list[dict[int, Names]]) -> dict[int, Names]:
-    found: dict[int, Names] = {}
     for block, state in zip(plan.blocks, entries, strict=True):
         for index in range(block.first, block.last + 1):
-            inst = kernel.instructions[index]
-            if SPACES.get(inst.name) == "global":
-                # Of a copy to shared memory the last address is that in global memory.
-                operand = [o for o in inst.operands if o.kind == Kind.ADDRESS][-1]
-                found[index] = _union(state, Address(operand, "global").reads)
+            yield index, state
             _pass(flows[index], state)
-    return found
 
 
 def _flow(plan: Plan, inst: Instruction, origin: Mapping[int, str]) -> _Flow:
@@ -93,8 +104,8 @@ def _of_steps(plan: Plan, index: int) -> set[int]:
 
 
 def _slots(mask: int) -> Iterable[int]:
-    """Return the slots in *mask* that can hold pointers."""
-    return [n for n in range(VARIABLES) if mask >> n & 1 and (n < PREDICATES or n in (LOCAL, SHARED))]
+    """Return the slots in *mask* of registers, predicates and memory."""
+    return [n for n in range(VARIABLES) if mask >> n & 1 and (n < LOCAL or n in (LOCAL, SHARED))]
 
 
 def _union(state: Mapping[int, Names], slots: Iterable[int]) -> Names:
