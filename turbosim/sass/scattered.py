@@ -119,7 +119,7 @@ class Spread:
         if size <= places or places == 1:
             return [(axis, size)]
         divisor = max(n for n in range(1, places + 1) if size % n == 0)
-        if axis != AXES[0] or (2 * divisor > places and not self._classes and not self._columns):
+        if axis != AXES[0] or (4 * divisor >= 3 * places and not self._classes and not self._columns):
             if divisor > 1:
                 self._groups[axis] = divisor
             return [(axis, divisor)]
