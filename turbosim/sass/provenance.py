@@ -57,7 +57,8 @@ def follows_from(kernel: Kernel, launch: Launch, index: int) -> Names:
     """Return the tensors of *launch* from whose contents the result of instruction *index* may follow."""
     plan, loaded = plan_of(kernel), pointed_at(kernel, launch)
     flows = [replace(_flow(plan, i, {}), own=loaded.get(i.index, _NONE)) for i in kernel.instructions]
-    return next((flows[i].own | _union(state, flows[i].reads) for i, state in _states(plan, flows) if i == index), _NONE)
+    flow = flows[index]
+    return next(flow.own | _union(state, flow.reads) for i, state in _states(plan, flows) if i == index)
 
 
 def _states(plan: Plan, flows: Sequence[_Flow]) -> Iterable[tuple[int, Mapping[int, Names]]]:
