@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -357,8 +358,10 @@ def test_bad_input_is_one_clear_error(own, turbosim, arguments, code, message):
         # Where the address is depends on the compiler.
         message = done.stderr.strip()
         assert message.startswith("error: kernel 'search', warp 0: the branch at 0x")
-        assert message.endswith("The way of a warp must follow from the launch: pass what decides it as an integer "
-                                "argument")
+        assert message.endswith(
+            ", from the contents of 'X'. The way of a warp must follow from sizes and integers of the launch: make a "
+            "loop's turns an integer argument or a constant, choose between values with tl.where, and use "
+            "approximations of functions that have a slow path for some values, as tl.sin has")
     assert (done.returncode, done.stdout, done.stderr) == (code, "", message + "\n")
 
 
@@ -391,3 +394,43 @@ def test_a_file_that_cannot_be_imported(turbosim, own):
     done = turbosim("lift", "own.scale.yaml", *A100, "-o", "x.trace", cwd=own)
     assert (done.returncode, done.stderr) == (
         3, "error: own.py:3: cannot be imported: ModuleNotFoundError: No module named 'nowhere_to_be_found'\n")
+
+
+GATHER = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def gather(X, Idx, Y, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(Y + place, tl.load(X + tl.load(Idx + place)))
+"""
+GATHER_LAUNCH = """\
+kernel: far.py:gather
+constants: {BLOCK: 256}
+arguments:
+  X: {dtype: fp32, shape: [65536]}
+  Idx: {dtype: int32, shape: [4096]}
+  Y: {dtype: fp32, shape: [4096]}
+grid: ["4096 // BLOCK"]
+"""
+
+
+def test_assumed_traffic_is_told(turbosim, tmp_path):
+    (tmp_path / "far.py").write_text(GATHER)
+    (tmp_path / "far.gather.yaml").write_text(GATHER_LAUNCH)
+    end = "depend on data: every active lane is taken to touch 32 B of its own, evenly over the tensor\n"
+    one = r"note: kernel 'gather': addresses in 'X' of LDG\.E at 0x[0-9a-f, x]*(and \d+ more )?" + re.escape(end)
+    done = turbosim("lift", "far.py:gather", *A100, "-o", "far.trace", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.search(f"{one}wrote far.trace\n$", done.stderr), done.stderr
+    done = turbosim("simulate", *A100, "--trace", "far.trace", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.match(one, done.stderr), done.stderr
+    assert "assumed" not in done.stdout
+    # What configurations share is told once.
+    done = turbosim("tune", "far.py:gather", *A100, "--sweep", "BLOCK=128,256", "--jobs", "1", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.endswith(f"note: kernel 'gather': addresses in 'X' of some instructions {end}"), done.stderr
+    assert done.stderr.count("note:") == 1

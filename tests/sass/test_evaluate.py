@@ -236,9 +236,10 @@ def test_a_loop_over_data_is_refused(compiled):
     load = next(t for t in texts if " LDG" in t)
     branch = next(t for t in texts if " EXIT" in t or " BRA" in t)
     with pytest.raises(ProgramError, match=re.escape(
-            f"kernel 'chase', warp 0: the branch at {branch} depends on the load at {load}. The way of a warp must "
-            "follow from the launch: pass what decides it as an integer argument, or give the tensor's contents "
-            "(Tensor.data)") + "$"):
+            f"kernel 'chase', warp 0: the branch at {branch} depends on the load at {load}, from the contents of 'P'. "
+            "The way of a warp must follow from sizes and integers of the launch: make a loop's turns an integer "
+            "argument or a constant, choose between values with tl.where, and use approximations of functions that "
+            "have a slow path for some values, as tl.sin has") + "$"):
         walk(code.kernel, launch, (0, 0, 0), 0)
 
 

@@ -8,8 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from turbosim.engine.api import run
 from turbosim.errors import ProgramError
 from turbosim.hw import load_gpu
+from turbosim.program.validate import validate
 from turbosim.program.work import launch_work
 from turbosim.sass.prepare import find_description, lifted, prepare
 
@@ -167,3 +169,94 @@ def test_loops_over_tiles_are_refused(program, tmp_path, capability):
         str(caught.value))
     assert found, str(caught.value)
     assert int(found[2], 16) < int(found[1], 16)
+
+
+DATA = """\
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def gather(X, Idx, Y, BLOCK: tl.constexpr, TURNS: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.load(Idx + place).to(tl.int64)
+    total = tl.zeros([BLOCK], tl.float32)
+    for turn in range(TURNS):
+        total += tl.load(X + index * 64 + turn * 8)
+    tl.store(Y + place, total)
+
+
+@triton.jit
+def histogram(Idx, H, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.atomic_add(H + tl.load(Idx + place), 1)
+
+
+@triton.jit
+def either(X, Z, Idx, Y, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.load(Idx + place)
+    tl.store(Y + place, tl.load(tl.where(index > 0, X + index, Z - index)))
+"""
+ARGUMENTS = """\
+  Idx: {dtype: int32, shape: [n]}
+  Y: {dtype: fp32, shape: [n]}
+"""
+LAUNCHES = {
+    "gather": "constants: {BLOCK: 1024, TURNS: 2}\narguments:\n  X: {dtype: fp32, shape: [rows, 64]}\n" + ARGUMENTS,
+    "histogram": "constants: {BLOCK: 1024}\narguments:\n  Idx: {dtype: int32, shape: [n]}\n"
+                 "  H: {dtype: int32, shape: [256]}\n",
+    "either": "constants: {BLOCK: 1024}\narguments:\n  X: {dtype: fp32, shape: [n]}\n  Z: {dtype: fp32, shape: [n]}\n"
+              + ARGUMENTS,
+}
+
+
+@pytest.fixture
+def on_data(program, tmp_path):
+    """Lift a kernel whose addresses depend on data, 64 CTAs of 1024 lanes."""
+    def lift_it(name, capability, **settings):
+        (tmp_path / "data.py").write_text(DATA)
+        file = tmp_path / f"data.{name}.yaml"
+        file.write_text(f"kernel: data.py:{name}\nsizes: {{n: 65536, rows: 65536}}\n{LAUNCHES[name]}grid: [64]\n")
+        return program(str(file), capability, **settings)
+
+    return lift_it
+
+
+def assumed(program, name, tensor):
+    """Whether the only assumption of *program* is the one on *tensor*."""
+    return re.fullmatch(
+        rf"kernel '{name}': addresses in '{tensor}' of \S+ at (0x[0-9a-f]{{4}}(, | and \d+ more)?)+ depend on data: "
+        "every active lane is taken to touch 32 B of its own, evenly over the tensor", program.meta["assumed"])
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("rows", "read"), [
+    (1 << 20, 64 * 1024 * 2 * SECTOR),  # 256 MB: no sector is read twice.
+    (1 << 13, 1 << 21),  # 2 MB: half of the CTAs find all of it in L2.
+    (1000, 192 * 1024),  # 256 kB, of which three times what a CTA reads are used.
+])
+def test_gathers_read_a_sector_for_every_lane(on_data, rows, read, capability):
+    found = on_data("gather", capability, rows=rows)
+    validate(found)
+    assert launch_work(found, found.launches[0]).loaded == {"Idx": 4 * 65536, "X": 64 * 1024 * 2 * SECTOR}
+    result = run(GPUS[capability], found)
+    assert result.launches[0].dram_read_bytes == 4 * 65536 + read
+    assert assumed(found, "gather", "X")
+    assert result.options["assumed"] == found.meta["assumed"]
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_histograms_write_a_sector_for_every_lane(on_data, capability):
+    found = on_data("histogram", capability)
+    validate(found)
+    assert launch_work(found, found.launches[0]).stored == {"H": 65536 * SECTOR}
+    assert assumed(found, "histogram", "H")
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_traffic_of_no_known_tensor_is_named(on_data, capability):
+    found = on_data("either", capability)
+    assert "X" not in launch_work(found, found.launches[0]).loaded
+    assert re.fullmatch(r"kernel 'either': the tensor of LDG\.E at (0x[0-9a-f]{4}(, | and \d+ more)?)+ depends on data: "
+                        "its traffic to L2 and memory is left out", found.meta["assumed"]), found.meta["assumed"]

@@ -13,8 +13,10 @@ from turbosim.errors import ProgramError
 from turbosim.sass.access import Access
 from turbosim.sass.flow import Loop, blocks_of, loops_of
 from turbosim.sass.instruction import Control, Instruction, parse_operand, split_operands
+from turbosim.sass.launch import Launch, Tensor
+from turbosim.sass.scattered import Spread
 from turbosim.sass.skeleton import Run, runs, shape_of, shortened
-from turbosim.sass.streams import Form, Tiling, fit
+from turbosim.sass.streams import Form, Stream, Tiling, fit
 from turbosim.sass.traffic import sectors, traffic_of, turns
 
 ALL = np.ones(32, np.bool_)
@@ -128,3 +130,25 @@ def test_blocks_of_columns_are_numbered_by_digits():
     seen = {number.value({"k": k, "m": m}) for k in range(3) for m in range(4)}
     assert len(seen) == 12
     assert max(seen) < tiling.tiles == 16
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(1, 4)), st.integers(1, 60), st.booleans(),
+       st.lists(st.integers(1, 9), min_size=1, max_size=3))
+def test_scattered_tiles_cover_a_tensor_and_stay_in_it(grid, tiles, classes, turns):
+    launch = Launch(grid, 4, (Tensor("X", tiles * 4096),))
+    streams = [Stream(f"loop{n}", (n,), "X", store=False, scattered=True) for n in range(len(turns))]
+    groups, columns = {}, {}
+    spread = Spread(launch, groups, columns, classes)
+    forms = spread.forms(dict.fromkeys(streams, 4096), {s.part: n for s, n in zip(streams, turns, strict=True)})
+    seen = set()
+    for x, y, z in np.ndindex(grid):
+        at = {axis: c % groups.get(axis, c + 1) for axis, c in zip("xyz", (x, y, z), strict=True)}
+        at |= {f"{axis}_group": c // groups[axis] for axis, c in zip("xyz", (x, y, z), strict=True) if axis in groups}
+        at |= {name: column[x] for name, column in columns.items()}
+        seen |= {forms[s].value({**at, s.part: turn})
+                 for s, n in zip(streams, turns, strict=True) for turn in range(n)}
+    assert set(range(len(seen))) == seen
+    assert len(seen) <= tiles
+    # Along x alone, at least three quarters of the places at which CTAs can begin.
+    if grid[1:] == (1, 1) and sum(turns) <= tiles:
+        assert 4 * len(seen) >= 3 * sum(turns) * min(grid[0], tiles // sum(turns))

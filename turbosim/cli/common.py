@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -162,6 +162,20 @@ def write_file(path: Path, data: bytes) -> None:
 def say_written(path: Path) -> None:
     """Say on stderr that *path* was written."""
     console(stderr=True).print(f"wrote {path}", soft_wrap=True)
+
+
+def tell_assumed(*metas: Mapping[str, object]) -> None:
+    """Say on stderr what lifted programs assume of accesses whose addresses depend on data.
+
+    Of several programs, what they share is told once, without the places in their code.
+    """
+    from turbosim.sass.origin import ASSUMED
+
+    lines = [line for meta in metas for line in str(meta.get(ASSUMED, "")).splitlines()]
+    if len(metas) > 1:
+        lines = [re.sub(r" of \S+ at 0x.*? depend", " of some instructions depend", line) for line in lines]
+    for line in dict.fromkeys(lines):
+        console(stderr=True).print(f"note: {line}", soft_wrap=True, markup=False)
 
 
 def write_figure(figure: Figure, path: Path) -> None:

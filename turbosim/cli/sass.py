@@ -33,8 +33,9 @@ def sass(
     description, values = kernel.described(name, launch_file, settings)
     prepared = prepare(description, gpu, values)
     kernel.announce_replay()
-    prices = lifted(prepared, gpu, clock).prices  # type: ignore[arg-type]
-    kernel.tell_assumptions(prepared.kernel, gpu)
+    found = lifted(prepared, gpu, clock)  # type: ignore[arg-type]
+    prices = found.prices
+    kernel.tell_assumptions(prepared.kernel, gpu, found.program)
     loop = hot_loop(prices, prepared.launch.warps)
     share = tensor_share(loop, gpu)
     code, launch = prepared.kernel, prepared.launch

@@ -51,6 +51,7 @@ def simulate(
         program = load(trace)
         if warning := check_gpu(program, gpu):
             common.console(stderr=True).print(f"warning: {warning}", soft_wrap=True)
+        common.tell_assumed(program.meta)
         common.announce_compilation(engine)
         with common.progress(program.name) as report:
             result = run(gpu, program, engine=engine, clock=clock, launch=launch, l2=l2,  # type: ignore[arg-type]

@@ -66,6 +66,7 @@ def tune(
         raise common.InterruptError(f"{len(trials)} of {len(configurations(lists))} configurations") from None
     finally:
         if trials:
+            common.tell_assumed(*(t.result.options for t in trials if t.result is not None))
             _write(trials, title, values, png, as_json)
     if all(t.result is None for t in trials):
         raise UsageError(f"none of the {len(trials)} configurations has a time")

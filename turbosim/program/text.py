@@ -15,7 +15,10 @@ def dump(program: Program) -> str:
     """Return *program* as text: tensors, launches with classes and counters, streams, and its total work."""
     lines = [f"program {program.name}"]
     if program.meta:
-        lines.append("  " + ", ".join(f"{k}={v}" for k, v in program.meta.items()))
+        # Sentences have lines of their own.
+        text = {k: str(v) for k, v in program.meta.items() if isinstance(v, str) and " " in v}
+        lines.append("  " + ", ".join(f"{k}={v}" for k, v in program.meta.items() if k not in text))
+        lines += [f"  {k}: {line}" for k, v in text.items() for line in v.splitlines()]
     lines.append("tensors")
     lines += [f"  {t.name}: {t.tiles:,} tiles of {t.tile_bytes:,} B {t.dtype}, {t.nbytes:,} B"
               for t in program.tensors]

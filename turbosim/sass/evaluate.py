@@ -24,6 +24,7 @@ from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
 from turbosim.sass.instruction import Instruction, Kind
 from turbosim.sass.launch import Launch
 from turbosim.sass.plan import Plan, Same, plan_of, return_slot
+from turbosim.sass.provenance import follows_from
 from turbosim.sass.steps import (
     ACTIVE,
     ALIVE,
@@ -89,7 +90,7 @@ class _Walker:
     def __init__(self, kernel: Kernel, launch: Launch, cta: tuple[int, int, int], warp: int, visits: int,
                  made: Mapping[int, int]) -> None:
         self._plan: Plan = plan_of(kernel)
-        self._kernel, self._visits, self._warp = kernel, visits, warp
+        self._kernel, self._launch, self._visits, self._warp = kernel, launch, visits, warp
         constants, specials = launch.constants(kernel), launch.specials(cta, warp)
         slots = self._plan.slots
         values: Values = [0] * slots.size
@@ -238,15 +239,17 @@ class _Walker:
             traps = [n in self._plan.traps for n in (self._plan.number[end.target], block + 1)]
             if traps[0] != traps[1]:
                 return traps[1]
-        source, fix = value.what, "pass what decides it as an integer argument"
+        source = value.what
         if value.index >= 0:
             inst = self._kernel.instructions[value.index]
-            if inst.name == "LDG":
-                fix += ", or give the tensor's contents (Tensor.data)"
             source = f"the {'load' if inst.name.startswith('LD') else 'result of the instruction'} at {self._at(inst)}"
+            if names := follows_from(self._kernel, self._launch, value.index):
+                source += f", from the contents of {' and '.join(map(repr, sorted(names)))}"
         raise ProgramError(
             f"kernel {self._kernel.name!r}, warp {self._warp}: the branch at {self._at(end)} depends on {source}. The "
-            f"way of a warp must follow from the launch: {fix}")
+            "way of a warp must follow from sizes and integers of the launch: make a loop's turns an integer argument "
+            "or a constant, choose between values with tl.where, and use approximations of functions that have a slow "
+            "path for some values, as tl.sin has")
 
     def _at(self, inst: Instruction) -> str:
         return f"{INSTRUCTION_BYTES * inst.index:#06x}: {inst}"

@@ -23,6 +23,7 @@ from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Column, Kind
 from turbosim.sass.observe import Observation, observe
+from turbosim.sass.origin import ASSUMED
 from turbosim.sass.parts import Part, turns_of
 from turbosim.sass.price import Prices, prices_of
 from turbosim.sass.streams import Form, Stream, Tiling
@@ -101,10 +102,16 @@ class _Lifting:
     def _tilings(self) -> dict[str, Tiling]:
         tilings = {}
         for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
-            forms = [(f, self._extents(s)) for s, f in self.seen.forms.items() if s.tensor == tensor]
+            forms = [(f, self._extents(s)) for s, f in self.seen.forms.items()
+                     if s.tensor == tensor and not s.scattered]
             size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
             region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
             tilings[tensor] = Tiling(size, region, forms)
+            for stream, form in self.seen.forms.items():
+                if stream.scattered and stream.tensor == tensor:
+                    sizes = self._extents(stream)
+                    last = form.value({v: sizes[v] - 1 for v, _ in form.terms})
+                    tilings[tensor].tiles = max(tilings[tensor].tiles, last + 1)
         return tilings
 
     def _extents(self, stream: Stream) -> Mapping[str, int]:
@@ -119,16 +126,28 @@ class _Lifting:
         for part in self.seen.parts:
             body += self._part(part)
         tensors = tuple(Tensor(name, t.tiles, t.tile_bytes, "bytes") for name, t in self.tilings.items())
-        classes = tuple(CtaClass(f"x{n}", tuple(sorted(params.items()))) for n, params in enumerate(self.seen.classes))
+        classes, class_of = self._classes()
         launch = ProgramLaunch(
             self.kernel.name, tuple(Dim(n, size) for n, size in self.seen.dims),
             (Role("warps", self.launch.warps, tuple(body)),),
             counters=tuple(Counter(n, CounterKind.DATA) for n in self.counters if n in self.used), classes=classes,
-            class_of=(("x", tuple(range(len(classes)))),) if len(classes) > 1 else (),
+            class_of=(("x", class_of),) if len(classes) > 1 else (),
             smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers,
             tensor_memory_bytes=tensor_memory(self.kernel, self.launch))
-        return Program(self.kernel.name, tensors, (launch,),
-                       meta={"kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"})
+        meta: dict[str, str | int | float | bool] = {
+            "kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"}
+        if self.seen.assumed:
+            meta[ASSUMED] = "\n".join(self.seen.assumed)
+        return Program(self.kernel.name, tensors, (launch,), meta=meta)
+
+    def _classes(self) -> tuple[tuple[CtaClass, ...], tuple[int, ...]]:
+        """Return the classes of CTAs, and which one each x has."""
+        rows = [tuple(sorted(params.items())) for params in self.seen.classes]
+        if not any(s.scattered for s in self.seen.streams):
+            return tuple(CtaClass(f"x{n}", row) for n, row in enumerate(rows)), tuple(range(len(rows)))
+        # CTAs that begin at the same place of a tensor are alike, and there may be many of them.
+        numbers = {row: n for n, row in enumerate(dict.fromkeys(rows))}
+        return tuple(CtaClass(f"x{n}", row) for row, n in numbers.items()), tuple(numbers[row] for row in rows)
 
     def _part(self, part: Part) -> list[Op | Loop]:
         """Return the operations of a block or a loop."""
@@ -231,7 +250,9 @@ class _Lifting:
                        cycles=self.prices.cycles(indices))
 
     def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> Load | Store:
-        form = self.tilings[stream.tensor].number(self.seen.forms[stream])
+        form = self.seen.forms[stream]
+        if not stream.scattered:
+            form = self.tilings[stream.tensor].number(form)
         tile = self._affine(form, part, turn)
         nbytes = self.seen.nbytes[stream]
         label = f"{'store' if stream.store else 'load'} {stream.tensor}"

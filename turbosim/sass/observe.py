@@ -19,8 +19,9 @@ from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
 from turbosim.sass.parts import Part, class_parameters
 from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
+from turbosim.sass.scattered import Assumptions, Spread, depends_on_data
 from turbosim.sass.skeleton import Node, Run
-from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
+from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of, scattered_bytes
 from turbosim.sass.tensor_memory import is_bulk_load
 
 MOST_SCANNED = 4096
@@ -47,6 +48,8 @@ class Observation:
     """Of parameters that are the same everywhere, only the first is here."""
     same: Mapping[str, str]
     """The parameter that stands for each."""
+    assumed: tuple[str, ...]
+    """What is assumed of accesses whose addresses depend on data, in words."""
     early: frozenset[Stream]
     """Streams of loops that move nothing in the late turns."""
     sampler: Sampler = field(repr=False)
@@ -63,6 +66,7 @@ class _Observer:
         self.kernel, self.launch = kernel, launch
         self.sampler = Sampler(kernel, launch)
         self.where = f"kernel {kernel.name!r}"
+        self.assumptions = Assumptions(kernel, launch)
 
     def result(self) -> Observation:
         grid = self.launch.grid
@@ -94,6 +98,8 @@ class _Observer:
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
         for stream in streams:
+            if stream.scattered:
+                continue
             by_warp = self.sampler.by_warp(self.base[stream.part])
             regions = [r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))]
             if not regions:
@@ -103,13 +109,18 @@ class _Observer:
             if self.kernel.instructions[stream.instructions[0]].name in COPIES:
                 nbytes[stream] = max(r.nbytes for r in regions)
             forms[stream] = self._form(stream, self.base[stream.part])
+        moved = {s: n for s in streams if s.scattered
+                 and (n := scattered_bytes(s, self.sampler.by_warp(self.base[s.part])))}
+        nbytes |= moved
+        forms |= Spread(self.launch, self.groups, self.columns, len(counts) > 1).forms(moved, self.sizes)
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
         classes, same = class_parameters(parts, counts, self.columns)
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
-        return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, same, early, self.sampler)
+        return Observation(parts, tuple(forms), moving,
+                           {s: f if s.scattered else rename(f) for s, f in forms.items()}, nbytes, extents, dims,
+                           classes, same, self.assumptions.texts(), early, self.sampler)
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
@@ -171,8 +182,16 @@ class _Observer:
         for part in parts:
             if part.loop:
                 tiles.clear()
+            accesses = [a for w in self.sampler.walks(self.base[part.name]) for a in w.accesses]
             tensors = instruction_tensors(self.launch, self.base[part.name].walk.accesses)
-            members: dict[tuple[int, int, str, bool], list[int]] = {}
+            scattered = depends_on_data(accesses) & set(part.code)
+            for index in scattered:
+                tensor = self.assumptions.add(index)
+                if tensor is None:
+                    tensors.pop(index, None)
+                else:
+                    tensors[index] = tensor
+            members: dict[tuple[int, int, str, bool, bool], list[int]] = {}
             # Bulk copies that complete one phase are a tile, as the copies between two waits are.
             phases = {e.index: e.values[0] for e in reversed(self.base[part.name].walk.events)
                       if is_bulk_load(self.kernel.instructions[e.index])}
@@ -183,11 +202,11 @@ class _Observer:
                     segment += 1
                 if index in tensors:
                     at = (phases[index] or 0) + 1 if index in phases else 0
-                    key = (0 if at else segment), at, tensors[index], instruction.name in STORES
+                    key = (0 if at else segment), at, tensors[index], instruction.name in STORES, index in scattered
                     members.setdefault(key, []).append(index)
-            for (_, _, tensor, store), indices in members.items():
-                stream = Stream(part.name, tuple(indices), tensor, store)
-                if store and not part.loop:
+            for (_, _, tensor, store, spread_out), indices in members.items():
+                stream = Stream(part.name, tuple(indices), tensor, store, spread_out)
+                if store and not part.loop and not spread_out:
                     begun = tiles.get(tensor)
                     if begun is not None:
                         stream = replace(begun, instructions=begun.instructions + stream.instructions)

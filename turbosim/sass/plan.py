@@ -90,6 +90,14 @@ class Plan:
                 return frozenset(found)
             found |= more
 
+    def following(self, block: int) -> tuple[int, ...]:
+        """Return the blocks that may follow *block*."""
+        return self._following[block]
+
+    def effects(self, index: int) -> tuple[Step, ...]:
+        """Return the steps of an instruction's results."""
+        return self._effects[index]
+
     def has_accesses(self, block: int) -> bool:
         """Return whether a block has memory instructions."""
         at = self.blocks[block]

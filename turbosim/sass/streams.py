@@ -14,6 +14,7 @@ import numpy as np
 from turbosim.errors import ProgramError
 from turbosim.sass.access import Access
 from turbosim.sass.launch import SPACING, Launch
+from turbosim.sass.semantics import LANES
 from turbosim.sass.traffic import SECTOR
 
 STORES = ("STG", "RED", "REDG", "ATOMG", "ATOM", "UTMASTG")
@@ -28,6 +29,8 @@ class Stream:
     instructions: tuple[int, ...]
     tensor: str
     store: bool
+    scattered: bool = False
+    """Whether where it moves data depends on data."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,19 @@ def region_of(stream: Stream, launch: Launch, by_warp: Sequence[Mapping[tuple[in
     return Region(first - launch.addresses[stream.tensor], SECTOR * len(np.unique(np.concatenate(touched))))
 
 
+def scattered_bytes(stream: Stream, by_warp: Sequence[Mapping[tuple[int, int], Access]]) -> int:
+    """Return the most that a scattered *stream* moves at a visit, every active lane sectors of its own."""
+    moved = [0, 0]
+    for accesses in by_warp:
+        for index in stream.instructions:
+            for visit in (0, 1):
+                access = accesses.get((index, visit))
+                if access is not None:
+                    lanes = LANES if access.active is None else int(access.active.sum())
+                    moved[visit] += lanes * SECTOR * max(1, access.nbytes // SECTOR)
+    return max(moved)
+
+
 @dataclass(frozen=True)
 class Form:
     """``const + sum(coefficient * variable)`` [byte]."""
@@ -129,7 +145,7 @@ class Tiling:
         else:
             self._weights = self._digits_of(forms)
         ends = [self.number(form).value({v: (sizes[v] - 1) * (c > 0) for v, c in form.terms}) for form, sizes in forms]
-        self.tiles = max(max(ends) + 1, -(-nbytes // region))
+        self.tiles = max(max(ends, default=0) + 1, -(-nbytes // region))
 
     @staticmethod
     def _digits_of(forms: Sequence[tuple[Form, Mapping[str, int]]]) -> dict[int, int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbosim.power import describe
 from turbosim.result import TICKS_PER_CYCLE, LaunchResult, Result
-from turbosim.sass.origin import COSTS
+from turbosim.sass.origin import ASSUMED, COSTS
 from turbosim.units import show
 
 if TYPE_CHECKING:
@@ -136,8 +136,9 @@ def to_table(result: Result) -> RenderableType:
 
 def _facts(result: Result) -> list[tuple[str, str]]:
     main = max(result.launches, key=lambda x: x.ticks)
+    shown = [f"{k}={v}" for k, v in result.options.items() if k not in (COSTS, ASSUMED)]
     facts = [("GPU", f"{result.hw} at {show(result.clock_hz, 'Hz')}"),
-             ("kernel", f"{result.kernel} ({', '.join(f'{k}={v}' for k, v in result.options.items() if k != COSTS)})"),
+             ("kernel", f"{result.kernel} ({', '.join(shown)})"),
              ("workload", describe_workload(result)),
              ("time", f"{show(result.time_s, 's')} ({result.cycles:,} cycles)")]
     energy, tokens = result.total_energy_j, decoded_tokens(result)
