@@ -89,10 +89,10 @@ class _Lifting:
         self.counters = (COPIES, LOADS, *(bulk_counter(m) for m in sorted(self.mbarriers)))
         self.issued = dict.fromkeys(self.counters, Affine())
         self.used: set[str] = set()
-        self.groups: list[int] = []
+        self.groups: list[Affine] = []
         """Copies of the last closed groups."""
-        self.open = 0
-        self.phases: dict[int, list[int]] = {m: [] for m in self.mbarriers}
+        self.open = Affine()
+        self.phases: dict[int, list[Affine]] = {m: [] for m in self.mbarriers}
         """Bulk copies of the phases of each mbarrier that have not been waited for."""
         self.still: frozenset[Stream] = frozenset()
         """Streams that move nothing for now."""
@@ -133,8 +133,7 @@ class _Lifting:
     def _part(self, part: Part) -> list[Op | Loop]:
         """Return the operations of a block or a loop."""
         if not part.loop:
-            once = self._code(part, None, moves=True)
-            return once if part.always else [Loop(f"once_{part.name}", self._parameter(part.count), tuple(once))]
+            return self._code(part, None, moves=True) if part.always else [self._once(part)]
         before = dict(self.issued)
         main = self._count(part, "turns")
         ops: list[Op | Loop] = [self._turns(part, part.name, main, var(part.name))]
@@ -157,6 +156,23 @@ class _Lifting:
             self.issued = kept
         return ops
 
+    def _once(self, part: Part) -> Loop:
+        """Return a block that some CTAs do not execute: behind it, what it issues counts where it was executed."""
+        before, closed, opened = dict(self.issued), len(self.groups), self.open
+        begun = {m: len(phases) for m, phases in self.phases.items()}
+        executed = self._parameter(part.count)
+        body = self._code(part, None, moves=True)
+        self.issued = {n: before[n] + executed * (self.issued[n] - before[n]).const for n in before}
+        if len(self.groups) > closed:
+            # The first of these groups holds what was open before, too: a CTA that closes none waits for that early.
+            self.groups[closed] -= opened
+            self.groups[closed:] = [executed * g.const for g in self.groups[closed:]]
+            opened = Affine()
+        self.open = opened + executed * (self.open - opened).const
+        for mbarrier, phases in self.phases.items():
+            phases[begun[mbarrier]:] = [executed * p.const for p in phases[begun[mbarrier]:]]
+        return Loop(f"once_{part.name}", executed, tuple(body))
+
     def _turns(self, part: Part, name: str, count: Affine, turn: Affine) -> Loop:
         """Return *count* turns that move data, of which *turn* is the number."""
         before = dict(self.issued)
@@ -177,7 +193,7 @@ class _Lifting:
             return self._parameter(f"{which}_{part.name}")
         return Affine(turns_of(part, part.trips)[f"{which}_{part.name}"])
 
-    def _wait(self, counter: str, fewer: int = 0) -> Wait:
+    def _wait(self, counter: str, fewer: Affine | int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
 
     def _code(self, part: Part, turn: Affine | None, *, moves: bool) -> list[Op | Loop]:
@@ -202,18 +218,18 @@ class _Lifting:
             if row[kind] == Kind.WAIT_GROUP and moves and COPIES in self.used:
                 flush()
                 allowed = row[Column.ARGUMENT]
-                ops.append(self._wait(COPIES, self.open + sum(self.groups[len(self.groups) - allowed:])
+                ops.append(self._wait(COPIES, sum(self.groups[len(self.groups) - allowed:], self.open)
                                       if allowed else self.open))
             if row[kind] == Kind.WAIT_PHASE and moves and row[Column.ARGUMENT] in self.mbarriers:
                 flush()
                 mbarrier = row[Column.ARGUMENT]
                 self.phases[mbarrier] = self.phases[mbarrier][1:]
-                ops.append(self._wait(bulk_counter(mbarrier), sum(self.phases[mbarrier])))
+                ops.append(self._wait(bulk_counter(mbarrier), sum(self.phases[mbarrier], Affine())))
             if row[kind] == Kind.EXPECT:
-                self.phases[row[Column.ARGUMENT] & 255].append(0)
+                self.phases[row[Column.ARGUMENT] & 255].append(Affine())
             if row[kind] == Kind.GROUP:
                 self.groups.append(self.open)
-                self.open = 0
+                self.open = Affine()
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
             if stream is None or stream.part != part.name or not moves or stream in placed or stream in self.still:
