@@ -24,8 +24,9 @@ from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Column, Kind
 from turbosim.sass.observe import Observation, observe
 from turbosim.sass.parts import Part, turns_of
+from turbosim.sass.pieces import Tiled, tiled
 from turbosim.sass.price import Prices, prices_of
-from turbosim.sass.streams import Form, Stream, Tiling
+from turbosim.sass.streams import Form, Stream
 from turbosim.sass.tensor_memory import allocated, is_allocation
 
 ClockName = Literal["boost", "tensor_spec", "sustained", "power"]
@@ -96,16 +97,15 @@ class _Lifting:
         """Bulk copies of the phases of each mbarrier that have not been waited for."""
         self.still: frozenset[Stream] = frozenset()
         """Streams that move nothing for now."""
-        self.tilings = self._tilings()
+        self.tiled = {name: self._tiled(name) for name in dict.fromkeys(s.tensor for s in seen.streams)}
 
-    def _tilings(self) -> dict[str, Tiling]:
-        tilings = {}
-        for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
-            forms = [(f, self._extents(s)) for s, f in self.seen.forms.items() if s.tensor == tensor]
-            size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
-            region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
-            tilings[tensor] = Tiling(size, region, forms)
-        return tilings
+    def _tiled(self, tensor: str) -> Tiled:
+        seen = self.seen
+        streams = [s for s in seen.streams if s.tensor == tensor]
+        size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
+        return tiled(tensor, size, {s: seen.nbytes[s] for s in streams},
+                     {s: seen.runs[s] for s in streams if s in seen.runs},
+                     {s: (seen.forms[s], self._extents(s)) for s in streams})
 
     def _extents(self, stream: Stream) -> Mapping[str, int]:
         """Return the number of values that each variable takes where *stream* moves."""
@@ -118,7 +118,7 @@ class _Lifting:
         body: list[Op | Loop] = []
         for part in self.seen.parts:
             body += self._part(part)
-        tensors = tuple(Tensor(name, t.tiles, t.tile_bytes, "bytes") for name, t in self.tilings.items())
+        tensors = tuple(Tensor(name, t.tiling.tiles, t.tiling.tile_bytes, "bytes") for name, t in self.tiled.items())
         classes = tuple(CtaClass(f"x{n}", tuple(sorted(params.items()))) for n, params in enumerate(self.seen.classes))
         launch = ProgramLaunch(
             self.kernel.name, tuple(Dim(n, size) for n, size in self.seen.dims),
@@ -127,8 +127,11 @@ class _Lifting:
             class_of=(("x", tuple(range(len(classes)))),) if len(classes) > 1 else (),
             smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes, registers_per_thread=self.kernel.registers,
             tensor_memory_bytes=tensor_memory(self.kernel, self.launch))
-        return Program(self.kernel.name, tensors, (launch,),
-                       meta={"kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"})
+        meta: dict[str, str | int | float | bool] = {
+            "kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"}
+        if apart := [name for name, t in self.tiled.items() if t.apart]:
+            meta["no_common_tile"] = " ".join(apart)
+        return Program(self.kernel.name, tensors, (launch,), meta=meta)
 
     def _part(self, part: Part) -> list[Op | Loop]:
         """Return the operations of a block or a loop."""
@@ -235,7 +238,7 @@ class _Lifting:
             if stream is None or stream.part != part.name or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, turn, row))
+            ops += self._move(part, stream, turn, row)
             if not stream.store and row[kind] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
                 boards.add(row[Column.WRITE_BARRIER])
         flush()
@@ -246,23 +249,29 @@ class _Lifting:
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
                        cycles=self.prices.cycles(indices))
 
-    def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> Load | Store:
-        form = self.tilings[stream.tensor].number(self.seen.forms[stream])
-        tile = self._affine(form, part, turn)
+    def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> list[Op | Loop]:
+        """Return what moves the region of *stream*, tile by tile."""
+        found = self.tiled[stream.tensor]
+        form, name, pieces = self.seen.forms[stream], stream.tensor, found.pieces.get(stream)
+        tile = self._affine(found.tiling.number(pieces.form(form, name) if pieces else form), part, turn)
         nbytes = self.seen.nbytes[stream]
-        label = f"{'store' if stream.store else 'load'} {stream.tensor}"
+        label = f"{'store' if stream.store else 'load'} {name}"
+        move: Load | Store
         if stream.store:
-            return Store(label, stream.tensor, tile, nbytes)
+            move = Store(label, name, tile, nbytes)
+            return pieces.ops(name, move) if pieces else [move]
         kind, mbarrier = row[Column.KIND], row[Column.ARGUMENT] & 255
         bulk = kind == Kind.BULK_LOAD
         counter = bulk_counter(mbarrier) if bulk else COPIES if kind == Kind.COPY else LOADS
+        times = pieces.count if pieces else 1
         self.used.add(counter)
-        self.issued[counter] = self.issued[counter] + 1
+        self.issued[counter] = self.issued[counter] + times
         if counter == COPIES:
-            self.open += 1
+            self.open += times
         elif bulk:
-            self.phases[mbarrier][-1] += 1
-        return Load(label, stream.tensor, tile, counter, nbytes, smem=counter != LOADS, bulk=bulk)
+            self.phases[mbarrier][-1] += times
+        move = Load(label, name, tile, counter, nbytes, smem=counter != LOADS, bulk=bulk)
+        return pieces.ops(name, move) if pieces else [move]
 
     def _affine(self, form: Form, part: Part, turn: Affine | None) -> Affine:
         """Return *form* over the program's variables; without *turn* it is that of the first turn."""

@@ -18,6 +18,7 @@ from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
 from turbosim.sass.parts import Part, class_parameters
+from turbosim.sass.pieces import Runs, runs_of
 from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
 from turbosim.sass.skeleton import Node, Run
 from turbosim.sass.streams import STORES, Form, Stream, fit, instruction_tensors, region_of
@@ -39,6 +40,8 @@ class Observation:
     """First byte in the tensor, over dimensions of the grid, the loop's own name and class parameters."""
     nbytes: Mapping[Stream, int]
     """Per CTA and visit."""
+    runs: Mapping[Stream, Runs]
+    """Where the bytes of a region lie; left out where they are not in runs of one length, and for bulk copies."""
     extents: Mapping[str, int]
     """Number of values of each variable."""
     dims: tuple[tuple[str, int], ...]
@@ -63,6 +66,8 @@ class _Observer:
         self.kernel, self.launch = kernel, launch
         self.sampler = Sampler(kernel, launch)
         self.where = f"kernel {kernel.name!r}"
+        self.scanned = False
+        """Whether loop counts follow no line in x, so that a few CTAs do not show where streams begin."""
 
     def result(self) -> Observation:
         grid = self.launch.grid
@@ -90,7 +95,7 @@ class _Observer:
             name: max(1, max(c[name] for c in counts) - turns) for name, turns in idle.items()}
         parts = tuple(replace(p, idle=idle.get(p.name, 0), late=late.get(p.name, 0),
                               final=p.final if idle.get(p.name) else ()) for p in parts)
-        nbytes, forms = {}, {}
+        nbytes, forms, runs = {}, {}, {}
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
         for stream in streams:
@@ -102,14 +107,16 @@ class _Observer:
             # What of the last box is outside of the tensor does not move; the tile is a whole one.
             if self.kernel.instructions[stream.instructions[0]].name in COPIES:
                 nbytes[stream] = max(r.nbytes for r in regions)
+            elif found := runs_of(regions[0].sectors, regions[0].start):
+                runs[stream] = found
             forms[stream] = self._form(stream, self.base[stream.part])
         moving = {at: s for at, s in stream_of.items() if s in forms}
         dims, rename = self._dims()
         classes, same = class_parameters(parts, counts, self.columns)
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
-        return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, extents,
-                           dims, classes, same, early, self.sampler)
+        return Observation(parts, tuple(forms), moving, {s: rename(f) for s, f in forms.items()}, nbytes, runs,
+                           extents, dims, classes, same, early, self.sampler)
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
@@ -133,6 +140,7 @@ class _Observer:
         if size > MOST_SCANNED:
             raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
                                "can be looked at one by one")
+        self.scanned = True
         return [dict.fromkeys(self.order, 0) | self.sampler.sample((x, 0, 0)).counts for x in range(size)]
 
     def _part(self, name: str, counts: Sequence[Mapping[str, int]]) -> Part:
@@ -218,7 +226,8 @@ class _Observer:
         what = f"{self.where}: where {'stores to' if stream.store else 'loads of'} {stream.tensor!r} begin"
 
         def line(axis: int) -> Form | None:
-            near = self.sampler.along(base, axis, spread(self.launch.grid[axis]))
+            size = self.launch.grid[axis]
+            near = self.sampler.along(base, axis, range(size) if self.scanned and axis == 0 else spread(size))
             return fit(what, [(offsets(s, base), v) for s, v in self._starts(stream, near)], [AXES[axis]])
 
         form = line(0) or self._column(stream, base, what)
