@@ -73,9 +73,6 @@ class _Observer:
         grid = self.launch.grid
         corners = [self.sampler.sample((x, 0, 0)) for x in spread(grid[0])]
         self.order = self.sampler.order(corners)
-        # The CTA that shows a part, the one that does most among those that have it.
-        self.base = {name: max((c for c in corners if name in c.counts), key=lambda c: len(c.walk.blocks))
-                     for name in self.order}
         fullest = max(corners, key=lambda c: len(c.counts))
         for axis in (1, 2):
             for other in self.sampler.along(fullest, axis, spread(grid[axis])):
@@ -83,6 +80,11 @@ class _Observer:
                     raise ProgramError(f"{self.where}: how often CTA {other.cta} runs its loops is not what CTA "
                                        f"{fullest.cta} does, and only the first axis of the grid may change it")
         counts = self._counts(corners)
+        # The CTA that shows a part: the one that does most among those that have it, of a loop two turns, for its step.
+        seen = self.sampler.along(corners[0], 0, range(grid[0])) if self.scanned else corners
+        self.base = {name: max((c for c in seen if name in c.counts),
+                               key=lambda c, of=name: (min(2, c.counts[of]), len(c.walk.blocks)))  # type: ignore[misc]
+                     for name in self.order}
         parts = tuple(self._part(name, counts) for name in self.order)
         stream_of = self._streams(parts)
         streams = tuple(dict.fromkeys(stream_of.values()))
@@ -141,7 +143,9 @@ class _Observer:
             raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
                                "can be looked at one by one")
         self.scanned = True
-        return [dict.fromkeys(self.order, 0) | self.sampler.sample((x, 0, 0)).counts for x in range(size)]
+        found = self.sampler.along(corners[0], 0, range(size))
+        self.order = self.sampler.order(found)
+        return [dict.fromkeys(self.order, 0) | s.counts for s in found]
 
     def _part(self, name: str, counts: Sequence[Mapping[str, int]]) -> Part:
         node = self._node(name)
