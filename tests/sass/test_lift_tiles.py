@@ -125,7 +125,7 @@ def tensor(found, name):
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize(("rows", "n"), [(512, 4096), (1, 4096), (64, 9216)])
+@pytest.mark.parametrize(("rows", "n"), [(512, 4096), (1, 4096), (64, 9216), (64, 5120)])
 def test_loops_that_are_unrolled_differently_read_the_same_tiles(lift_own, rows, n, capability):
     found = lift_own("twice", capability, rows=rows, n=n)
     x = tensor(found, "X")

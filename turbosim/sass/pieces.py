@@ -20,6 +20,9 @@ MOST_PIECES = 64
 MOST_PADDING = 8
 """A common tile may be larger than what moves by one part in this many."""
 
+MOST_INFLATED = 2
+"""Bytes of whole tiles for each of the tensor, where sizes that no tile divides explain the rest."""
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -121,14 +124,19 @@ def tiled(tensor: str, nbytes: int, moved: Mapping[Stream, int], runs: Mapping[S
           forms: Mapping[Stream, tuple[Form, Mapping[str, int]]]) -> Tiled:
     """Return the tiles of *tensor*, of *nbytes*, which streams move *moved* bytes of at a visit, in *runs*.
 
-    *forms* have the number of values of each of their variables. A tile is the largest region, unless there are more of
-    these than the tensor has bytes for: then it is what the streams have in common.
+    *forms* have the number of values of each of their variables. A tile is the largest region, unless regions overlap,
+    begin within others or are far more than the tensor has bytes for: then it is what the streams have in common.
     """
     region = max(moved.values())
     whole = Tiling(nbytes, region, list(forms.values()))
-    if whole.tiles <= -(-nbytes // region):
-        return Tiled(whole, {})
     several = len(set(moved.values())) > 1
+    inflated = whole.tiles > -(-nbytes // region)
+    overlapping = inflated and any(abs(c) < region for form, _ in forms.values() for _, c in form.terms)
+    within = any(whole.left_over(form) + moved[s] > region for s, (form, _) in forms.items())
+    # What a mask leaves of a tile is seldom a whole part of it, as a loop that is not unrolled moves it.
+    parts = inflated and all(region % n == 0 for n in moved.values())
+    if not overlapping and not (several and (within or parts or whole.tiles * region > MOST_INFLATED * nbytes)):
+        return Tiled(whole, {})
     tile = None
     if all(s in runs for s in forms) and (several or all(r.count == 1 for r in runs.values())):
         tile = common_tile([(runs[s], form) for s, (form, _) in forms.items()])
@@ -137,6 +145,6 @@ def tiled(tensor: str, nbytes: int, moved: Mapping[Stream, int], runs: Mapping[S
         placed = [(pieces[s].form(form, tensor), {**sizes, **{n: count for n, count, _ in pieces[s].loops(tensor)}})
                   for s, (form, sizes) in forms.items()]
         common = Tiling(nbytes, tile, placed, reduced=True)
-        if common.tiles * tile < whole.tiles * region:
+        if within or common.tiles * tile < whole.tiles * region:
             return Tiled(common, pieces)
-    return Tiled(whole, {}, several)
+    return Tiled(whole, {}, several and (inflated or within))

@@ -163,6 +163,10 @@ class Tiling:
             weight *= extents[stride]
         return weights
 
+    def left_over(self, form: Form) -> int:
+        """Return the bytes between the beginning of a tile and that of the region at *form*."""
+        return form.const - sum(stride * times for stride, times in _split(form.const, sorted(self._weights)).items())
+
     def number(self, form: Form) -> Form:
         """Return *form* as a tile number."""
         strides = sorted(self._weights)
