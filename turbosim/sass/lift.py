@@ -25,6 +25,7 @@ from turbosim.sass.machine import Column, Kind
 from turbosim.sass.observe import Observation, observe
 from turbosim.sass.origin import ASSUMED
 from turbosim.sass.parts import Part, turns_of
+from turbosim.sass.pieces import Tiled, tiled
 from turbosim.sass.price import Prices, prices_of
 from turbosim.sass.streams import Form, Stream, Tiling
 from turbosim.sass.tensor_memory import allocated, is_allocation
@@ -90,29 +91,30 @@ class _Lifting:
         self.counters = (COPIES, LOADS, *(bulk_counter(m) for m in sorted(self.mbarriers)))
         self.issued = dict.fromkeys(self.counters, Affine())
         self.used: set[str] = set()
-        self.groups: list[int] = []
+        self.groups: list[Affine] = []
         """Copies of the last closed groups."""
-        self.open = 0
-        self.phases: dict[int, list[int]] = {m: [] for m in self.mbarriers}
+        self.open = Affine()
+        self.phases: dict[int, list[Affine]] = {m: [] for m in self.mbarriers}
         """Bulk copies of the phases of each mbarrier that have not been waited for."""
         self.still: frozenset[Stream] = frozenset()
         """Streams that move nothing for now."""
-        self.tilings = self._tilings()
+        self.tiled = {name: self._tiled(name) for name in dict.fromkeys(s.tensor for s in seen.streams)}
 
-    def _tilings(self) -> dict[str, Tiling]:
-        tilings = {}
-        for tensor in dict.fromkeys(s.tensor for s in self.seen.streams):
-            forms = [(f, self._extents(s)) for s, f in self.seen.forms.items()
-                     if s.tensor == tensor and not s.scattered]
-            size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
-            region = max(self.seen.nbytes[s] for s in self.seen.streams if s.tensor == tensor)
-            tilings[tensor] = Tiling(size, region, forms)
-            for stream, form in self.seen.forms.items():
-                if stream.scattered and stream.tensor == tensor:
-                    sizes = self._extents(stream)
-                    last = form.value({v: sizes[v] - 1 for v, _ in form.terms})
-                    tilings[tensor].tiles = max(tilings[tensor].tiles, last + 1)
-        return tilings
+    def _tiled(self, tensor: str) -> Tiled:
+        seen = self.seen
+        streams = [s for s in seen.streams if s.tensor == tensor]
+        plain = {s: (seen.forms[s], self._extents(s)) for s in streams if not s.scattered}
+        moved = {s: seen.nbytes[s] for s in streams}
+        size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
+        if len(plain) == len(streams):
+            return tiled(tensor, size, moved, {s: seen.runs[s] for s in streams if s in seen.runs}, plain)
+        # The forms of scattered streams are numbers of tiles already.
+        found = Tiling(size, max(moved.values()), list(plain.values()))
+        for stream in streams:
+            if stream.scattered:
+                form, sizes = seen.forms[stream], self._extents(stream)
+                found.tiles = max(found.tiles, form.value({v: sizes[v] - 1 for v, _ in form.terms}) + 1)
+        return Tiled(found, {})
 
     def _extents(self, stream: Stream) -> Mapping[str, int]:
         """Return the number of values that each variable takes where *stream* moves."""
@@ -125,7 +127,7 @@ class _Lifting:
         body: list[Op | Loop] = []
         for part in self.seen.parts:
             body += self._part(part)
-        tensors = tuple(Tensor(name, t.tiles, t.tile_bytes, "bytes") for name, t in self.tilings.items())
+        tensors = tuple(Tensor(name, t.tiling.tiles, t.tiling.tile_bytes, "bytes") for name, t in self.tiled.items())
         classes, class_of = self._classes()
         launch = ProgramLaunch(
             self.kernel.name, tuple(Dim(n, size) for n, size in self.seen.dims),
@@ -136,6 +138,8 @@ class _Lifting:
             tensor_memory_bytes=tensor_memory(self.kernel, self.launch))
         meta: dict[str, str | int | float | bool] = {
             "kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"}
+        if apart := [name for name, t in self.tiled.items() if t.apart]:
+            meta["no_common_tile"] = " ".join(apart)
         if self.seen.assumed:
             meta[ASSUMED] = "\n".join(self.seen.assumed)
         return Program(self.kernel.name, tensors, (launch,), meta=meta)
@@ -152,8 +156,7 @@ class _Lifting:
     def _part(self, part: Part) -> list[Op | Loop]:
         """Return the operations of a block or a loop."""
         if not part.loop:
-            once = self._code(part, None, moves=True)
-            return once if part.always else [Loop(f"once_{part.name}", self._parameter(part.count), tuple(once))]
+            return self._code(part, None, moves=True) if part.always else [self._once(part)]
         before = dict(self.issued)
         main = self._count(part, "turns")
         ops: list[Op | Loop] = [self._turns(part, part.name, main, var(part.name))]
@@ -176,6 +179,23 @@ class _Lifting:
             self.issued = kept
         return ops
 
+    def _once(self, part: Part) -> Loop:
+        """Return a block that some CTAs do not execute: behind it, what it issues counts where it was executed."""
+        before, closed, opened = dict(self.issued), len(self.groups), self.open
+        begun = {m: len(phases) for m, phases in self.phases.items()}
+        executed = self._parameter(part.count)
+        body = self._code(part, None, moves=True)
+        self.issued = {n: before[n] + executed * (self.issued[n] - before[n]).const for n in before}
+        if len(self.groups) > closed:
+            # The first of these groups holds what was open before, too: a CTA that closes none waits for that early.
+            self.groups[closed] -= opened
+            self.groups[closed:] = [executed * g.const for g in self.groups[closed:]]
+            opened = Affine()
+        self.open = opened + executed * (self.open - opened).const
+        for mbarrier, phases in self.phases.items():
+            phases[begun[mbarrier]:] = [executed * p.const for p in phases[begun[mbarrier]:]]
+        return Loop(f"once_{part.name}", executed, tuple(body))
+
     def _turns(self, part: Part, name: str, count: Affine, turn: Affine) -> Loop:
         """Return *count* turns that move data, of which *turn* is the number."""
         before = dict(self.issued)
@@ -196,7 +216,7 @@ class _Lifting:
             return self._parameter(f"{which}_{part.name}")
         return Affine(turns_of(part, part.trips)[f"{which}_{part.name}"])
 
-    def _wait(self, counter: str, fewer: int = 0) -> Wait:
+    def _wait(self, counter: str, fewer: Affine | int = 0) -> Wait:
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
 
     def _code(self, part: Part, turn: Affine | None, *, moves: bool) -> list[Op | Loop]:
@@ -221,24 +241,24 @@ class _Lifting:
             if row[kind] == Kind.WAIT_GROUP and moves and COPIES in self.used:
                 flush()
                 allowed = row[Column.ARGUMENT]
-                ops.append(self._wait(COPIES, self.open + sum(self.groups[len(self.groups) - allowed:])
+                ops.append(self._wait(COPIES, sum(self.groups[len(self.groups) - allowed:], self.open)
                                       if allowed else self.open))
             if row[kind] == Kind.WAIT_PHASE and moves and row[Column.ARGUMENT] in self.mbarriers:
                 flush()
                 mbarrier = row[Column.ARGUMENT]
                 self.phases[mbarrier] = self.phases[mbarrier][1:]
-                ops.append(self._wait(bulk_counter(mbarrier), sum(self.phases[mbarrier])))
+                ops.append(self._wait(bulk_counter(mbarrier), sum(self.phases[mbarrier], Affine())))
             if row[kind] == Kind.EXPECT:
-                self.phases[row[Column.ARGUMENT] & 255].append(0)
+                self.phases[row[Column.ARGUMENT] & 255].append(Affine())
             if row[kind] == Kind.GROUP:
                 self.groups.append(self.open)
-                self.open = 0
+                self.open = Affine()
             pending.append(index)
             stream = self.seen.stream_of.get((part.name, index))
             if stream is None or stream.part != part.name or not moves or stream in placed or stream in self.still:
                 continue
             placed.add(stream)
-            ops.append(self._move(part, stream, turn, row))
+            ops += self._move(part, stream, turn, row)
             if not stream.store and row[kind] == Kind.LOAD and row[Column.WRITE_BARRIER] >= 0:
                 boards.add(row[Column.WRITE_BARRIER])
         flush()
@@ -249,25 +269,31 @@ class _Lifting:
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
                        cycles=self.prices.cycles(indices))
 
-    def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> Load | Store:
-        form = self.seen.forms[stream]
+    def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> list[Op | Loop]:
+        """Return what moves the region of *stream*, tile by tile."""
+        found = self.tiled[stream.tensor]
+        form, name, pieces = self.seen.forms[stream], stream.tensor, found.pieces.get(stream)
         if not stream.scattered:
-            form = self.tilings[stream.tensor].number(form)
+            form = found.tiling.number(pieces.form(form, name) if pieces else form)
         tile = self._affine(form, part, turn)
         nbytes = self.seen.nbytes[stream]
-        label = f"{'store' if stream.store else 'load'} {stream.tensor}"
+        label = f"{'store' if stream.store else 'load'} {name}"
+        move: Load | Store
         if stream.store:
-            return Store(label, stream.tensor, tile, nbytes)
+            move = Store(label, name, tile, nbytes)
+            return pieces.ops(name, move) if pieces else [move]
         kind, mbarrier = row[Column.KIND], row[Column.ARGUMENT] & 255
         bulk = kind == Kind.BULK_LOAD
         counter = bulk_counter(mbarrier) if bulk else COPIES if kind == Kind.COPY else LOADS
+        times = pieces.count if pieces else 1
         self.used.add(counter)
-        self.issued[counter] = self.issued[counter] + 1
+        self.issued[counter] = self.issued[counter] + times
         if counter == COPIES:
-            self.open += 1
+            self.open += times
         elif bulk:
-            self.phases[mbarrier][-1] += 1
-        return Load(label, stream.tensor, tile, counter, nbytes, smem=counter != LOADS, bulk=bulk)
+            self.phases[mbarrier][-1] += times
+        move = Load(label, name, tile, counter, nbytes, smem=counter != LOADS, bulk=bulk)
+        return pieces.ops(name, move) if pieces else [move]
 
     def _affine(self, form: Form, part: Part, turn: Affine | None) -> Affine:
         """Return *form* over the program's variables; without *turn* it is that of the first turn."""

@@ -18,6 +18,7 @@ from turbosim.sass.evaluate import walk
 from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
 from turbosim.sass.parts import Part, class_parameters
+from turbosim.sass.pieces import Runs, runs_of
 from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
 from turbosim.sass.scattered import Assumptions, Spread, depends_on_data
 from turbosim.sass.skeleton import Node, Run
@@ -40,6 +41,8 @@ class Observation:
     """First byte in the tensor, over dimensions of the grid, the loop's own name and class parameters."""
     nbytes: Mapping[Stream, int]
     """Per CTA and visit."""
+    runs: Mapping[Stream, Runs]
+    """Where the bytes of a region lie; left out where they are not in runs of one length, and for bulk copies."""
     extents: Mapping[str, int]
     """Number of values of each variable."""
     dims: tuple[tuple[str, int], ...]
@@ -67,14 +70,13 @@ class _Observer:
         self.sampler = Sampler(kernel, launch)
         self.where = f"kernel {kernel.name!r}"
         self.assumptions = Assumptions(kernel, launch)
+        self.scanned = False
+        """Whether loop counts follow no line in x, so that a few CTAs do not show where streams begin."""
 
     def result(self) -> Observation:
         grid = self.launch.grid
         corners = [self.sampler.sample((x, 0, 0)) for x in spread(grid[0])]
         self.order = self.sampler.order(corners)
-        # The CTA that shows a part, the one that does most among those that have it.
-        self.base = {name: max((c for c in corners if name in c.counts), key=lambda c: len(c.walk.blocks))
-                     for name in self.order}
         fullest = max(corners, key=lambda c: len(c.counts))
         for axis in (1, 2):
             for other in self.sampler.along(fullest, axis, spread(grid[axis])):
@@ -82,6 +84,11 @@ class _Observer:
                     raise ProgramError(f"{self.where}: how often CTA {other.cta} runs its loops is not what CTA "
                                        f"{fullest.cta} does, and only the first axis of the grid may change it")
         counts = self._counts(corners)
+        # The CTA that shows a part: the one that does most among those that have it, of a loop two turns, for its step.
+        seen = self.sampler.along(corners[0], 0, range(grid[0])) if self.scanned else corners
+        self.base = {name: max((c for c in seen if name in c.counts),
+                               key=lambda c, of=name: (min(2, c.counts[of]), len(c.walk.blocks)))  # type: ignore[misc]
+                     for name in self.order}
         parts = tuple(self._part(name, counts) for name in self.order)
         stream_of = self._streams(parts)
         streams = tuple(dict.fromkeys(stream_of.values()))
@@ -94,7 +101,7 @@ class _Observer:
             name: max(1, max(c[name] for c in counts) - turns) for name, turns in idle.items()}
         parts = tuple(replace(p, idle=idle.get(p.name, 0), late=late.get(p.name, 0),
                               final=p.final if idle.get(p.name) else ()) for p in parts)
-        nbytes, forms = {}, {}
+        nbytes, forms, runs = {}, {}, {}
         self.columns: dict[str, list[int]] = {}
         self.groups: dict[str, int] = {}
         for stream in streams:
@@ -108,6 +115,8 @@ class _Observer:
             # What of the last box is outside of the tensor does not move; the tile is a whole one.
             if self.kernel.instructions[stream.instructions[0]].name in COPIES:
                 nbytes[stream] = max(r.nbytes for r in regions)
+            elif found := runs_of(regions[0].sectors, regions[0].start):
+                runs[stream] = found
             forms[stream] = self._form(stream, self.base[stream.part])
         moved = {s: n for s in streams if s.scattered
                  and (n := scattered_bytes(s, self.sampler.by_warp(self.base[s.part])))}
@@ -119,7 +128,7 @@ class _Observer:
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving,
-                           {s: f if s.scattered else rename(f) for s, f in forms.items()}, nbytes, extents, dims,
+                           {s: f if s.scattered else rename(f) for s, f in forms.items()}, nbytes, runs, extents, dims,
                            classes, same, self.assumptions.texts(), early, self.sampler)
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
@@ -144,7 +153,10 @@ class _Observer:
         if size > MOST_SCANNED:
             raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
                                "can be looked at one by one")
-        return [dict.fromkeys(self.order, 0) | self.sampler.sample((x, 0, 0)).counts for x in range(size)]
+        self.scanned = True
+        found = self.sampler.along(corners[0], 0, range(size))
+        self.order = self.sampler.order(found)
+        return [dict.fromkeys(self.order, 0) | s.counts for s in found]
 
     def _part(self, name: str, counts: Sequence[Mapping[str, int]]) -> Part:
         node = self._node(name)
@@ -237,7 +249,8 @@ class _Observer:
         what = f"{self.where}: where {'stores to' if stream.store else 'loads of'} {stream.tensor!r} begin"
 
         def line(axis: int) -> Form | None:
-            near = self.sampler.along(base, axis, spread(self.launch.grid[axis]))
+            size = self.launch.grid[axis]
+            near = self.sampler.along(base, axis, range(size) if self.scanned and axis == 0 else spread(size))
             return fit(what, [(offsets(s, base), v) for s, v in self._starts(stream, near)], [AXES[axis]])
 
         form = line(0) or self._column(stream, base, what)

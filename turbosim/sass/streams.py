@@ -35,10 +35,16 @@ class Stream:
 
 @dataclass(frozen=True)
 class Region:
-    """What a CTA's stream moves at one visit: first byte of its first warp in the tensor, and bytes of all warps."""
+    """What a CTA's stream moves at one visit: first byte of its first warp in the tensor, and what all warps touch."""
 
     start: int
-    nbytes: int
+    sectors: np.ndarray
+    """int64[sectors]: those that are touched, ascending, numbered from the beginning of the tensor."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all sectors."""
+        return SECTOR * len(self.sectors)
 
 
 def tensor_of(launch: Launch, address: int) -> str | None:
@@ -82,7 +88,8 @@ def region_of(stream: Stream, launch: Launch, by_warp: Sequence[Mapping[tuple[in
             touched += [lanes // SECTOR, (lanes + np.uint64(access.nbytes - 1)) // SECTOR]
     if first is None:
         return None
-    return Region(first - launch.addresses[stream.tensor], SECTOR * len(np.unique(np.concatenate(touched))))
+    begin = launch.addresses[stream.tensor]
+    return Region(first - begin, np.unique(np.concatenate(touched)).astype(np.int64) - begin // SECTOR)
 
 
 def scattered_bytes(stream: Stream, by_warp: Sequence[Mapping[tuple[int, int], Access]]) -> int:
@@ -136,26 +143,34 @@ class Tiling:
     starts are sums of multiples of a few strides, and the multiples are the digits of the number.
     """
 
-    def __init__(self, nbytes: int, region: int, forms: Sequence[tuple[Form, Mapping[str, int]]]) -> None:
-        """*forms* come with the number of values that each of their variables takes."""
+    def __init__(self, nbytes: int, region: int, forms: Sequence[tuple[Form, Mapping[str, int]]],
+                 reduced: bool = False) -> None:
+        """*forms* come with the number of values that each of their variables takes.
+
+        *reduced* says that a stride which is a multiple of a smaller one within its reach is no digit of its own, so
+        that streams which come to a region by different steps give it one number.
+        """
         self.tile_bytes = region
         values = [f.const for f, _ in forms] + [c for f, _ in forms for _, c in f.terms]
         if all(v % region == 0 for v in values):
             self._weights = {region: 1}
         else:
-            self._weights = self._digits_of(forms)
+            self._weights = self._digits_of(forms, reduced)
         ends = [self.number(form).value({v: (sizes[v] - 1) * (c > 0) for v, c in form.terms}) for form, sizes in forms]
         self.tiles = max(max(ends, default=0) + 1, -(-nbytes // region))
 
     @staticmethod
-    def _digits_of(forms: Sequence[tuple[Form, Mapping[str, int]]]) -> dict[int, int]:
+    def _digits_of(forms: Sequence[tuple[Form, Mapping[str, int]]], reduced: bool) -> dict[int, int]:
         """Return the weight of every stride."""
         strides = sorted({abs(c) for form, _ in forms for _, c in form.terms}) or [1]
+        if reduced:
+            strides = _reduced(strides, forms)
         extents = dict.fromkeys(strides, 1)
         for form, sizes in forms:
             low, high = _split(form.const, strides), _split(form.const, strides)
             for variable, c in form.terms:
-                (high if c > 0 else low)[abs(c)] += (sizes[variable] - 1) * (1 if c > 0 else -1)
+                for stride, times in _split(abs(c), strides).items():
+                    (high if c > 0 else low)[stride] += times * (sizes[variable] - 1) * (1 if c > 0 else -1)
             for stride in strides:
                 extents[stride] = max(extents[stride], high[stride] + 1)
         weights, weight = {}, 1
@@ -163,6 +178,10 @@ class Tiling:
             weights[stride] = weight
             weight *= extents[stride]
         return weights
+
+    def left_over(self, form: Form) -> int:
+        """Return the bytes between the beginning of a tile and that of the region at *form*."""
+        return form.const - sum(stride * times for stride, times in _split(form.const, sorted(self._weights)).items())
 
     def number(self, form: Form) -> Form:
         """Return *form* as a tile number."""
@@ -173,6 +192,16 @@ class Tiling:
             steps = _split(abs(c), strides)
             terms.append((variable, sum(self._weights[s] * n for s, n in steps.items()) * (1 if c > 0 else -1)))
         return Form(sum(self._weights[s] * n for s, n in digits.items()), tuple(terms))
+
+
+def _reduced(strides: Sequence[int], forms: Sequence[tuple[Form, Mapping[str, int]]]) -> list[int]:
+    """Return the ascending *strides* without those that steps of smaller ones reach."""
+    kept: list[int] = []
+    for stride in strides:
+        reach = max(sum((sizes[v] - 1) * abs(c) for v, c in form.terms if abs(c) < stride) for form, sizes in forms)
+        if not any(stride % smaller == 0 and stride <= reach + smaller for smaller in kept):
+            kept.append(stride)
+    return kept
 
 
 def _split(value: int, strides: Sequence[int]) -> dict[int, int]:
