@@ -166,6 +166,17 @@ def test_descriptors_that_tma_does_not_have(tiles, what):
         Launch((1, 1, 1), 4, (tiles,))
 
 
+def compiles(text, capability, settings):
+    prepare(find_description(text), load_gpu("a100_sxm_80gb"), settings)
+
+
+def test_descriptors_of_the_host_want_a_gpu_with_tma(there):
+    said = ("kernels/examples/tma.py:add: argument 'a' is a tensor descriptor, which Triton compiles to bulk copies from sm_90 on, "
+            "and the GPU is sm_80; choose another GPU or pass a pointer")
+    with pytest.raises(UsageError, match=f"{re.escape(said)}$"):
+        there(compiles, "add", 80)
+
+
 @pytest.mark.parametrize(("argument", "size", "what"), [
     (X, 128, "is a tensor descriptor, got tensor 'x'"), (7, 128, "is a tensor descriptor, got 7"),
     (Tiles(X, 2, (64, 64), (64, 64)), 8, "is a parameter of 8 bytes, got a tensor descriptor of 'x'")])

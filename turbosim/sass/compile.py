@@ -107,6 +107,10 @@ def _compile(source: Source, arguments: Mapping[str, Any], capability: int, opti
     defaults = {p.name: p.default for p in function.params
                 if p.name in chosen.parameters and p.name not in arguments}
     described = [n for n in chosen.parameters if isinstance(arguments.get(n), TensorDescriptor)]
+    if described and not code.metadata.tensordesc_meta:
+        raise UsageError(f"{source.where}: argument {described[0]!r} is a tensor descriptor, which Triton compiles to "
+                         f"bulk copies from sm_90 on, and the GPU is sm_{capability}; choose another GPU or pass a "
+                         "pointer")
     boxes = {n: tuple(int(side) for side in meta["block_size"])
              for n, meta in zip(described, code.metadata.tensordesc_meta if described else (), strict=True)}
     return Compiled(code.asm["cubin"], int(code.metadata.shared), chosen.parameters, defaults, boxes)
