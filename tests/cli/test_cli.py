@@ -151,7 +151,7 @@ def test_a_closed_pipe_is_no_error():
      "error: --clock: must be one of sustained, boost, tensor_spec, power, got 'bost' (did you mean 'boost'?)\n"),
     (["timeline", *SHAPE, "--launch", "queue"], 2, "error: --launch: must be one of graph, stream, got 'queue'\n"),
     (["roofline", *SHAPE[:4], "--l2", "Warm"], 2,
-     "error: --l2: must be one of cold, warm, got 'Warm' (did you mean 'warm'?)\n"),
+     "error: --l2: must be one of cold, dirty, warm, got 'Warm' (did you mean 'warm'?)\n"),
     (["compare", *SHAPE, "--kernels", "flash,turbo, flash"], 2,
      "error: --kernels: 'flash' is listed twice; each is simulated once, so drop one\n"),
     (["simulate", *SHAPE, "--phase", "decode", "--set", "splits=99999"], 2,
