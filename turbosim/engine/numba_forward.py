@@ -12,7 +12,6 @@ turn and detailed simulation goes on. Nothing is approximated: totals equal thos
 from __future__ import annotations
 
 from turbosim.compiled import jit
-from turbosim.engine.lowered import SPREADS
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
     ACCESS_INDEX,
@@ -38,14 +37,11 @@ from turbosim.engine.numba_layout import (
     IDLE,
     ISSUED,
     KIND,
-    LAST_CODE,
-    LAST_DONE,
     LOAD,
     LOOP,
     LOOP_HEAD,
     LOOP_NEXT,
     LOOP_SLOT,
-    LOOP_SLOTS,
     MAX_ACCESSES,
     MAX_PERIODS,
     MAX_TURNS,
@@ -54,15 +50,9 @@ from turbosim.engine.numba_layout import (
     NEVER,
     NEXT_TURN,
     OCCUPANCY,
-    PENDING,
     PERIOD,
     PERIOD_NUMBER,
-    READ_END,
-    READ_START,
-    READ_TICKS,
-    REASONS,
     RECORDING,
-    RING_CODE,
     RING_DONE,
     ROLES,
     SEEN,
@@ -74,7 +64,6 @@ from turbosim.engine.numba_layout import (
     TURN_ACTOR,
     TURN_TIME,
     TURNS,
-    UNITS,
     WAIT,
     WAITS,
     WINDOW,
@@ -82,66 +71,12 @@ from turbosim.engine.numba_layout import (
     Machine,
 )
 from turbosim.engine.numba_memory import set_leaf
-from turbosim.engine.numba_smem import keep_reads, put_reads
+from turbosim.engine.numba_state import digest_of, keep_sums, loop_slot, put_back, snapshot
 
 MIN_PERIODS = 4
 """Fewer are not worth recording."""
 PATIENCE = 24
 """Anchors without a repetition before a pause."""
-
-
-@jit
-def _mix(digest: int, value: int) -> int:
-    digest ^= value
-    digest *= 1099511628211
-    return digest ^ (digest >> 29)
-
-
-@jit
-def _loop_slot(m: Machine, actor: int) -> int:
-    """Return the environment slot of the innermost loop a role is in, or -1."""
-    return m.table[m.pc[actor] * COLUMNS + LOOP_SLOT]
-
-
-@jit
-def _digest(m: Machine, f: Forward, sm: int, now: int) -> int:
-    """Return a hash of everything about an SM that decides its future, relative to *now*, data arrivals aside."""
-    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
-    first = sm * occupancy * roles
-    leaves = len(m.tree) >> 1
-    # The durations of blocks may depend on the SM's CTAs, none of which ends while all of them repeat their loops.
-    digest = _mix(1469598103934665603, m.residents[sm])
-    for actor in range(first, first + occupancy * roles):
-        key = m.tree[leaves + actor]
-        digest = _mix(digest, m.pc[actor] * 64 + m.piece[actor])
-        digest = _mix(digest, -1 if key == NEVER else (key >> ACTOR_BITS) - now)
-        on = m.blocked_on[actor]
-        digest = _mix(digest, on)
-        if on >= 0:
-            digest = _mix(digest, m.blocked_until[actor] - m.signals[actor // roles, on, ISSUED])
-            digest = _mix(digest, m.blocked_since[actor] - now)
-        slot = _loop_slot(m, actor)
-        for variable in range(GRID_SLOTS, GRID_SLOTS + LOOP_SLOTS):
-            if variable != slot:
-                digest = _mix(digest, m.env[actor, variable])
-    for unit in range(UNITS):
-        digest = _mix(digest, max(0, m.unit_free[sm * UNITS + unit] - now))
-    for number in range(max(0, m.read_count[sm] - SPREADS), m.read_count[sm]):
-        read = m.reads[sm, number % SPREADS]
-        if read[READ_END] > now:
-            digest = _mix(digest, read[READ_START] - now)
-            digest = _mix(digest, read[READ_END] - now)
-            digest = _mix(digest, read[READ_TICKS])
-    for place in range(sm * occupancy, (sm + 1) * occupancy):
-        for counter in range(len(f.data_counter)):
-            if f.data_counter[counter]:
-                continue
-            digest = _mix(digest, max(0, m.signals[place, counter, LAST_DONE] - now))
-            count = m.signals[place, counter, ISSUED]
-            for back in range(min(PENDING, count)):
-                done = m.rings[place, counter, (count - 1 - back) & (WINDOW - 1), RING_DONE]
-                digest = _mix(digest, max(0, done - now))
-    return digest
 
 
 @jit
@@ -207,7 +142,7 @@ def after_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now: int) -
         scalars[sm, ANCHOR_ACTOR] = actor
         scalars[sm, ANCHOR_AT] = at
         scalars[sm, SEEN] = 0
-    digest = _digest(m, f, sm, now)
+    digest = digest_of(m, f, sm, now)
     seen = scalars[sm, SEEN]
     for back in range(1, min(seen, HISTORY) + 1):
         if f.hashes[sm, (seen - back) % HISTORY] == digest:
@@ -238,28 +173,16 @@ def _begin(m: Machine, f: Forward, sm: int, anchors: int, digest: int, now: int)
             f.start_issued[sm, local, counter] = m.signals[sm * occupancy + local, counter, ISSUED]
     for local in range(occupancy * roles):
         actor = sm * occupancy * roles + local
-        slot = _loop_slot(m, actor)
+        slot = loop_slot(m, actor)
         f.start_variable[sm, local] = m.env[actor, slot] if slot >= 0 else 0
-    _sums(m, f, sm, MAX_TURNS)
-
-
-@jit
-def _sums(m: Machine, f: Forward, sm: int, turn: int) -> None:
-    """Keep the SM's sums as they are after *turn*."""
-    roles = m.config[ROLES]
-    for role in range(roles):
-        for reason in range(REASONS):
-            f.snap_sums[sm, turn, role * REASONS + reason] = m.reasons[sm, role, reason]
-    for unit in range(UNITS):
-        f.snap_sums[sm, turn, roles * REASONS + unit] = m.busy[sm, unit]
-    f.snap_sums[sm, turn, roles * REASONS + UNITS] = m.ops[sm]
+    keep_sums(m, f, sm, MAX_TURNS)
 
 
 @jit
 def _end_recorded_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now: int) -> None:
     scalars = f.scalars
     turn = scalars[sm, TURNS]
-    if turn == MAX_TURNS or not scalars[sm, CLEAN] or not _snapshot(m, f, sm, turn, now):
+    if turn == MAX_TURNS or not scalars[sm, CLEAN] or not snapshot(m, f, sm, turn, now):
         _fail(f, sm)
         return
     f.turns[sm, turn, TURN_TIME] = now - scalars[sm, START]
@@ -269,49 +192,10 @@ def _end_recorded_turn(m: Machine, f: Forward, sm: int, actor: int, at: int, now
     if actor == scalars[sm, ANCHOR_ACTOR] and at == scalars[sm, ANCHOR_AT]:
         scalars[sm, ANCHORS_LEFT] -= 1
         if scalars[sm, ANCHORS_LEFT] == 0:
-            if _digest(m, f, sm, now) == scalars[sm, START_HASH] and _steps(m, f, sm, now) and _limits(m, f, sm):
+            if digest_of(m, f, sm, now) == scalars[sm, START_HASH] and _steps(m, f, sm, now) and _limits(m, f, sm):
                 _enter(m, f, sm)
             else:
                 _fail(f, sm)
-
-
-@jit
-def _snapshot(m: Machine, f: Forward, sm: int, turn: int, now: int) -> bool:
-    """Keep the SM's state after a turn; False if more signals are pending than a snapshot holds."""
-    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
-    leaves = len(m.tree) >> 1
-    for local in range(occupancy * roles):
-        actor = sm * occupancy * roles + local
-        row = f.snap_actor[sm, turn, local]
-        row[0] = m.pc[actor]
-        row[1] = m.piece[actor]
-        row[2] = m.tree[leaves + actor]
-        row[3] = m.blocked_on[actor]
-        row[4] = m.blocked_until[actor]
-        row[5] = m.blocked_since[actor]
-        slot = _loop_slot(m, actor)
-        row[6] = m.env[actor, slot] if slot >= 0 else 0
-    for unit in range(UNITS):
-        f.snap_unit[sm, turn, unit] = m.unit_free[sm * UNITS + unit]
-    keep_reads(m, f, sm, turn)
-    for local in range(occupancy):
-        place = sm * occupancy + local
-        for counter in range(len(f.data_counter)):
-            count = m.signals[place, counter, ISSUED]
-            f.snap_issued[sm, turn, local, counter] = count
-            f.snap_last[sm, turn, local, counter] = m.signals[place, counter, LAST_DONE]
-            f.snap_code[sm, turn, local, counter] = m.signals[place, counter, LAST_CODE]
-            if f.data_counter[counter]:
-                continue
-            for back in range(min(PENDING, count)):
-                f.snap_ring[sm, turn, local, counter, back] = (
-                    m.rings[place, counter, (count - 1 - back) & (WINDOW - 1), RING_DONE])
-                f.snap_ring_code[sm, turn, local, counter, back] = (
-                    m.rings[place, counter, (count - 1 - back) & (WINDOW - 1), RING_CODE])
-            if count > PENDING and m.rings[place, counter, (count - 1 - PENDING) & (WINDOW - 1), RING_DONE] > now:
-                return False
-    _sums(m, f, sm, turn)
-    return True
 
 
 @jit
@@ -349,7 +233,7 @@ def _steps(m: Machine, f: Forward, sm: int, now: int) -> bool:
     most = NEVER
     for local in range(occupancy * roles):
         actor = sm * occupancy * roles + local
-        slot = _loop_slot(m, actor)
+        slot = loop_slot(m, actor)
         f.step_variable[sm, local] = 0
         if slot < 0:
             # Ended, or no CTA: anything else would be under way outside a loop.
@@ -384,7 +268,7 @@ def _limits(m: Machine, f: Forward, sm: int) -> bool:
     for turn in range(scalars[sm, TURNS]):
         actor = f.turns[sm, turn, TURN_ACTOR]
         local = actor - sm * occupancy * roles
-        slot = _loop_slot(m, actor)
+        slot = loop_slot(m, actor)
         for x in range(f.turns[sm, turn, FIRST_ACCESS], f.turns[sm, turn + 1, FIRST_ACCESS]):
             at = f.accesses[sm, x, ACCESS_AT]
             if slot < 0 or m.table[at * COLUMNS + LOOP_SLOT] != slot:
@@ -453,50 +337,5 @@ def _enter(m: Machine, f: Forward, sm: int) -> None:
 @jit
 def restore(m: Machine, f: Forward, sm: int, turn: int, pause: int) -> None:
     """Put the SM back into the state after *turn* of the present period, and resume detailed simulation."""
-    scalars = f.scalars
-    roles, occupancy = m.config[ROLES], m.config[OCCUPANCY]
-    leaves = len(m.tree) >> 1
-    number = scalars[sm, PERIOD_NUMBER]
-    shift = number * scalars[sm, PERIOD]
-    for local in range(occupancy * roles):
-        actor = sm * occupancy * roles + local
-        row = f.snap_actor[sm, turn, local]
-        m.pc[actor] = row[0]
-        m.piece[actor] = row[1]
-        m.blocked_on[actor] = row[3]
-        slot = _loop_slot(m, actor)
-        if slot >= 0:
-            m.env[actor, slot] = row[6] + number * f.step_variable[sm, local]
-        if row[3] >= 0:
-            m.blocked_until[actor] = row[4] + number * f.step_issued[sm, local // roles, row[3]]
-            m.blocked_since[actor] = row[5] + shift
-        set_leaf(m.tree, leaves + actor, NEVER if row[2] == NEVER else row[2] + (shift << ACTOR_BITS))
-    for unit in range(UNITS):
-        m.unit_free[sm * UNITS + unit] = f.snap_unit[sm, turn, unit] + shift
-    put_reads(m, f, sm, turn, shift)
-    for local in range(occupancy):
-        place = sm * occupancy + local
-        for counter in range(len(f.data_counter)):
-            if f.data_counter[counter]:
-                continue
-            count = f.snap_issued[sm, turn, local, counter] + number * f.step_issued[sm, local, counter]
-            moves = shift if f.step_issued[sm, local, counter] else 0
-            m.signals[place, counter, ISSUED] = count
-            m.signals[place, counter, LAST_DONE] = f.snap_last[sm, turn, local, counter] + moves
-            m.signals[place, counter, LAST_CODE] = f.snap_code[sm, turn, local, counter]
-            for back in range(min(PENDING, f.snap_issued[sm, turn, local, counter])):
-                at = (count - 1 - back) & (WINDOW - 1)
-                m.rings[place, counter, at, RING_DONE] = f.snap_ring[sm, turn, local, counter, back] + moves
-                m.rings[place, counter, at, RING_CODE] = f.snap_ring_code[sm, turn, local, counter, back]
-    last = scalars[sm, TURNS] - 1
-    for column in range(roles * REASONS + UNITS + 1):
-        start = f.snap_sums[sm, MAX_TURNS, column]
-        whole = f.snap_sums[sm, last, column] - start
-        gained = (number - 1) * whole + f.snap_sums[sm, turn, column] - start
-        if column < roles * REASONS:
-            m.reasons[sm, column // REASONS, column % REASONS] += gained
-        elif column < roles * REASONS + UNITS:
-            m.busy[sm, column - roles * REASONS] += gained
-        else:
-            m.ops[sm] += gained
+    put_back(m, f, sm, turn)
     _reset(f, sm, pause)
