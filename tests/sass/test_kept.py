@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from turbosim.hw import load_gpu, with_overrides
 from turbosim.sass import kept
 from turbosim.sass.launch import Tensor
 from turbosim.sass.lift import lift
+from turbosim.sass.tables import table_directory
 
 A100 = load_gpu("a100_sxm_80gb")
 
@@ -68,6 +70,15 @@ def test_another_version_of_the_code_lifts_again(case, monkeypatch):
     monkeypatch.setattr(kept, "_code", lambda: "another version")
     kept.lifted_program(kernel, launch, A100)
     assert len(done) == 2
+
+
+def test_another_instruction_table_lifts_again(monkeypatch, tmp_path):
+    tables = tmp_path / "sm"
+    shutil.copytree(table_directory(), tables)
+    monkeypatch.setattr(kept, "table_directory", lambda: tables)
+    before = kept._code.__wrapped__()
+    (tables / "sm_90.yaml").write_text((tables / "sm_90.yaml").read_text().replace("8 clk", "9 clk"))
+    assert kept._code.__wrapped__() != before
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"", lambda data: b"not a program"])

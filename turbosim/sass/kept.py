@@ -16,6 +16,7 @@ from turbosim.sass.compile import cache_directory
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.launch import Launch
 from turbosim.sass.lift import ClockName, lift
+from turbosim.sass.tables import table_directory
 
 _HARDWARE = {"arch", "sm", "pipes", "tensor", "l2", "hbm", "copy_engine", "barrier"}
 """Fields that prices may depend on."""
@@ -50,10 +51,12 @@ def _key(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName) -> str:
 
 @cache
 def _code() -> str:
-    """Return a digest of the code that lifts: a program that an older version has made is no answer."""
+    """Return a digest of the code that lifts and of instruction tables: what older ones have made is no answer."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for folder in ("sass", "program", "hw"):
         for source in sorted((package / folder).glob("*.py")):
             digest.update(source.read_bytes())
+    for table in sorted(table_directory().glob("*.yaml")):
+        digest.update(table.read_bytes())
     return digest.hexdigest()
