@@ -9,7 +9,6 @@ the chosen tiling against the best by the replay of all that one SM executes, in
 from __future__ import annotations
 
 import argparse
-import heapq
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +18,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from turbosim.engine.api import run
 from turbosim.errors import TurbosimError, did_you_mean
 from turbosim.hw import Gpu, load_gpu
 from turbosim.processes import cores, in_processes
+from turbosim.result import Recording
 from turbosim.sass.build import code_of, cta_class, sm_model
-from turbosim.sass.evaluate import walk
-from turbosim.sass.flow import blocks_of
 from turbosim.sass.lift import resident
-from turbosim.sass.prepare import Prepared, find_description, prepare
+from turbosim.sass.prepare import Prepared, find_description, prepare, program_of
 from turbosim.sass.replay import replay
 from turbosim.sass.rules import Rules
 from turbosim.tuning import tune
@@ -122,16 +121,14 @@ def tilings(case: Case) -> list[Settings]:
 def replayed(prepared: Prepared, gpu: Gpu) -> float:
     """Return the time of the SM that ends last, every instruction of every turn of its CTAs issued one by one [s].
 
-    CTAs go to the place that is free first, by the instructions that they execute. Global data come from L2, at its
-    latency and at the bandwidth of one SM; device memory, other SMs and overheads of the launch are left out.
+    Which CTAs an SM gets is the whole model's answer. Global data come from L2, at its latency and at the bandwidth of
+    one SM; device memory, other SMs and overheads of the launch are left out.
     """
     kernel, launch = prepared.kernel, prepared.launch
-    sizes = [b.last - b.first + 1 for b in blocks_of(kernel.instructions)]
+    recording = run(gpu, program_of(prepared, gpu), record=range(gpu.sm.count)).recording
+    assert recording is not None
     # What a CTA executes follows from x alone: lift() refuses kernels of which that is not so.
-    ways = [walk(kernel, launch, (x, 0, 0), 0, visits=0).blocks for x in range(launch.grid[0])]
-    weights = [sum(sizes[b] for b in way) for way in ways]
-    slots = resident(kernel, launch, gpu)
-    chosen = last_to_end(weights, launch.grid[1] * launch.grid[2], gpu.sm.count, slots)
+    chosen = [cta % launch.grid[0] for cta in last_to_end(recording)]
     places = {x: n for n, x in enumerate(dict.fromkeys(chosen))}
     classes, walks = [], []
     for x in places:
@@ -140,25 +137,19 @@ def replayed(prepared: Prepared, gpu: Gpu) -> float:
         classes.append(alike)
         walks += found[:1] if walks else found
     hertz = gpu.clock.hertz("sustained")
-    done = replay(code_of(kernel, Rules.of(gpu), walks), classes, [places[x] for x in chosen], slots,
-                  sm_model(gpu, hertz))
+    done = replay(code_of(kernel, Rules.of(gpu), walks), classes, [places[x] for x in chosen],
+                  resident(kernel, launch, gpu), sm_model(gpu, hertz))
     return done.cycles / hertz
 
 
-def last_to_end(weights: Sequence[int], rows: int, sms: int, slots: int) -> list[int]:
-    """Return x of the CTAs of the SM that ends last, where a CTA of x takes weights[x], for *rows* rows of CTAs."""
-    # SMs get a CTA each before any gets a second one.
-    free = [(0, slot, sm) for slot in range(slots) for sm in range(sms)]
-    given: list[list[int]] = [[] for _ in range(sms)]
-    end, last = 0, 0
-    for number in range(rows * len(weights)):
-        x = number % len(weights)
-        at, slot, sm = heapq.heappop(free)
-        given[sm].append(x)
-        heapq.heappush(free, (at + weights[x], slot, sm))
-        if at + weights[x] > end:
-            end, last = at + weights[x], sm
-    return given[last]
+def last_to_end(recording: Recording) -> list[int]:
+    """Return the CTAs of the SM that ends last, in the order in which they began."""
+    began: dict[tuple[int, int], int] = {}
+    for op in recording.ops:
+        place = op.sm, op.cta
+        began[place] = min(op.start, began.get(place, op.start))
+    last = max(recording.ops, key=lambda op: (op.end, op.sm)).sm
+    return [cta for _, cta in sorted((start, cta) for (sm, cta), start in began.items() if sm == last)]
 
 
 def row_of(task: tuple[Case, Settings]) -> Row:

@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from analysis.check_tune import CASES, HERE, Finding, Row, Source, last_to_end, lines_of, public, rows_of, tilings
+from turbosim.result import OpRecord, Recording
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +76,12 @@ def test_the_loss_is_that_of_the_replay():
     assert ("| flash-d64-full | 128x64 w4 s2 | FlashAttention-2, CUDA | no | does not run |  |" in lines)
 
 
-def test_ctas_go_to_the_first_free_place():
-    # Two SMs of one place: 3 | 1, then 2 to the second, where 1 ends first, and 4 to the first of two that are free.
-    assert last_to_end([3, 1, 2, 4], 1, 2, 1) == [0, 3]
-    assert last_to_end([1, 3, 4], 1, 2, 1) == [0, 2]
-    # All alike: the first SM has one CTA more.
-    assert last_to_end([5], 5, 2, 1) == [0, 0, 0]
-    # Places of one SM are filled after the first ones of all.
-    assert last_to_end([1], 3, 2, 2) == [0, 0]
+def test_the_sm_that_ends_last_is_replayed():
+    def op(sm, cta, start, end):
+        return OpRecord(launch=0, sm=sm, slot=0, role=0, cta=cta, op=0, start=start, end=end)
+
+    # SM 1 ends last; its CTA 5 begins before 3, whatever the order of the records, and the load that ends after the
+    # CTA's next operation has begun makes no second CTA of it.
+    ops = (op(0, 0, 0, 9), op(0, 1, 9, 18), op(1, 3, 8, 19), op(1, 5, 0, 12), op(1, 5, 4, 8))
+    assert last_to_end(Recording(ops)) == [5, 3]
+    assert last_to_end(Recording(ops[:2])) == [0, 1]
