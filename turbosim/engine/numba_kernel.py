@@ -4,12 +4,16 @@ Every server is first come first served and non-preemptive, so a request's end i
 (``max(now, free) + ticks``). One pending turn per role is therefore enough. Turns are kept in a tournament tree keyed
 by (tick, actor number), the order that the SimPy engine defines: unlike a binary heap it moves no entries and its
 comparisons do not branch.
+
+Only memory accesses, the end of a CTA and the dealing of the next tie SMs together. Between them an SM runs ahead of
+the others: its own turns, in their order, without the tree, up to the next that has one of these.
 """
 
 from __future__ import annotations
 
 from turbosim.compiled import jit, jit_cached
 from turbosim.engine import numba_forward as forward
+from turbosim.engine.numba_compute import serve_part
 from turbosim.engine.numba_ctas import deal, next_element
 from turbosim.engine.numba_layout import (
     ACCESS_AT,
@@ -51,7 +55,6 @@ from turbosim.engine.numba_layout import (
     LAST_CODE,
     LAST_DONE,
     LATENCY,
-    LATENCY_REASON,
     LOAD,
     LOOP,
     MAX_PERIODS,
@@ -69,10 +72,8 @@ from turbosim.engine.numba_layout import (
     OWN,
     PERIOD,
     PERIOD_NUMBER,
-    PIECES,
     RECORDING,
     RECORDS_FULL,
-    RESIDENT_TICKS,
     RING_CODE,
     RING_DONE,
     ROLES,
@@ -100,8 +101,11 @@ from turbosim.engine.numba_layout import (
     Machine,
 )
 from turbosim.engine.numba_log import log_op, log_stall, log_unit
-from turbosim.engine.numba_memory import read_tile, set_leaf, write_tile
+from turbosim.engine.numba_memory import read_tile, renew, set_leaf, write_tile
 from turbosim.engine.numba_smem import end_of_service, read_operands
+
+SHARED = (LOAD, STORE, END)
+"""What an SM waits for its turn among all SMs with."""
 
 
 @jit
@@ -122,6 +126,25 @@ def _complete(signals: Array, rings: Array, slot: int, counter: int, end: int, c
     return end, code, count
 
 
+@jit
+def _look_for_periods(m: Machine, f: Forward, sm: int, actor: int, touched: int, now: int) -> int:
+    """Drive fast-forwarding after a turn with memory accesses, the last of them *touched*; return the SM's mode."""
+    scalars = f.scalars
+    if scalars[sm, MODE] == RECORDING:
+        forward.after_turn(m, f, sm, actor, touched, now)
+    elif scalars[sm, SKIP] > 0:
+        scalars[sm, SKIP] -= 1
+    elif scalars[sm, ANCHOR_ACTOR] < 0 or (
+            scalars[sm, ANCHOR_ACTOR] == actor and scalars[sm, ANCHOR_AT] == touched):
+        forward.after_turn(m, f, sm, actor, touched, now)
+    else:
+        scalars[sm, ASTRAY] += 1
+        if scalars[sm, ASTRAY] > MAX_TURNS:
+            # The anchor's loop is over: look for another.
+            scalars[sm, ANCHOR_ACTOR] = -1
+    return scalars[sm, MODE]  # type: ignore[no-any-return]
+
+
 @jit_cached
 def run(budget: int, m: Machine, f: Forward) -> int:
     """Process up to *budget* turns; return the rest of the budget.
@@ -130,13 +153,13 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     until then.
     """
     config, state, table, claims, terms = m.config, m.state, m.table, m.claims, m.terms
-    tree, pc, piece, env, trips = m.tree, m.pc, m.piece, m.env, m.trips
+    tree, pc, env, trips = m.tree, m.pc, m.env, m.trips
     signals, rings = m.signals, m.rings
     unit_free, busy, reasons, ops = m.unit_free, m.busy, m.reasons, m.ops
     blocked_on, blocked_until, blocked_since = m.blocked_on, m.blocked_until, m.blocked_since
     op_log, unit_log, stall_log = m.op_log, m.unit_log, m.stall_log
     slot_of, sm_of, recorded, op_start, role_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.role_cta
-    role_end, durations, residents, earlier = m.role_end, m.durations, m.residents, m.earlier
+    role_end, earlier = m.role_end, m.earlier
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channels, tiles, uses = m.channels, m.tiles, m.uses
@@ -206,225 +229,198 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 wake = scalars[sm, START] + number * scalars[sm, PERIOD] + turns[sm, turn + 1, TURN_TIME]
                 set_leaf(tree, leaves + sm * resident, (wake << ACTOR_BITS) | follower)
                 continue
-        if record and (state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log)
-                       or state[N_STALLS] + 64 > len(stall_log)):
-            state[STATUS] = RECORDS_FULL
-            break
-
-        while wake < 0:
-            at = pc[actor]
-            inst = at * COLUMNS
-            kind = table[inst + KIND]
-
-            if kind == COMPUTE:
-                pieces = table[inst + PIECES]
-                part_number = piece[actor]
-                if part_number == 0:
-                    ops[sm] += 1
-                    op_start[actor] = now
-                end = now
-                served = now
-                unit = table[inst + CODE]
-                first_claim = table[inst + CLAIM] + part_number * table[inst + CLAIMS]
-                for c in range(first_claim, first_claim + table[inst + CLAIMS]):
-                    ticks = claims[c, 1]
-                    if ticks == 0:
-                        continue
-                    which = claims[c, 0]
-                    start = max(now, unit_free[base + which])
-                    stop = start + ticks if which != SMEM_UNIT else end_of_service(m, sm, start, ticks)
-                    unit_free[base + which] = stop
-                    busy[sm, which] += ticks
-                    if stop > end:
-                        end = stop
-                        served = start
-                        unit = which
-                    if record:
-                        log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
-                own = table[inst + OWN]
-                known = table[inst + RESIDENT_TICKS]
-                if known:
-                    own = durations[own + min(residents[sm], known) - 1]
-                if own:
-                    end = max(end, now + own * (part_number + 1) // pieces - own * part_number // pieces)
-                reasons[sm, role, UNITS + unit] += served - now
-                reasons[sm, role, unit] += end - served
-                wake = end
-                if part_number == pieces - 1:
-                    piece[actor] = 0
-                    pc[actor] = at + 1
-                    wake = end + table[inst + LATENCY]
-                    reasons[sm, role, LATENCY_REASON] += table[inst + LATENCY]
-                else:
-                    piece[actor] = part_number + 1
-                if record:
-                    log_stall(stall_log, state, sm, slot, role, UNITS + unit, now, served)
-                    log_stall(stall_log, state, sm, slot, role, unit, served, end)
-                    log_stall(stall_log, state, sm, slot, role, LATENCY_REASON, end, wake)
-                    if part_number == pieces - 1:
-                        log_op(op_log, state, sm, slot, role, role_cta[actor], at, op_start[actor], wake)
-                continue
-
-            if kind == NEXT:
-                variable = table[inst + SLOT]
-                env[actor, variable] += 1
-                if env[actor, variable] < trips[actor, variable - GRID_SLOTS]:
-                    pc[actor] = table[inst + JUMP]
-                else:
-                    pc[actor] = at + 1
-                continue
-
-            if kind == END:
-                if persistent:
-                    if mode == RECORDING:
-                        # Waits count from elsewhere from here on.
-                        scalars[sm, CLEAN] = 0
-                    if next_element(m, actor, role):
-                        if role == 0:
-                            state[FINISHED] += 1
-                        continue
-                role_end[actor] = now
-                roles_left[slot] -= 1
-                if roles_left[slot] > 0:
-                    wake = -2
-                    break
-                first = slot * roles
-                for other in range(roles):
-                    ended = role_end[first + other]
-                    reasons[sm, other, DONE] += now - ended
-                    if record:
-                        log_stall(stall_log, state, sm, slot, other, DONE, ended, now)
-                sm_last_end[sm] = max(sm_last_end[sm], now)
-                slot_free[slot] = now
-                state[FINISHED] += 1
-                m.slot_cta[slot] = -1
-                m.freed[state[FREED]] = slot
-                state[FREED] += 1
-                state[FREED_AT] = now
-                wake = -2
+        first_leaf = leaves + sm * resident
+        alone = False
+        while True:
+            if record and (state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log)
+                           or state[N_STALLS] + 64 > len(stall_log)):
+                state[STATUS] = RECORDS_FULL
                 break
 
-            # The other kinds read an expression.
-            value = table[inst + CONST]
-            for term in range(table[inst + TERM], table[inst + TERM] + table[inst + TERMS]):
-                value += terms[term, 1] * env[actor, terms[term, 0]]
-            pc[actor] = at + 1
+            while wake < 0:
+                at = pc[actor]
+                inst = at * COLUMNS
+                kind = table[inst + KIND]
+                if alone and kind in SHARED:
+                    wake = now
+                    break
 
-            if kind == LOOP:
-                variable = table[inst + SLOT]
-                env[actor, variable] = 0
-                trips[actor, variable - GRID_SLOTS] = value
-                if value <= 0:
-                    pc[actor] = table[inst + JUMP]
-                continue
+                if kind == COMPUTE:
+                    wake = serve_part(m, sm, slot, role, actor, at, now)
+                    continue
 
-            ops[sm] += 1
-            counter = table[inst + COUNTER]
+                if kind == NEXT:
+                    variable = table[inst + SLOT]
+                    env[actor, variable] += 1
+                    if env[actor, variable] < trips[actor, variable - GRID_SLOTS]:
+                        pc[actor] = table[inst + JUMP]
+                    else:
+                        pc[actor] = at + 1
+                    continue
 
-            if kind == WAIT:
-                value += earlier[actor, counter]
-                count = signals[slot, counter, ISSUED]
-                done = now
-                code = BARRIER
-                if value > count:
-                    blocked_on[actor] = counter
-                    blocked_until[actor] = value
-                    blocked_since[actor] = now
-                    op_start[actor] = at
+                if kind == END:
+                    if persistent:
+                        if mode == RECORDING:
+                            # Waits count from elsewhere from here on.
+                            scalars[sm, CLEAN] = 0
+                        if next_element(m, actor, role):
+                            if role == 0:
+                                state[FINISHED] += 1
+                            continue
+                    role_end[actor] = now
+                    roles_left[slot] -= 1
+                    if roles_left[slot] > 0:
+                        wake = -2
+                        break
+                    first = slot * roles
+                    for other in range(roles):
+                        ended = role_end[first + other]
+                        reasons[sm, other, DONE] += now - ended
+                        if record:
+                            log_stall(stall_log, state, sm, slot, other, DONE, ended, now)
+                    sm_last_end[sm] = max(sm_last_end[sm], now)
+                    slot_free[slot] = now
+                    state[FINISHED] += 1
+                    m.slot_cta[slot] = -1
+                    m.freed[state[FREED]] = slot
+                    state[FREED] += 1
+                    state[FREED_AT] = now
                     wake = -2
                     break
-                if value > 0:
-                    if value > count - WINDOW:
-                        done = rings[slot, counter, (value - 1) & (WINDOW - 1), RING_DONE]
-                        code = rings[slot, counter, (value - 1) & (WINDOW - 1), RING_CODE]
-                    elif rings[slot, counter, count & (WINDOW - 1), RING_DONE] > now:
-                        state[STATUS] = COUNTER_WINDOW
-                        return budget
-                if mode == RECORDING:
-                    forward.record_wait(m, f, sm, slot, counter, value, now, done)
-                if done > now:
-                    wake = done
-                    reasons[sm, role, code] += done - now
-                if record:
-                    log_op(op_log, state, sm, slot, role, role_cta[actor], at, now, max(now, done))
-                    log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
-                continue
 
-            # ASYNC, LOAD, STORE and SIGNAL claim what they need and let the role go on.
-            end = now
-            for c in range(table[inst + CLAIM], table[inst + CLAIM] + table[inst + CLAIMS]):
-                which = claims[c, 0]
-                start = max(now, unit_free[base + which])
-                stop = start + claims[c, 1] if which != SMEM_UNIT else end_of_service(m, sm, start, claims[c, 1])
-                if which == TENSOR_UNIT and table[inst + SPREAD]:
-                    stop = max(stop, start + table[inst + SPREAD])
-                    read_operands(m, sm, start, stop, table[inst + SPREAD])
-                unit_free[base + which] = stop
-                busy[sm, which] += claims[c, 1]
-                end = max(end, stop)
-                if record:
-                    log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
-            code = table[inst + CODE]
+                # The other kinds read an expression.
+                value = table[inst + CONST]
+                for term in range(table[inst + TERM], table[inst + TERM] + table[inst + TERMS]):
+                    value += terms[term, 1] * env[actor, terms[term, 0]]
+                pc[actor] = at + 1
 
-            if kind == ASYNC:
-                end = max(end, now + table[inst + OWN]) + table[inst + LATENCY]
-            elif kind == SIGNAL:
-                end = now + table[inst + LATENCY]
-            else:
-                touched = at
-                if mode == RECORDING:
-                    forward.record_access(m, f, sm, slot, counter, at, value, end - now)
-                if kind == LOAD:
-                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
-                                        tiles, uses, table[inst + TENSOR], value,
-                                        table[inst + NBYTES], now, end)
-                    code = DATA_DRAM if arrival & 1 else DATA_L2
-                    end = (arrival >> 1) + table[inst + EXTRA]
+                if kind == LOOP:
+                    variable = table[inst + SLOT]
+                    env[actor, variable] = 0
+                    trips[actor, variable - GRID_SLOTS] = value
+                    if value <= 0:
+                        pc[actor] = table[inst + JUMP]
+                    continue
+
+                ops[sm] += 1
+                counter = table[inst + COUNTER]
+
+                if kind == WAIT:
+                    value += earlier[actor, counter]
+                    count = signals[slot, counter, ISSUED]
+                    done = now
+                    code = BARRIER
+                    if value > count:
+                        blocked_on[actor] = counter
+                        blocked_until[actor] = value
+                        blocked_since[actor] = now
+                        op_start[actor] = at
+                        wake = -2
+                        break
+                    if value > 0:
+                        if value > count - WINDOW:
+                            done = rings[slot, counter, (value - 1) & (WINDOW - 1), RING_DONE]
+                            code = rings[slot, counter, (value - 1) & (WINDOW - 1), RING_CODE]
+                        elif rings[slot, counter, count & (WINDOW - 1), RING_DONE] > now:
+                            state[STATUS] = COUNTER_WINDOW
+                            return budget
+                    if mode == RECORDING:
+                        forward.record_wait(m, f, sm, slot, counter, value, now, done)
+                    if done > now:
+                        wake = done
+                        reasons[sm, role, code] += done - now
+                    if record:
+                        log_op(op_log, state, sm, slot, role, role_cta[actor], at, now, max(now, done))
+                        log_stall(stall_log, state, sm, slot, role, code, now, max(now, done))
+                    continue
+
+                # ASYNC, LOAD, STORE and SIGNAL claim what they need and let the role go on.
+                end = now
+                for c in range(table[inst + CLAIM], table[inst + CLAIM] + table[inst + CLAIMS]):
+                    which = claims[c, 0]
+                    start = max(now, unit_free[base + which])
+                    stop = start + claims[c, 1] if which != SMEM_UNIT else end_of_service(m, sm, start, claims[c, 1])
+                    if which == TENSOR_UNIT and table[inst + SPREAD]:
+                        stop = max(stop, start + table[inst + SPREAD])
+                        read_operands(m, sm, start, stop, table[inst + SPREAD])
+                    unit_free[base + which] = stop
+                    busy[sm, which] += claims[c, 1]
+                    end = max(end, stop)
+                    if record:
+                        log_unit(unit_log, state, sm, which, slot, role, at, start, stop)
+                code = table[inst + CODE]
+
+                if kind == ASYNC:
+                    end = max(end, now + table[inst + OWN]) + table[inst + LATENCY]
+                elif kind == SIGNAL:
+                    end = now + table[inst + LATENCY]
                 else:
-                    end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
-                                     tiles, uses, table[inst + TENSOR], value,
-                                     table[inst + NBYTES], now, end)
-                    state[DRAINED] = max(state[DRAINED], end)
+                    touched = at
+                    if mode == RECORDING:
+                        forward.record_access(m, f, sm, slot, counter, at, value, end - now)
+                    if kind == LOAD:
+                        arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
+                                            tiles, uses, table[inst + TENSOR], value,
+                                            table[inst + NBYTES], now, end)
+                        code = DATA_DRAM if arrival & 1 else DATA_L2
+                        end = (arrival >> 1) + table[inst + EXTRA]
+                    else:
+                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
+                                         tiles, uses, table[inst + TENSOR], value,
+                                         table[inst + NBYTES], now, end)
+                        state[DRAINED] = max(state[DRAINED], end)
 
-            if kind != STORE:
-                end, code, count = _complete(signals, rings, slot, counter, end, code)
-                first = slot * roles
-                for other in range(first, first + roles):
-                    if blocked_on[other] == counter and blocked_until[other] == count + 1:
-                        blocked_on[other] = -1
-                        since = blocked_since[other]
-                        reasons[sm, other - first, BARRIER] += now - since
-                        reasons[sm, other - first, code] += end - now
-                        set_leaf(tree, leaves + other, (end << ACTOR_BITS) | other)
-                        if mode == RECORDING:
-                            forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
-                        if record:
-                            log_op(op_log, state, sm, slot, other - first, role_cta[other], op_start[other], since,
-                                    end)
-                            log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
-                            log_stall(stall_log, state, sm, slot, other - first, code, now, end)
-            if record:
-                log_op(op_log, state, sm, slot, role, role_cta[actor], at, now, end)
-                if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log):
-                    state[STATUS] = RECORDS_FULL
+                if kind != STORE:
+                    end, code, count = _complete(signals, rings, slot, counter, end, code)
+                    first = slot * roles
+                    for other in range(first, first + roles):
+                        if blocked_on[other] == counter and blocked_until[other] == count + 1:
+                            blocked_on[other] = -1
+                            since = blocked_since[other]
+                            reasons[sm, other - first, BARRIER] += now - since
+                            reasons[sm, other - first, code] += end - now
+                            tree[leaves + other] = (end << ACTOR_BITS) | other
+                            if mode == RECORDING:
+                                forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
+                            if record:
+                                log_op(op_log, state, sm, slot, other - first, role_cta[other], op_start[other], since,
+                                        end)
+                                log_stall(stall_log, state, sm, slot, other - first, BARRIER, since, now)
+                                log_stall(stall_log, state, sm, slot, other - first, code, now, end)
+                if record:
+                    log_op(op_log, state, sm, slot, role, role_cta[actor], at, now, end)
+                    if state[N_OPS] + 64 > len(op_log) or state[N_UNITS] + 256 > len(unit_log):
+                        state[STATUS] = RECORDS_FULL
+                        break
+
+            if state[STATUS] != OK:
+                break
+            tree[leaves + actor] = NEVER if wake < 0 else (wake << ACTOR_BITS) | actor
+            if touched >= 0 and fast:
+                mode = _look_for_periods(m, f, sm, actor, touched, now)
+                if mode == FORWARD:
                     break
-
+            if state[FREED] or budget == 0:
+                break
+            key = NEVER
+            for leaf in range(first_leaf, first_leaf + resident):
+                key = min(key, tree[leaf])
+            if key == NEVER:
+                break
+            actor = key & mask
+            if table[pc[actor] * COLUMNS + KIND] in SHARED:
+                break
+            budget -= 1
+            alone = True
+            now = key >> ACTOR_BITS
+            slot = slot_of[actor]
+            role = actor - slot * roles
+            wake = -1
+            touched = -1
+        for leaf in range(first_leaf, first_leaf + resident):
+            renew(tree, leaf)
         if state[STATUS] != OK:
             break
-        set_leaf(tree, leaves + actor, NEVER if wake < 0 else (wake << ACTOR_BITS) | actor)
-        if touched >= 0 and fast:
-            if mode == RECORDING:
-                forward.after_turn(m, f, sm, actor, touched, now)
-            elif scalars[sm, SKIP] > 0:
-                scalars[sm, SKIP] -= 1
-            elif scalars[sm, ANCHOR_ACTOR] < 0 or (
-                    scalars[sm, ANCHOR_ACTOR] == actor and scalars[sm, ANCHOR_AT] == touched):
-                forward.after_turn(m, f, sm, actor, touched, now)
-            else:
-                scalars[sm, ASTRAY] += 1
-                if scalars[sm, ASTRAY] > MAX_TURNS:
-                    # The anchor's loop is over: look for another.
-                    scalars[sm, ANCHOR_ACTOR] = -1
     return budget
 
 

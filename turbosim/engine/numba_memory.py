@@ -37,9 +37,8 @@ RATE_ROUND = (1 << 20) - 1
 
 
 @jit_cached
-def set_leaf(tree: Array, leaf: int, key: int) -> None:
-    """Give a leaf of the tournament tree a new key; node 1 holds the smallest."""
-    tree[leaf] = key
+def renew(tree: Array, leaf: int) -> None:
+    """Enter what a leaf has into the nodes above it."""
     node = leaf >> 1
     while node:
         smallest = min(tree[2 * node], tree[2 * node + 1])
@@ -47,6 +46,13 @@ def set_leaf(tree: Array, leaf: int, key: int) -> None:
             break
         tree[node] = smallest
         node >>= 1
+
+
+@jit_cached
+def set_leaf(tree: Array, leaf: int, key: int) -> None:
+    """Give a leaf of the tournament tree a new key; node 1 holds the smallest."""
+    tree[leaf] = key
+    renew(tree, leaf)
 
 
 @jit

@@ -6,14 +6,14 @@ formats, by KV head, and a last tile of its own format for a buffer of recent to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from turbosim.errors import UsageError
 from turbosim.hw.spec import Gpu, OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
-from turbosim.schedules.tiles import ceil_div, split_count
+from turbosim.schedules.tiles import ceil_div, in_pieces, split_count
 from turbosim.workload import Attention
 
 COMBINE_AHEAD = 8
@@ -52,6 +52,8 @@ class DecodePlan:
     dtype: str
     smem_bytes: int
     registers: int
+    pieces: int
+    """Parts in which the blocks of a KV tile are served."""
     buffer_tokens: int = 0
     """Tokens of the buffer tile, not in the cache tiles."""
     buffer_bytes: int = 0
@@ -175,16 +177,16 @@ def _stream(plan: DecodePlan, splits: int, per_split: int, role: int, roles: int
             elif role == 0 and prefetch:
                 ahead_by = plan.stages - 1
                 now = (Load("load K", k, first + j + ahead_by, "K"), Load("load V", v, first + j + ahead_by, "V"))
-            ops.append(Loop(variable, trips, _tile(work, j + offset, roles, now, later)))
+            ops.append(Loop(variable, trips, _tile(plan, work, j + offset, roles, now, later)))
         offset = offset + count
     if plan.buffer_tile is not None:
         now = () if role else (Load("load K buffer", "K buffer", head, "K"),
                                Load("load V buffer", "V buffer", head, "V"))
-        ops.append(Loop("t", var("buffer"), (*now, *_tile(plan.buffer_tile, offset + var("t"), roles, (), ()))))
+        ops.append(Loop("t", var("buffer"), (*now, *_tile(plan, plan.buffer_tile, offset + var("t"), roles, (), ()))))
     return (*ops, *_finish(shape, splits, head, role))
 
 
-def _tile(work: DecodeTile, j: Affine, roles: int, now: tuple[Op, ...],
+def _tile(plan: DecodePlan, work: DecodeTile, j: Affine, roles: int, now: tuple[Op, ...],
           later: tuple[Op, ...]) -> tuple[Op, ...]:
     barriers = 2 + sum(1 for x in work.softmax if x == "barrier")
     ops: list[Op] = [Wait("wait K", "K", j + 1)]
@@ -196,18 +198,21 @@ def _tile(work: DecodeTile, j: Affine, roles: int, now: tuple[Op, ...],
         ops.append(Signal("arrive", "sync"))
         ops.append(Wait("barrier", "sync", (j * barriers + passed) * roles))
 
+    def compute(blocks: Iterable[Compute]) -> None:
+        ops.extend(in_pieces((_share(x, roles) for x in blocks), plan.pieces))
+
     barrier()
     ops += now
-    ops += [_share(x, roles) for x in work.scores]
+    compute(work.scores)
     barrier()
     ops += later
     for step in work.softmax:
         if isinstance(step, Compute):
-            ops.append(_share(step, roles))
+            compute((step,))
         else:
             barrier()
     ops.append(Wait("wait V", "V", j + 1))
-    ops += [_share(x, roles) for x in work.output]
+    compute(work.output)
     return tuple(ops)
 
 

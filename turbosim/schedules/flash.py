@@ -20,11 +20,12 @@ from turbosim.schedules.base import Schedule
 from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
 from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors, sync_note
 from turbosim.schedules.tiles import (
+    PIECES,
     accumulator_registers,
     best_path,
     check_multiple,
     check_positive,
-    mma_block,
+    product,
     roles_of,
 )
 from turbosim.workload import Attention, Phase
@@ -42,8 +43,8 @@ class FlashOptions:
     stages: int | None = None
     splits: int | None = None
     """Decode: KV splits; None applies FlashAttention-2's heuristic."""
-    pieces: int = 4
-    """Parts in which MMA blocks are served; softmax blocks take half as many."""
+    pieces: int = PIECES
+    """Parts in which the blocks of a KV tile are served."""
     order: str = "forward"
     """Causal: query tiles ``forward`` or ``heavy_first``."""
     sync: str = "barrier"
@@ -69,6 +70,9 @@ def default_tiling(gpu: Gpu, shape: Attention, path: str = "mma.sync") -> Tiling
     if d <= 64:
         return Tiling(128, 128, 4, 1)
     if gpu.sm.smem_per_cta > 128 * 1024:
+        if d > 192 and gpu.sm.smem_capacity >= 4 * d * (64 + 2 * 64):
+            # Two CTAs fit on an SM with H100's shared memory.
+            return Tiling(64, 64, 4, 1)
         return Tiling(128, 64, 4, 1) if d <= 128 else Tiling(128, 64, 8, 1)
     if d > 128:
         # Of 256 elements, 128 rows with K and V would need 128 KiB, more than one CTA has on sm_86 and sm_89.
@@ -107,22 +111,20 @@ def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan
     roles = roles_of("flash", warps, block_m)
     rows, d = block_m // roles, shape.head_dim
     path = best_path(gpu, Dtype.FP16, rows, "flash", options.path)
-    pieces, fewer = options.pieces, max(1, options.pieces // 2)
 
     def tile(masked: bool) -> TileWork:
-        scores = mma_block("QK^T", rows, block_n, d, Dtype.FP16, path, pieces, a_in_smem=True)
+        scores = product("QK^T", rows, block_n, d, Dtype.FP16, path, a_in_smem=True)
         steps = ((softmax.mask(rows, block_n),) if masked else ()) + (
-            softmax.row_max(rows, block_n, fewer), softmax.exponentials(rows, block_n, fewer),
-            softmax.rescale(rows, d))
-        return TileWork((scores,), steps, (
-            mma_block("PV", rows, d, block_n, Dtype.FP16, path, pieces, a_in_smem=False),))
+            softmax.row_max(rows, block_n), softmax.exponentials(rows, block_n), softmax.rescale(rows, d))
+        return TileWork(scores, steps, product("PV", rows, d, block_n, Dtype.FP16, path, a_in_smem=False))
 
     return PrefillPlan(
         kernel="flash", shape=shape, block_m=block_m, block_n=block_n, roles=roles, stages=stages,
         heavy_first=options.order == "heavy_first", q_bytes=2 * block_m * d, kv_bytes=2 * block_n * d,
         out_bytes=2 * rows * d, dtype="fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=(),
         finish=(softmax.normalise(rows, d),), smem_bytes=2 * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers((rows, d), (rows, block_n)), path=path.value, sync=options.sync)
+        registers=accumulator_registers((rows, d), (rows, block_n)), path=path.value, sync=options.sync,
+        pieces=options.pieces)
 
 
 DECODE_ROWS = 64
@@ -146,17 +148,16 @@ def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
         raise UsageError(f"kernel 'flash': decode holds the query heads of a KV head in block_m rows, got block_m "
                          f"{block_m} for {shape.group} heads; use a larger block_m")
     path = best_path(gpu, Dtype.FP16, 16)
-    pieces, fewer = options.pieces, max(1, options.pieces // 2)
     tile = DecodeTile(
-        scores=(mma_block("QK^T", block_m, block_n, d, Dtype.FP16, path, pieces, a_in_smem=True),),
-        softmax=(softmax.row_max(block_m, block_n, fewer), softmax.exponentials(block_m, block_n, fewer),
+        scores=product("QK^T", block_m, block_n, d, Dtype.FP16, path, a_in_smem=True),
+        softmax=(softmax.row_max(block_m, block_n), softmax.exponentials(block_m, block_n),
                  softmax.rescale(block_m, d)),
-        output=(mma_block("PV", block_m, d, block_n, Dtype.FP16, path, pieces, a_in_smem=False),))
+        output=product("PV", block_m, d, block_n, Dtype.FP16, path, a_in_smem=False))
     plan = DecodePlan(
         kernel="flash", shape=shape, block_m=block_m, block_n=block_n, warps=warps, stages=stages,
         splits=options.splits, kv_tile_bytes=(2 * block_n * d,), tile=(tile,), heads_of_format=(shape.kv_heads,),
         dtype="fp16", smem_bytes=2 * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers((block_m, d), (block_m, block_n)))
+        registers=accumulator_registers((block_m, d), (block_m, block_n)), pieces=options.pieces)
     return decode_program(gpu, plan, {"kernel": "flash", "pieces": options.pieces})
 
 

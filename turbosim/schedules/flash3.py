@@ -24,7 +24,7 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.flash3_plan import ROWS, Flash3Plan, Tiling, default_tiling
 from turbosim.schedules.flash3_roles import Consumer, Producer
-from turbosim.schedules.tiles import THREADS, ceil_div, check_multiple, check_positive
+from turbosim.schedules.tiles import PIECES, THREADS, ceil_div, check_multiple, check_positive
 from turbosim.workload import Attention, Phase
 
 CONSUMER_REGISTERS = {1: 255, 2: 240, 3: 160}
@@ -55,7 +55,7 @@ class Flash3Options:
     (``single``)."""
     order: str | None = None
     """Query tiles of a head ``forward`` or ``heavy_first``, the latter in sections of heads."""
-    pieces: int = 4
+    pieces: int = PIECES
     """Parts in which the blocks of softmax are served."""
 
 

@@ -9,7 +9,7 @@ from turbosim.program.ops import Compute
 from turbosim.program.program import Scheduler
 from turbosim.schedules import softmax
 from turbosim.schedules.prefill import key_tiles_of
-from turbosim.schedules.tiles import ceil_div, mma_block
+from turbosim.schedules.tiles import ceil_div, in_pieces, product
 from turbosim.workload import Attention
 
 ROWS = 64
@@ -121,14 +121,14 @@ class Flash3Plan:
         return self._product("PV", self.shape.head_dim, keys, signal, a_in_smem=self.tiling.p_smem)
 
     def _product(self, label: str, n: int, k: int, signal: str, a_in_smem: bool) -> Compute:
-        block = mma_block(label, ROWS, n, k, self.dtype, MmaPath.WGMMA, 1, a_in_smem=a_in_smem)
+        (block,) = product(label, ROWS, n, k, self.dtype, MmaPath.WGMMA, a_in_smem=a_in_smem)
         return Compute(block.label, mma=block.mma, smem_bytes=block.smem_bytes, signal=signal)
 
     def softmax(self, masked: bool) -> tuple[Compute, ...]:
         """Return mask, row maximum and exponentials of a warp group and tile."""
         n = self.tiling.block_n
-        steps = (softmax.row_max(ROWS, n, self.pieces), softmax.exponentials(ROWS, n, self.pieces, packed=False))
-        return (softmax.mask(ROWS, n), *steps) if masked else steps
+        steps = (softmax.row_max(ROWS, n), softmax.exponentials(ROWS, n, packed=False))
+        return in_pieces((softmax.mask(ROWS, n), *steps) if masked else steps, self.pieces)
 
     def pack(self) -> Compute:
         """Return the packing of P."""

@@ -16,7 +16,7 @@ from turbosim.schedules.flash import FlashOptions, build_flash
 from turbosim.schedules.kivi import check_bits, quantise_launches
 from turbosim.schedules.sas import PerElement
 from turbosim.schedules.stream import stream_launch
-from turbosim.schedules.tiles import check_positive
+from turbosim.schedules.tiles import PIECES, check_positive
 from turbosim.schedules.unfused_decode import pipeline
 from turbosim.workload import Attention, Phase
 
@@ -32,7 +32,7 @@ class GearOptions:
     rank: int = 4
     path: str = "mma.sync"
     """Prefill: instruction path of its FlashAttention, as in ``flash``."""
-    pieces: int = 4
+    pieces: int = PIECES
 
 
 def build_gear(gpu: Gpu, shape: Attention, options: GearOptions) -> Program:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from turbosim.errors import UsageError
 from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
-from turbosim.program.ops import Compute
+from turbosim.program.ops import Compute, Mma
 from turbosim.program.program import Launch, Program, Tensor
 from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
@@ -19,7 +19,7 @@ from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
 from turbosim.schedules.flash import FlashOptions, build_flash
 from turbosim.schedules.sas import PerElement
 from turbosim.schedules.stream import stream_launch
-from turbosim.schedules.tiles import accumulator_registers, ceil_div, check_multiple, check_positive, mma_block
+from turbosim.schedules.tiles import PIECES, accumulator_registers, ceil_div, check_multiple, check_positive
 from turbosim.schedules.unfused_decode import QUANTISE, WINDOW, pipeline
 from turbosim.workload import Attention, Phase
 from turbosim.workload.kvcache import FORMATS
@@ -41,7 +41,7 @@ class KiviOptions:
     """Fused decode, like the next two."""
     stages: int = 2
     splits: int | None = None
-    pieces: int = 4
+    pieces: int = PIECES
 
 
 def check_bits(kernel: str, bits: str) -> None:
@@ -96,12 +96,11 @@ def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str
     bits, n, d = int(options.bits), options.block_n, shape.head_dim
     rows = 16 * ceil_div(shape.group, 16)
     _, recent = FORMATS[f"kivi-{bits}"].split(shape.seq_k)
-    fewer = max(1, options.pieces // 2)
 
     def tile(columns: int, codes: int) -> DecodeTile:
         def product(label: str, width: int, depth: int) -> Compute:
-            block = mma_block(label, rows, width, depth, Dtype.FP16, MmaPath.MMA_SYNC, options.pieces, a_in_smem=False)
-            return replace(block, smem_bytes=0)
+            # Operands come from registers, where they have been dequantised.
+            return Compute(label, mma=Mma(rows, width, depth, Dtype.FP16, MmaPath.MMA_SYNC))
 
         def unpack(name: str) -> Compute:
             lanes = DEQUANT_FP16.lanes(columns * d) if codes < 16 else ()
@@ -111,7 +110,7 @@ def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str
         share = Compute("share rows", smem_bytes=2 * 4 * rows * 4, lanes=((OpClass.SHUFFLE, 256),))
         return DecodeTile(
             (unpack("K"), product("QK^T", columns, d)),
-            (softmax.row_max(rows, columns, fewer), share, "barrier", softmax.exponentials(rows, columns, fewer),
+            (softmax.row_max(rows, columns), share, "barrier", softmax.exponentials(rows, columns),
              softmax.rescale(rows, d)),
             (unpack("V"), product("PV", d, columns)))
 
@@ -120,7 +119,7 @@ def _fused(gpu: Gpu, shape: Attention, options: KiviOptions, meta: dict[str, str
         kernel="kivi", shape=shape, block_m=rows, block_n=n, warps=4, stages=options.stages, splits=options.splits,
         kv_tile_bytes=(nbytes,), tile=(tile(n, bits),), heads_of_format=(shape.kv_heads,), dtype=f"int{bits}",
         smem_bytes=max(2 * options.stages * nbytes, 4 * recent * d) + 2 * rows * d,
-        registers=accumulator_registers((rows, d), (rows, n)) + 32, buffer_tokens=recent,
+        registers=accumulator_registers((rows, d), (rows, n)) + 32, pieces=options.pieces, buffer_tokens=recent,
         buffer_bytes=2 * recent * d, buffer_tile=tile(16 * ceil_div(recent, 16), 16))
     return decode_program(gpu, plan, {**meta, "fused": True, "pieces": options.pieces})
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Role, Tensor
-from turbosim.schedules.tiles import ceil_div
+from turbosim.schedules.tiles import ceil_div, in_pieces
 from turbosim.workload import Attention
 
 SYNCS = ("barrier", "mbarrier")
@@ -65,6 +65,8 @@ class PrefillPlan:
     """Instruction path of the products."""
     sync: str = "barrier"
     """What lets a stage be refilled, one of :data:`SYNCS`."""
+    pieces: int = 1
+    """Parts in which the blocks of a KV tile are served."""
     v_bytes: int | None = None
     """One V tile, FP16, where it differs from K's [B]."""
 
@@ -231,20 +233,20 @@ class _Body:
         if leader and plan.stages > 1 and prefetch:
             mine += [Wait("wait free", _free(i), j) for i in range(plan.roles) if released]
             mine += [self._load("K", j + (plan.stages - 1)), self._load("V", j + (plan.stages - 1))]
-        mine += work.scores
+        mine += in_pieces(work.scores, plan.pieces)
         if plan.stages == 1:
             barrier()
             if leader and prefetch:
                 mine.append(self._load("K", j + 1))
         for step in work.softmax:
             if isinstance(step, Compute):
-                mine.append(step)
+                mine += in_pieces((step,), plan.pieces)
             else:
                 barrier()
         mine.append(Wait(WAIT_V, "V", j + 1))
         if plan.stages > 1 and not released:
             barrier()
-        mine += work.output
+        mine += in_pieces(work.output, plan.pieces)
         if released:
             last = max(i for i, op in enumerate(mine) if isinstance(op, Compute) and op.mma is not None)
             mine.insert(last + 1, Signal("release", _free(self.role)))

@@ -21,11 +21,12 @@ from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors
 from turbosim.schedules.tiles import (
+    PIECES,
     accumulator_registers,
     best_path,
     check_multiple,
     check_positive,
-    mma_block,
+    product,
     roles_of,
 )
 from turbosim.workload import Attention, Phase
@@ -44,8 +45,8 @@ class SageOptions:
     block_n: int = 64
     warps: int = 4
     stages: int = 1
-    pieces: int = 4
-    """Parts in which MMA blocks are served; softmax blocks take half as many."""
+    pieces: int = PIECES
+    """Parts in which the blocks of a KV tile are served."""
     order: str = "forward"
     """Causal: query tiles ``forward`` or ``heavy_first``."""
 
@@ -73,17 +74,16 @@ def _plan(gpu: Gpu, shape: Attention, options: SageOptions) -> PrefillPlan:
     roles = roles_of("sage", options.warps, options.block_m)
     rows, n, d = options.block_m // roles, options.block_n, shape.head_dim
     path = MmaPath.MMA_SYNC.value
-    product = Dtype.FP16 if options.accumulate == "fp32" else Dtype.FP16_ACC16
+    second_type = Dtype.FP16 if options.accumulate == "fp32" else Dtype.FP16_ACC16
     first = best_path(gpu, Dtype.INT8, rows, "sage", path)
-    second = best_path(gpu, product, rows, "sage", path)
-    pieces, fewer = options.pieces, max(1, options.pieces // 2)
+    second = best_path(gpu, second_type, rows, "sage", path)
 
     def tile(masked: bool) -> TileWork:
-        scores = (mma_block("QK^T", rows, n, d, Dtype.INT8, first, pieces, a_in_smem=True),)
-        steps = (Compute("convert scores", lanes=((OpClass.CVT, rows * n),), pieces=fewer),
-                 *((softmax.mask(rows, n),) if masked else ()), softmax.row_max(rows, n, fewer),
-                 softmax.exponentials(rows, n, fewer), _rescale(options, rows, d))
-        output = (mma_block("PV", rows, d, n, product, second, pieces, a_in_smem=False),)
+        scores = product("QK^T", rows, n, d, Dtype.INT8, first, a_in_smem=True)
+        steps = (Compute("convert scores", lanes=((OpClass.CVT, rows * n),)),
+                 *((softmax.mask(rows, n),) if masked else ()), softmax.row_max(rows, n),
+                 softmax.exponentials(rows, n), _rescale(options, rows, d))
+        output = product("PV", rows, d, n, second_type, second, a_in_smem=False)
         return TileWork(scores, steps, (*output, _add(rows, d)) if options.accumulate == "fp16+fp32" else output)
 
     # An FP16 accumulator is half as wide; where it is added into FP32, both are there.
@@ -94,7 +94,7 @@ def _plan(gpu: Gpu, shape: Attention, options: SageOptions) -> PrefillPlan:
         kv_bytes=n * d + SCALE_BYTES, v_bytes=2 * n * d, out_bytes=2 * rows * d, dtype="int8", bulk=False, tile=tile,
         start=(), finish=(softmax.normalise(rows, d),),
         smem_bytes=d * (options.block_m + 3 * options.stages * n),
-        registers=accumulator_registers((rows, output), (rows, n)), path=path)
+        registers=accumulator_registers((rows, output), (rows, n)), path=path, pieces=options.pieces)
 
 
 def _rescale(options: SageOptions, rows: int, head_dim: int) -> Compute:

@@ -20,21 +20,20 @@ def mask(rows: int, columns: int) -> Compute:
     return Compute("mask", lanes=((OpClass.INT, 2 * rows * columns),))
 
 
-def row_max(rows: int, columns: int, pieces: int) -> Compute:
+def row_max(rows: int, columns: int) -> Compute:
     """Row maximum within the thread, then across the quad."""
     shuffles = 2 * rows_per_thread(rows) * THREADS
     return Compute(
         "row max", lanes=((OpClass.INT, rows * columns + LOOP_OVERHEAD), (OpClass.SHUFFLE, shuffles)),
-        chain=((OpClass.SHUFFLE, 2), (OpClass.INT, 2)), pieces=pieces)
+        chain=((OpClass.SHUFFLE, 2), (OpClass.INT, 2)))
 
 
-def exponentials(rows: int, columns: int, pieces: int, packed: bool = True) -> Compute:
+def exponentials(rows: int, columns: int, packed: bool = True) -> Compute:
     """Scale, exponential, row sum, and unless P is *packed* later, packing to FP16."""
     scores = rows * columns
     packing = ((OpClass.PACK, scores // 2),) if packed else ()
     return Compute(
-        "exp", lanes=((OpClass.FP32, 2 * scores), (OpClass.SFU, scores + rows_per_thread(rows) * THREADS), *packing),
-        pieces=pieces)
+        "exp", lanes=((OpClass.FP32, 2 * scores), (OpClass.SFU, scores + rows_per_thread(rows) * THREADS), *packing))
 
 
 def pack(rows: int, columns: int, smem_bytes: int = 0) -> Compute:

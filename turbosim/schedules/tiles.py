@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from turbosim.errors import UsageError, did_you_mean
-from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
+from turbosim.hw.spec import Dtype, Gpu, MmaPath
 from turbosim.program.ops import Compute, Mma
 
 WARP_GROUP = 4
 """Warps of one role: one per scheduler."""
 THREADS = 32 * WARP_GROUP
+PIECES = 16
+"""Parts in which the blocks of a tile are served by default. Hardware alternates between warps at every instruction, of
+which a product has some hundred for each warp; times have settled at this number (``pytest -k test_pieces_settle``)."""
 BASE_REGISTERS = 48
 """Registers for addresses, row statistics, operand fragments and loop state, beside the accumulators. An estimate."""
 
@@ -70,17 +76,41 @@ def accumulator_registers(*tiles: tuple[int, int]) -> int:
     return sum(ceil_div(rows * columns, THREADS) for rows, columns in tiles) + BASE_REGISTERS
 
 
-def mma_block(label: str, rows: int, n: int, k: int, dtype: Dtype, path: MmaPath, pieces: int, *,
-              a_in_smem: bool, extra: tuple[tuple[OpClass, int], ...] = ()) -> Compute:
+def product(label: str, rows: int, n: int, k: int, dtype: Dtype, path: MmaPath, *,
+            a_in_smem: bool) -> tuple[Compute, ...]:
     """Return the tile product of one warp group, with its shared-memory operand reads.
 
-    ``mma.sync``: each of the four warps owns rows/4 rows and reads the whole B tile through LDSM. ``wgmma`` and
-    ``tcgen05`` read B once per warp group. A comes from registers unless *a_in_smem*.
+    ``mma.sync``: each of the four warps owns rows/4 rows and reads the whole B tile through LDSM. The operands of one
+    step of k are fetched during the products of the one before, so that those of the first are waited for. ``wgmma``
+    and ``tcgen05`` read B once per warp group, themselves. A comes from registers unless *a_in_smem*.
     """
-    width = {Dtype.INT8: 1, Dtype.FP8: 1}.get(dtype, 2)
+    width = _width(dtype)
     b_reads = 1 if path.is_async else WARP_GROUP
     smem = b_reads * n * k * width + (rows * k * width if a_in_smem else 0)
-    return Compute(label, lanes=extra, mma=Mma(rows, n, k, dtype, path), smem_bytes=smem, pieces=pieces)
+    mma = Mma(rows, n, k, dtype, path)
+    if path.is_async:
+        return (Compute(label, mma=mma, smem_bytes=smem),)
+    first = smem // steps_of(mma)
+    return Compute(f"{label} operands", smem_bytes=first), Compute(label, mma=mma, smem_bytes=smem - first)
+
+
+def _width(dtype: Dtype) -> int:
+    """Return the bytes of an operand."""
+    return {Dtype.INT8: 1, Dtype.FP8: 1}.get(dtype, 2)
+
+
+def steps_of(mma: Mma) -> int:
+    """Return the steps of k, of 32 bytes each, as HMMA.16816, IMMA.16832 and wgmma take."""
+    return max(1, mma.k * _width(mma.dtype) // 32)
+
+
+def in_pieces(blocks: Iterable[Compute], pieces: int) -> tuple[Compute, ...]:
+    """Return blocks that are served in *pieces* parts, so that the warps of other warp groups come in between.
+
+    An asynchronous instruction is never divided: it does a whole step of k.
+    """
+    return tuple(replace(b, pieces=min(pieces, steps_of(b.mma)) if b.mma and b.mma.path.is_async else pieces)
+                 for b in blocks)
 
 
 def rows_per_thread(rows: int) -> int:

@@ -22,13 +22,14 @@ from turbosim.schedules import sas, softmax
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors, sync_note
 from turbosim.schedules.tiles import (
+    PIECES,
     THREADS,
     accumulator_registers,
     best_path,
     ceil_div,
     check_multiple,
     check_positive,
-    mma_block,
+    product,
     roles_of,
     rows_per_thread,
 )
@@ -68,7 +69,7 @@ class TurboOptions:
     warps: int | None = None
     stages: int | None = None
     splits: int | None = None
-    pieces: int = 4
+    pieces: int = PIECES
     order: str = "forward"
     sync: str = "barrier"
     """Prefill: as in ``flash``."""
@@ -129,25 +130,25 @@ def cache_formats(shape: Attention, options: TurboOptions) -> tuple[tuple[int, i
     return tuple((bits, heads) for bits, heads in ((4, shape.kv_heads - two), (2, two)) if heads)
 
 
-def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk: Compute, pv: Compute,
-              masked: bool, fewer: int) -> TileWork:
+def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk: tuple[Compute, ...],
+              pv: tuple[Compute, ...], masked: bool) -> TileWork:
     """Return the work of one KV tile: products as given, softmax and quantisation by the options."""
     scores = rows * columns
     row_work = rows_per_thread(rows) * THREADS
     steps: list[Compute | str] = [softmax.mask(rows, columns)] if masked else []
-    steps.append(softmax.row_max(rows, columns, fewer))
+    steps.append(softmax.row_max(rows, columns))
     convert, accumulate = sas.PerElement(fp32=1), sas.ACCUMULATE[options.convert]
     if options.flashq:
         convert = sas.SCALE_SCORES[options.convert]
-        if options.convert == "magic" and qk.mma is not None and qk.mma.path.is_async:
+        if options.convert == "magic" and any(b.mma is not None and b.mma.path.is_async for b in qk):
             convert, accumulate = convert + sas.MAGIC_AFTER, accumulate + sas.MAGIC_AFTER
     if options.sas:
         exponential = convert + sas.PACK_SCORES + sas.EXPONENTIAL[options.sas_variant] + sas.ROW_SUM_FP16
-        steps.append(Compute("SAS", lanes=exponential.lanes(scores + row_work), pieces=fewer))
+        steps.append(Compute("SAS", lanes=exponential.lanes(scores + row_work)))
     elif options.flashq:
-        steps.append(Compute("exp", lanes=(convert + sas.EXP_FP32).lanes(scores + row_work), pieces=fewer))
+        steps.append(Compute("exp", lanes=(convert + sas.EXP_FP32).lanes(scores + row_work)))
     else:
-        steps.append(softmax.exponentials(rows, columns, fewer))
+        steps.append(softmax.exponentials(rows, columns))
     if options.flashq:
         if options.p_scale == "tile":
             # One scale per tile: threads, then warps through shared memory.
@@ -160,10 +161,10 @@ def tile_work(options: TurboOptions, rows: int, columns: int, head_dim: int, qk:
         outputs = accumulate.lanes(rows * head_dim)
         if options.p_scale == "row":
             outputs = sas.joined(outputs, sas.WEIGH_ROWS[options.convert].lanes(row_work))
-        update = Compute("accumulate O", lanes=outputs, pieces=fewer)
-        return TileWork((qk,), tuple(steps), (pv, update))
+        update = Compute("accumulate O", lanes=outputs)
+        return TileWork(qk, tuple(steps), (*pv, update))
     steps.append(softmax.rescale(rows, head_dim))
-    return TileWork((qk,), tuple(steps), (pv,))
+    return TileWork(qk, tuple(steps), pv)
 
 
 def build_turbo(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
@@ -202,7 +203,6 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
     dtype = Dtype.INT8 if options.flashq else Dtype.FP16
     width = 1 if options.flashq and not options.quantise_inputs else 2
     path = best_path(gpu, dtype, rows, "turbo", options.path)
-    fewer = max(1, options.pieces // 2)
 
     def quantise(name: str, elements: int) -> tuple[Compute, ...]:
         # In place in shared memory: FP16 read, INT8 written.
@@ -210,9 +210,9 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
         return (work,) if options.quantise_inputs else ()
 
     def tile(masked: bool) -> TileWork:
-        qk = mma_block("QK^T", rows, block_n, d, dtype, path, options.pieces, a_in_smem=True)
-        pv = mma_block("PV", rows, d, block_n, dtype, path, options.pieces, a_in_smem=False)
-        work = tile_work(options, rows, block_n, d, qk, pv, masked, fewer)
+        qk = product("QK^T", rows, block_n, d, dtype, path, a_in_smem=True)
+        pv = product("PV", rows, d, block_n, dtype, path, a_in_smem=False)
+        work = tile_work(options, rows, block_n, d, qk, pv, masked)
         share = ceil_div(block_n * d, roles)
         return TileWork((*quantise("K", share), *work.scores), work.softmax, (*quantise("V", share), *work.output))
 
@@ -226,7 +226,8 @@ def turbo_plan(gpu: Gpu, shape: Attention, options: TurboOptions) -> PrefillPlan
         dtype="int8" if width == 1 else "fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile,
         start=quantise("Q", rows * d),
         finish=(softmax.normalise(rows, d),), smem_bytes=width * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers(*accumulators), path=path.value, sync=options.sync)
+        registers=accumulator_registers(*accumulators), path=path.value, sync=options.sync,
+        pieces=options.pieces)
 
 
 def cache_launch(plan: PrefillPlan, formats: tuple[tuple[int, int], ...],

@@ -42,7 +42,7 @@ def turbo_decode(gpu: Gpu, shape: Attention, options: TurboOptions) -> Program:
         heads_of_format=tuple(heads for _, heads in formats), dtype="packed", smem_bytes=largest + rows * d,
         registers=accumulator_registers((rows, d), (rows, n), (rows, d)) + 32, buffer_tokens=held,
         buffer_bytes=held * d + 2, buffer_tile=_tile(options, rows, BLOCK, d, 8),
-        start=(Compute("quantise q", lanes=sas.QUANTISE_STAGE1.lanes(shape.group * d),
+        pieces=options.pieces, start=(Compute("quantise q", lanes=sas.QUANTISE_STAGE1.lanes(shape.group * d),
                        chain=((OpClass.SHUFFLE, 5),)),))
     meta: dict[str, str | int | float | bool] = {
         "kernel": "turbo", "bits": options.bits, "sas": options.sas, "convert": options.convert,
@@ -60,10 +60,11 @@ def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> Decode
     narrow = options.product == "int4" and bits != 8
     dtype, halves = (Dtype.INT4, 2) if narrow else (Dtype.INT8, 1)
 
-    def product(label: str, columns: int, depth: int) -> Compute:
-        return Compute(label, mma=Mma(rows, columns, depth, dtype, MmaPath.MMA_SYNC, halves), pieces=options.pieces)
+    def product(label: str, columns: int, depth: int) -> tuple[Compute, ...]:
+        # Operands come from registers, where they have been dequantised.
+        return (Compute(label, mma=Mma(rows, columns, depth, dtype, MmaPath.MMA_SYNC, halves)),)
 
-    work = tile_work(options, rows, n, d, product("QK^T", n, d), product("PV", d, n), masked=False, fewer=1)
+    work = tile_work(options, rows, n, d, product("QK^T", n, d), product("PV", d, n), masked=False)
     # Warps hold other columns of a row, so row statistics cross warps through shared memory.
     shared = Compute("share rows", smem_bytes=2 * 4 * rows * 4, lanes=((OpClass.SHUFFLE, 2 * THREADS),))
     codes = n * d * bits // 8
@@ -81,7 +82,7 @@ def _tile(options: TurboOptions, rows: int, n: int, d: int, bits: int) -> Decode
     steps: list[Compute | str] = []
     for step in work.softmax:
         steps.append(step)
-        if isinstance(step, Compute) and step.label == softmax.row_max(rows, n, 1).label:
+        if isinstance(step, Compute) and step.label == softmax.row_max(rows, n).label:
             steps += [shared, "barrier"]
     offset = (Compute("add zero points", lanes=((OpClass.FP32, rows * d),)),) if narrow else ()
     return DecodeTile((*unpack("K"), *work.scores), tuple(steps), (*unpack("V"), *work.output, *offset))
