@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from turbosim.engine.api import EngineName
 
 FEW = 200
-"""Up to as many simulations of schedules stay in one process: a second one has to load the engine first."""
+LITTLE = 5e13
+"""Up to as many simulations of schedules, of as many FLOPs in all, stay in one process: a second one has to load the
+engine first."""
 Pairs = tuple[tuple[str, Any], ...]
 
 
@@ -96,7 +98,8 @@ def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int]
     order = sorted(set(jobs), key=lambda j: (-j.work, repr(j)))
     found: dict[Job, Answer] = {}
     slow = any(job.lifted for job in order)
-    if workers == 1 or (len(order) <= FEW and not slow) or len(order) < 2:
+    little = len(order) <= FEW and sum(job.work for job in order) <= LITTLE and not slow
+    if workers == 1 or little or len(order) < 2:
         for job in order:
             found[job] = answer(job)
             _tell(progress, found, order)
@@ -105,7 +108,7 @@ def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int]
     found[order[-1]] = answer(order[-1])
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            for job, time in zip(order[:-1], pool.map(answer, order[:-1], chunksize=1 if slow else 8), strict=True):
+            for job, time in zip(order[:-1], pool.map(answer, order[:-1]), strict=True):
                 found[job] = time
                 _tell(progress, found, order)
         except BaseException:
