@@ -10,7 +10,8 @@ Dao-AILab/flash-attention at commits 07602ad and 5e0a82d, ``hopper/``: ``tile_si
 ``mainloop_fwd_sm90_tma_gmma_ws.hpp``, ``flash_fwd_kernel_sm90.h`` and ``tile_scheduler.hpp``.
 
 Not modelled: clusters that share the copies of K and V (full attention, head dimensions from 128), and FP8's
-transposition of V, whose tokens are assumed to lie together.
+transposition of V, whose tokens are assumed to lie together. Packed query heads (*pack_gqa*) are copied like others,
+by TMA, where the kernel gathers their rows.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ class Flash3Options:
     (``single``)."""
     order: str | None = None
     """Query tiles of a head ``forward`` or ``heavy_first``, the latter in sections of heads."""
+    pack_gqa: bool | None = None
+    """Whether the query heads of a KV head share query tiles, token by token. Default: as published for sequences of
+    one length, where tiles are better filled by more than a ninth."""
     pieces: int = PIECES
     """Parts in which the blocks of softmax are served."""
 
@@ -68,7 +72,7 @@ def build_flash3(gpu: Gpu, shape: Attention, options: Flash3Options) -> Program:
         {"kernel": "flash3", "dtype": options.dtype, "path": MmaPath.WGMMA.value, "block_m": tiling.block_m,
          "block_n": tiling.block_n, "warps": 4 * (plan.groups + 1), "stages": plan.stages, "overlap": plan.overlap,
          "pingpong": plan.pingpong, "p_smem": tiling.p_smem, "scheduler": plan.scheduler.value,
-         "order": ORDERS[plan.heavy_first], "pieces": plan.pieces})
+         "order": ORDERS[plan.heavy_first], "pack_gqa": plan.packed > 1, "pieces": plan.pieces})
 
 
 def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Plan:
@@ -104,7 +108,17 @@ def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Pla
     heavy_first = shape.causal if options.order is None else options.order == "heavy_first"
     scheduler = Scheduler(options.scheduler or ("dynamic" if shape.causal else "static"))
     return Flash3Plan(shape, dtype, tiling, groups, options.stages, options.overlap, pingpong, scheduler, heavy_first,
-                      options.pieces, gpu.tensor[MmaPath.WGMMA].queue)
+                      options.pieces, gpu.tensor[MmaPath.WGMMA].queue,
+                      shape.group if _packs(shape, tiling.block_m, options.pack_gqa) else 1)
+
+
+def _packs(shape: Attention, block_m: int, wanted: bool | None) -> bool:
+    """Return whether query heads share tiles: by default as ``should_pack_gqa`` of ``hopper/heuristics.h`` has it."""
+    if wanted is not None:
+        return wanted
+    rows = shape.seq_q * shape.group
+    alone = shape.seq_q / (ceil_div(shape.seq_q, block_m) * block_m)
+    return alone < 0.9 * rows / (ceil_div(rows, block_m) * block_m)
 
 
 def _check_registers(tiling: Tiling, groups: int, head_dim: int, dtype: Dtype) -> None:
@@ -120,7 +134,8 @@ def _check_registers(tiling: Tiling, groups: int, head_dim: int, dtype: Dtype) -
 
 def _tensors(plan: Flash3Plan) -> tuple[Tensor, ...]:
     shape = plan.shape
-    heads, kv_heads = shape.batch * shape.q_heads, shape.batch * shape.kv_heads
+    kv_heads = shape.batch * shape.kv_heads
+    heads = kv_heads * plan.groups_of_heads
     kv_size = kv_heads * shape.seq_k * shape.head_dim * plan.width
     outputs = heads * plan.query_tiles * plan.groups
     return (
@@ -141,14 +156,14 @@ def _launch(plan: Flash3Plan) -> Launch:
         total, masked = plan.trips(tile)
         params = (("n", total), ("more", total - 1), ("masked", masked - 1), ("rest", total - masked))
         index.append(kinds.setdefault(params, len(kinds)))
-    group, kv_heads = Dim("g", plan.shape.group), plan.shape.batch * plan.shape.kv_heads
+    group, kv_heads = Dim("g", plan.groups_of_heads), plan.shape.batch * plan.shape.kv_heads
     if plan.heavy_first:
         grid: tuple[Dim, ...] = (group, Dim("h", plan.section), Dim("m", tiles), Dim("s", kv_heads // plan.section))
         kv_head, m = var("h") + var("s") * plan.section, Affine(tiles - 1) - var("m")
     else:
         grid = (Dim("m", tiles), group, Dim("h", kv_heads))
         kv_head, m = var("h"), var("m")
-    q_tile = m + (kv_head * plan.shape.group + var("g")) * tiles
+    q_tile = m + (kv_head * plan.groups_of_heads + var("g")) * tiles
     first_kv = kv_head * plan.key_tiles
     roles = (Role("producer", 4, Producer(plan, q_tile, first_kv).stream()),
              *(Role(f"wg{i}", 4, Consumer(plan, i, q_tile).stream()) for i in range(plan.groups)))

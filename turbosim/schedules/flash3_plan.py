@@ -55,6 +55,8 @@ class Flash3Plan:
     pieces: int
     queue: int | None
     """Instructions of products that are accepted ahead; None for any number."""
+    packed: int = 1
+    """Query heads of a KV head that share a query tile."""
 
     @property
     def width(self) -> int:
@@ -63,8 +65,13 @@ class Flash3Plan:
 
     @property
     def query_tiles(self) -> int:
-        """Query tiles per head."""
-        return ceil_div(self.shape.seq_q, self.tiling.block_m)
+        """Query tiles per head, or per group of heads that share them."""
+        return ceil_div(self.shape.seq_q * self.packed, self.tiling.block_m)
+
+    @property
+    def groups_of_heads(self) -> int:
+        """Groups of query heads of a KV head that have query tiles of their own."""
+        return self.shape.group // self.packed
 
     @property
     def key_tiles(self) -> int:
@@ -100,7 +107,7 @@ class Flash3Plan:
 
         The last KV tile, with which the kernel begins, is always masked, for keys beyond the sequence.
         """
-        total, masked = key_tiles_of(self.shape, self.tiling.block_m, self.tiling.block_n, tile)
+        total, masked = key_tiles_of(self.shape, self.tiling.block_m, self.tiling.block_n, tile, self.packed)
         return total, max(1, masked)
 
     def scores(self, signal: str) -> Compute:

@@ -81,13 +81,16 @@ class PrefillPlan:
         return ceil_div(self.shape.seq_k, self.block_n)
 
 
-def key_tiles_of(shape: Attention, block_m: int, block_n: int, tile: int) -> tuple[int, int]:
-    """Return (KV tiles, those of them that cross the diagonal) for query tile *tile*."""
+def key_tiles_of(shape: Attention, block_m: int, block_n: int, tile: int, packed: int = 1) -> tuple[int, int]:
+    """Return (KV tiles, those of them that cross the diagonal) for query tile *tile*.
+
+    *packed* rows in a row belong to one token: the query heads of a KV head.
+    """
     if not shape.causal:
         return ceil_div(shape.seq_k, block_n), 0
     offset = shape.seq_k - shape.seq_q
-    first_row = tile * block_m
-    last_row = min(first_row + block_m, shape.seq_q) - 1
+    first_row = tile * block_m // packed
+    last_row = (min((tile + 1) * block_m, shape.seq_q * packed) - 1) // packed
     total = ceil_div(last_row + offset + 1, block_n)
     unmasked = (first_row + offset + 1) // block_n
     return total, total - unmasked
