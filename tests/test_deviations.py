@@ -17,8 +17,9 @@ from turbosim.workload import Gemm, Phase, attention_of, get_model
 
 D1 = pytest.mark.parametrize(("name", "kernel", "phase", "batch", "seq", "field"), [
     ("a100_sxm_80gb", "flash", Phase.DECODE, 32, 2048, "pipes.sfu.rate"),
+    ("a100_sxm_80gb", "flash", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),
     ("a100_sxm_80gb", "turbo", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),
-    ("h200_sxm", "flash", Phase.DECODE, 32, 2048, "pipes.sfu.rate"),
+    ("h200_sxm", "flash", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),
     ("l4", "flash", Phase.PREFILL, 2, 2048, "hbm.bandwidth"),
 ])
 
@@ -46,17 +47,22 @@ def test_d3_b200_matrix_product_within_15_percent():
     assert simulate("b200", Gemm(8192, 8192, 8192), "gemm").tflops == pytest.approx(1492, rel=0.15)
 
 
-@pytest.mark.xfail(strict=True, reason="D2: compute-bound attention is optimistic")
-def test_d2_published_attention_within_12_percent():
-    data = load_set("triton_attention_a100")
-    rows = tuple(r for r in data.rows if r.kernel == "Triton")
-    assert score(predict([replace(data, rows=rows)]).outcomes, "tile").mean <= 0.12
-
-
 def mean_error(dataset, kernel, chosen):
     data = load_set(dataset)
     rows = tuple(r for r in data.rows if r.kernel == kernel and chosen(r))
     return score(predict([replace(data, rows=rows)]).outcomes, "tile").mean
+
+
+@pytest.mark.xfail(strict=True, reason="D2: compiled code issues with gaps, and does more")
+@pytest.mark.parametrize("causal", [True, False])
+def test_d2_triton_on_h100_within_12_percent(causal):
+    assert mean_error("flashattention3_figure_h100", "Triton", lambda r: r.workload.causal == causal) <= 0.12
+
+
+@pytest.mark.xfail(strict=True, reason="D2: the card may be another")
+def test_d2_flashattention_2_on_an_unnamed_a100_within_12_percent():
+    assert mean_error("sageattention_figure", "FlashAttention-2",
+                      lambda r: r.gpu == "a100_sxm_80gb" and r.workload.seq_q <= 4096) <= 0.12
 
 
 @pytest.mark.xfail(strict=True, reason="D9: pipes overlap perfectly within a tile operation")
@@ -74,9 +80,3 @@ def test_d9_flashattention_3_at_head_dimension_128_is_within_5_percent():
 def test_d10_bars_of_flashattention_3_within_5_percent():
     assert mean_error("flashattention3_figure_h100_fa3", "FlashAttention-3",
                       lambda r: r.workload.head_dim == 128 and r.workload.seq_q == 4096) <= 0.05
-
-
-@pytest.mark.xfail(strict=True, reason="D11: compute-bound attention is optimistic")
-def test_d11_sageattention_on_a100_within_12_percent():
-    assert mean_error("sageattention_figure", "SageAttention",
-                      lambda r: r.gpu == "a100_sxm_80gb" and r.workload.seq_q <= 4096) <= 0.12

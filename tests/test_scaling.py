@@ -20,7 +20,7 @@ from turbosim.hw.spec import Gpu
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Attention, Gemm, Phase, Workload
 
-LARGEST_SLOWDOWN = {"flash": 0.145, "turbo": 0.075, "gemm": 0.05}
+LARGEST_SLOWDOWN = {"flash": 0.045, "turbo": 0.06, "gemm": 0.05}
 """Of grids of three waves and more: the largest measured over MANY_WAVES on every GPU, rounded up to half a per cent.
 
 Not zero: servers that take requests in the order of arrival can reorder work when one of its steps gets shorter.

@@ -21,7 +21,7 @@ from turbosim.program.work import launch_work, program_work
 from turbosim.schedules.flash import FLASH, Tiling, default_tiling
 from turbosim.schedules.prefill import SYNCS
 from turbosim.schedules.registry import get_schedule
-from turbosim.schedules.tiles import split_count
+from turbosim.schedules.tiles import PIECES, split_count
 from turbosim.workload import Attention, Phase
 
 A100, H200, L4 = load_gpu("a100_sxm_80gb"), load_gpu("h200_sxm"), load_gpu("l4")
@@ -144,7 +144,7 @@ def test_mbarriers_free_the_warp_groups_of_each_other():
     step, free = (simulate(H200, shape, "flash", options={"path": "auto", "sync": sync}) for sync in SYNCS)
     # The same work in less time, because the tensor cores work for one group during the softmax of the other.
     assert free.launches[0].busy_ticks[Unit.TENSOR] == step.launches[0].busy_ticks[Unit.TENSOR]
-    assert free.time_s < 0.85 * step.time_s
+    assert free.time_s < 0.97 * step.time_s
 
 
 @pytest.mark.parametrize(("gpu", "options", "message"), [
@@ -232,7 +232,8 @@ def test_published_tiles(d, sm_80, full, causal):
     assert default_tiling(A100, prefill(512, d=d)) == Tiling(*sm_80, 1)
     assert default_tiling(L4, prefill(512, d=d, causal=False)) == Tiling(*full, 1)
     assert default_tiling(L4, prefill(512, d=d)) == Tiling(*causal, 1)
-    assert default_tiling(H200, prefill(512, d=d)) == Tiling(*sm_80, 1)
+    # Two CTAs of 64 rows and 256 columns fit on an SM of sm_90.
+    assert default_tiling(H200, prefill(512, d=d)) == Tiling(*(sm_80 if d < 256 else (64, 64, 4)), 1)
     assert default_tiling(H200, prefill(512, d=d), "auto") == Tiling(128, 128 if d <= 128 else 64, 8, 2)
 
 
@@ -332,13 +333,37 @@ def test_decode_pads_the_group_to_64_rows_on_every_path():
         assert program.useful_flops == 4 * 8 * 1024 * 128
 
 
-@pytest.mark.parametrize("pieces", [1, 4, 8])
-def test_pieces(pieces):
-    launch = FLASH.program(A100, prefill(512), {"pieces": pieces}).launches[0]
+@pytest.mark.parametrize(("path", "pieces", "products"), [("mma.sync", 1, 1), ("mma.sync", 40, 40), ("wgmma", 4, 4),
+                                                          ("wgmma", 40, 8)])
+def test_pieces(path, pieces, products):
+    launch = FLASH.program(H200, prefill(512, d=128), {"path": path, "pieces": pieces}).launches[0]
     found = {op.label: op.pieces for op, _ in unroll(launch.roles[0].body, next(ctas(launch)))
              if isinstance(op, Compute)}
-    assert (found["QK^T"], found["PV"]) == (pieces, pieces)
-    assert (found["row max"], found["exp"]) == (max(1, pieces // 2), max(1, pieces // 2))
+    # An instruction of wgmma does 16 of the 128 elements of k, and is not divided.
+    assert (found["QK^T"], found["PV"]) == (products, products)
+    assert (found["row max"], found["exp"], found["rescale O"]) == (pieces, pieces, pieces)
+    # Outside of the loop.
+    assert found["normalise"] == 1
+
+
+@pytest.mark.parametrize(("gpu", "d"), [(A100, 64), (A100, 128), (H200, 128), (L4, 64)], ids=lambda x: getattr(x, "name", x))
+def test_pieces_settle(gpu, d):
+    """Four times as many parts of a block change the time by less than 7 %."""
+    shape = Attention(4, 16, 16, 2048, 2048, d, causal=False, phase=Phase.PREFILL)
+    usual, finer = (simulate(gpu, shape, "flash", options={"pieces": n}).time_s for n in (PIECES, 4 * PIECES))
+    assert finer == pytest.approx(usual, rel=0.07)
+
+
+def test_the_first_operands_of_a_product_are_waited_for():
+    """LDSM of the first of the eight steps of k, then the other operands beside the products."""
+    launch = FLASH.program(A100, prefill(512, d=128)).launches[0]
+    ops = [op for op, _ in unroll(launch.roles[0].body, next(ctas(launch))) if isinstance(op, Compute)]
+    first, product = ops[0], ops[1]
+    assert (first.label, product.label) == ("QK^T operands", "QK^T")
+    # Four warps read a K tile of 64 tokens each, and the CTA's 128 queries once.
+    assert first.smem_bytes + product.smem_bytes == 4 * 64 * 128 * 2 + 128 * 128 * 2
+    assert first.smem_bytes == product.smem_bytes // 7
+    assert (first.mma, product.mma.macs) == (None, 128 * 64 * 128)
 
 
 # Refusals.

@@ -14,7 +14,8 @@ WARP_GROUP = 4
 THREADS = 32 * WARP_GROUP
 PIECES = 16
 """Parts in which the blocks of a tile are served by default. Hardware alternates between warps at every instruction, of
-which a product has some hundred for each warp; times have settled at this number (``pytest -k test_pieces_settle``)."""
+which a product has some hundred for each warp. More parts than this change times by less than 7 % and simulate slower
+(``pytest -k test_pieces_settle``)."""
 BASE_REGISTERS = 48
 """Registers for addresses, row statistics, operand fragments and loop state, beside the accumulators. An estimate."""
 
