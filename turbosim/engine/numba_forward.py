@@ -90,7 +90,7 @@ def _reset(f: Forward, sm: int, pause: int) -> None:
 @jit
 def _fail(f: Forward, sm: int) -> None:
     """Give up a recording; try again after a pause that grows with every failure."""
-    f.scalars[sm, FAILURES] = min(6, f.scalars[sm, FAILURES] + 1)
+    f.scalars[sm, FAILURES] = min(9, f.scalars[sm, FAILURES] + 1)
     _reset(f, sm, 4 << f.scalars[sm, FAILURES])
 
 
