@@ -31,7 +31,7 @@ def validate(
     hw: Annotated[list[str] | None, typer.Option(
         metavar="<gpu>[=<file>]", help="Only rows of this GPU, predicted with another hardware file.")] = None,
     kernel: Annotated[list[str] | None, typer.Option(help="Only rows of this kernel, as the sets call it.")] = None,
-    model: Annotated[str, typer.Option(metavar="<roofline,tile,sass>", help="Models, a list.")] = "roofline,tile",
+    model: Annotated[str, typer.Option(metavar="<roofline,genz,tile,sass>", help="Models, a list.")] = "roofline,tile",
     engine: common.Engine = "numba",
     report: Annotated[Path | None, typer.Option(
         metavar="<folder>", help="Also write pictures (PNG and SVG) and a CSV of all rows.")] = None,

@@ -142,7 +142,8 @@ def _look_for_periods(m: Machine, f: Forward, sm: int, actor: int, touched: int,
         if scalars[sm, ASTRAY] > MAX_TURNS:
             # The anchor's loop is over: look for another.
             scalars[sm, ANCHOR_ACTOR] = -1
-    return scalars[sm, MODE]  # type: ignore[no-any-return]
+    mode: int = scalars[sm, MODE]
+    return mode
 
 
 @jit_cached

@@ -15,6 +15,7 @@ from turbosim.errors import ConfigError
 from turbosim.hw.document import shown
 from turbosim.hw.load import load_resolved
 from turbosim.schedules.registry import get_schedule
+from turbosim.validation.genz import NO_MODEL, check_installed, genz_seconds
 from turbosim.validation.jobs import Answer, Job, Pairs, gpu_at, run_all, triton_file
 from turbosim.validation.meta import Model, Value
 from turbosim.validation.plausible import implausible
@@ -26,8 +27,10 @@ from turbosim.workload import Attention, Gemm, Phase
 if TYPE_CHECKING:
     from turbosim.engine.api import EngineName
 
-Rung = Literal["roofline", "tile", "sass"]
-RUNGS: tuple[Rung, ...] = ("roofline", "tile", "sass")
+Rung = Literal["roofline", "genz", "tile", "sass"]
+RUNGS: tuple[Rung, ...] = ("roofline", "genz", "tile", "sass")
+ANALYTICAL: tuple[Rung, ...] = ("roofline", "genz")
+"""Rungs that simulate nothing."""
 FEW = 4
 """Tilings that are tried on large rows, of those ranked on a smaller one."""
 SMALL = 6e11
@@ -68,8 +71,10 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
     """Predict every row of *sets* by each of *rungs*.
 
     *hardware* gives another hardware file for the rows of a GPU. Raises ConfigError for times that look like another
-    unit's, and for a hardware file that was fitted on one of the sets.
+    unit's, and for a hardware file that was fitted on one of the sets, UsageError for GenZ where it is not installed.
     """
+    if "genz" in rungs:
+        check_installed()
     files = dict(hardware or {})
     _check_fitted(sets, files)
     impossible, kept = [], []
@@ -80,7 +85,7 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
             else:
                 kept.append((row, data.meta.kernels[row.kernel]))
     wanted: Wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine)
-                      for row, model in kept for rung in rungs if rung != "roofline"}
+                      for row, model in kept for rung in rungs if rung not in ANALYTICAL}
     answers = dict(run_all((job for jobs in wanted.values() for job in jobs if len(jobs) <= FEW or job.work <= SMALL),
                            workers, progress))
     wanted |= _shortened(wanted, answers)
@@ -184,6 +189,13 @@ def _outcome(row: Row, model: Model, rungs: Sequence[Rung], wanted: Mapping[tupl
     for rung in rungs:
         if rung == "roofline":
             times[rung] = roofline_seconds(gpu_at(files.get(row.gpu, row.gpu), row.protocol.clock), row)
+            continue
+        if rung == "genz":
+            seconds = genz_seconds(gpu_at(files.get(row.gpu, row.gpu), row.protocol.clock), row)
+            if seconds is None:
+                reasons[rung] = NO_MODEL
+            else:
+                times[rung] = seconds
             continue
         jobs = wanted[row, rung]
         timed = [(answers[j], j) for j in jobs]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from turbosim.units import show
-from turbosim.validation.predict import Findings, Outcome, Rung
+from turbosim.validation.predict import ANALYTICAL, Findings, Outcome, Rung
 from turbosim.validation.roofline import read_write_bytes
 from turbosim.validation.score import Score, grouped, score
 from turbosim.validation.thresholds import Verdict
@@ -34,12 +34,12 @@ def _cells(found: Score) -> list[str]:
 def score_lines(findings: Findings, rungs: Sequence[Rung]) -> list[list[str]]:
     """Return set, GPU, kernel, model and the score, a line for each group and model with a prediction.
 
-    Groups that only the roofline predicts are left out: :func:`unpredicted` has them.
+    Groups that only analytical models predict are left out: :func:`unpredicted` has them.
     """
     lines = []
     for group, outcomes in grouped(findings.outcomes).items():
         found = {rung: s for rung in rungs if (s := score(outcomes, rung)) is not None}
-        if set(found) == {"roofline"} and len(rungs) > 1:
+        if set(found) <= set(ANALYTICAL) and not set(rungs) <= set(ANALYTICAL):
             continue
         lines += [[group.dataset, group.gpu, group.kernel, rung, *_cells(s)] for rung, s in found.items()]
     return lines
