@@ -125,10 +125,12 @@ def replayed(prepared: Prepared, gpu: Gpu) -> float:
     one SM; device memory, other SMs and overheads of the launch are left out.
     """
     kernel, launch = prepared.kernel, prepared.launch
-    recording = run(gpu, program_of(prepared, gpu), record=range(gpu.sm.count)).recording
+    program = program_of(prepared, gpu)
+    ends = run(gpu, program).launches[0].sm_last_end
+    recording = run(gpu, program, record=[ends.index(max(ends))]).recording
     assert recording is not None
     # What a CTA executes follows from x alone: lift() refuses kernels of which that is not so.
-    chosen = [cta % launch.grid[0] for cta in last_to_end(recording)]
+    chosen = [cta % launch.grid[0] for cta in in_order(recording)]
     places = {x: n for n, x in enumerate(dict.fromkeys(chosen))}
     classes, walks = [], []
     for x in places:
@@ -142,14 +144,12 @@ def replayed(prepared: Prepared, gpu: Gpu) -> float:
     return done.cycles / hertz
 
 
-def last_to_end(recording: Recording) -> list[int]:
-    """Return the CTAs of the SM that ends last, in the order in which they began."""
-    began: dict[tuple[int, int], int] = {}
+def in_order(recording: Recording) -> list[int]:
+    """Return the CTAs of the SM that was recorded, in the order in which they began."""
+    began: dict[int, int] = {}
     for op in recording.ops:
-        place = op.sm, op.cta
-        began[place] = min(op.start, began.get(place, op.start))
-    last = max(recording.ops, key=lambda op: (op.end, op.sm)).sm
-    return [cta for _, cta in sorted((start, cta) for (sm, cta), start in began.items() if sm == last)]
+        began[op.cta] = min(op.start, began.get(op.cta, op.start))
+    return sorted(began, key=lambda cta: (began[cta], cta))
 
 
 def row_of(task: tuple[Case, Settings]) -> Row:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from ruamel.yaml import YAML
 
-from analysis.check_tune import CASES, HERE, Finding, Row, Source, last_to_end, lines_of, public, rows_of, tilings
+from analysis.check_tune import CASES, HERE, Finding, Row, Source, in_order, lines_of, public, rows_of, tilings
 from turbosim.result import OpRecord, Recording
 
 
@@ -76,12 +76,10 @@ def test_the_loss_is_that_of_the_replay():
     assert ("| flash-d64-full | 128x64 w4 s2 | FlashAttention-2, CUDA | no | does not run |  |" in lines)
 
 
-def test_the_sm_that_ends_last_is_replayed():
-    def op(sm, cta, start, end):
-        return OpRecord(launch=0, sm=sm, slot=0, role=0, cta=cta, op=0, start=start, end=end)
+def test_ctas_are_replayed_in_the_order_in_which_they_began():
+    def op(cta, start, end):
+        return OpRecord(launch=0, sm=1, slot=0, role=0, cta=cta, op=0, start=start, end=end)
 
-    # SM 1 ends last; its CTA 5 begins before 3, whatever the order of the records, and the load that ends after the
-    # CTA's next operation has begun makes no second CTA of it.
-    ops = (op(0, 0, 0, 9), op(0, 1, 9, 18), op(1, 3, 8, 19), op(1, 5, 0, 12), op(1, 5, 4, 8))
-    assert last_to_end(Recording(ops)) == [5, 3]
-    assert last_to_end(Recording(ops[:2])) == [0, 1]
+    # CTA 5 begins before 3, whatever the order of the records.
+    assert in_order(Recording((op(3, 8, 19), op(5, 4, 12), op(5, 0, 8)))) == [5, 3]
+    assert in_order(Recording((op(7, 2, 3), op(6, 2, 4)))) == [6, 7]
