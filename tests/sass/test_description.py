@@ -128,7 +128,8 @@ def test_settings_that_do_not_fit(written, settings, error, message):
         "num_stages, maxnreg, constants, arguments, grid, flops"]),
     ("rows: 100", "rows: [100]", ["d.yaml:3:9: sizes.rows: is a number or an expression, got a list"]),
     ("3 * rows", "3 * rows)", [
-        "d.yaml:4:12: sizes.columns: '3 * rows)' is not an expression; write for example cdiv(M, BLOCK_M)"]),
+        "d.yaml:4:12: sizes.columns: '3 * rows)' is not an expression: its parentheses do not match; in a list in YAML, "
+        "quote expressions with commas"]),
     ("kernel: scale.py:scale", "kernel: 7", ["d.yaml:1:9: kernel: is a text, got 7"]),
 ])
 def test_every_defect_of_a_file_is_told_with_its_place(written, old, new, messages):

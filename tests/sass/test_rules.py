@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from turbosim.errors import ConfigError, UsageError
+from turbosim.errors import ConfigError, ProgramError, UsageError
 from turbosim.hw import list_gpus, load_gpu
 from turbosim.hw.names import MmaPath
 from turbosim.sass.cubin import Kernel, read_cubin
 from turbosim.sass.instruction import Control, Instruction, split_operands
-from turbosim.sass.rules import Pipe, Rule, Rules, unknown_opcodes
+from turbosim.sass.rules import Pipe, Rule, Rules, notes_on, unknown_opcodes
 from turbosim.sass.tables import table_of
 
 
@@ -112,10 +112,19 @@ def test_types_that_the_gpu_file_has_no_rate_of():
         Rules.of(without).rule(instruction("HGMMA.64x64x16.F32"))
 
 
+def test_a_matrix_product_without_a_rate_is_refused():
+    message = "DMMA.884 is a matrix product that sm_80.yaml has no rate of, and no other instruction can stand for"
+    with pytest.raises(ProgramError, match=f"^{re.escape(message)}$"):
+        rule("a100_sxm_80gb", "DMMA.884 R4, R8, R10, R4")
+
+
 def test_the_opcodes_of_a_kernel_without_a_rule():
     code = tuple(instruction(t) for t in ("FFMA R1, R2, R3, R4", "XYZ R1", "UVW.A UR4", "XYZ R2"))
     kernel = Kernel("k", 80, code, 8, 0, 0, (), 0, None)
     assert unknown_opcodes(kernel, load_gpu("a100_sxm_80gb")) == {"UVW.A": 1, "XYZ": 2}
+    assert notes_on(kernel, load_gpu("a100_sxm_80gb")) == [
+        "UVW.A is not in sm_80.yaml: taken as uniform arithmetic, UIADD3",
+        "XYZ is not in sm_80.yaml: taken as integer arithmetic, IADD3"]
 
 
 def test_every_gpu_has_a_table():

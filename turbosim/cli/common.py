@@ -165,7 +165,7 @@ def say_written(path: Path) -> None:
 
 
 def tell_assumed(*metas: Mapping[str, object]) -> None:
-    """Say on stderr what lifted programs assume of accesses whose addresses depend on data.
+    """Say on stderr what lifted programs assume of opcodes without a cost and of accesses at unknown addresses.
 
     Of several programs, what they share is told once, without the places in their code.
     """

@@ -13,8 +13,6 @@ from turbosim.errors import UsageError
 
 if TYPE_CHECKING:
     from turbosim.hw.spec import Gpu
-    from turbosim.program.program import Program
-    from turbosim.sass.cubin import Kernel
     from turbosim.sass.description import Description
     from turbosim.sass.expressions import Value
 
@@ -78,13 +76,3 @@ def announce_replay() -> None:
 
     if not is_compiled():
         common.console(stderr=True).print("compiling the issue-level model, once for this installation ...")
-
-
-def tell_assumptions(code: Kernel, gpu: Gpu, program: Program) -> None:
-    """Say on stderr what opcodes without a cost and accesses at unknown addresses are taken for."""
-    from turbosim.sass.rules import Rules
-
-    rules = Rules.of(gpu)
-    for note in sorted({rules.rule(i).note for i in code.instructions if not rules.rule(i).known}):
-        common.console(stderr=True).print(f"note: {note}", soft_wrap=True)
-    common.tell_assumed(program.meta)

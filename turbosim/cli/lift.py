@@ -39,6 +39,6 @@ def lift(
     kernel.announce_replay()
     program = program_of(prepared, gpu, clock)  # type: ignore[arg-type]
     validate(program)
-    kernel.tell_assumptions(prepared.kernel, gpu, program)
+    common.tell_assumed(program.meta)
     save(program, output)
     common.say_written(output)

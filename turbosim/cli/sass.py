@@ -35,7 +35,7 @@ def sass(
     kernel.announce_replay()
     found = lifted(prepared, gpu, clock)  # type: ignore[arg-type]
     prices = found.prices
-    kernel.tell_assumptions(prepared.kernel, gpu, found.program)
+    common.tell_assumed(found.program.meta)
     loop = hot_loop(prices, prepared.launch.warps)
     share = tensor_share(loop, gpu)
     code, launch = prepared.kernel, prepared.launch

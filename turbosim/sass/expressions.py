@@ -50,6 +50,9 @@ def parse(text: str) -> ast.expr:
         if thousands := re.fullmatch(r"(\d+)k", text.strip(), re.IGNORECASE):
             number = 1024 * int(thousands[1])
             raise UsageError(f"{text!r} is not an expression; write {number}: k is for the command line") from None
+        if text.count("(") != text.count(")"):
+            raise UsageError(f"{text!r} is not an expression: its parentheses do not match; in a list in YAML, quote "
+                             "expressions with commas") from None
         raise UsageError(f"{text!r} is not an expression; write for example cdiv(M, BLOCK_M)") from None
     for node in ast.walk(tree):
         _check(node, text)

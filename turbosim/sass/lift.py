@@ -27,6 +27,7 @@ from turbosim.sass.origin import ASSUMED
 from turbosim.sass.parts import Part, turns_of
 from turbosim.sass.pieces import Tiled, tiled
 from turbosim.sass.price import Prices, prices_of
+from turbosim.sass.rules import notes_on
 from turbosim.sass.streams import Form, Stream, Tiling
 from turbosim.sass.tensor_memory import allocated, is_allocation
 
@@ -140,8 +141,8 @@ class _Lifting:
             "kernel": self.kernel.name, "lifted": f"sm_{self.kernel.capability}"}
         if apart := [name for name, t in self.tiled.items() if t.apart]:
             meta["no_common_tile"] = " ".join(apart)
-        if self.seen.assumed:
-            meta[ASSUMED] = "\n".join(self.seen.assumed)
+        if assumed := [*notes_on(self.kernel, self.gpu), *self.seen.assumed]:
+            meta[ASSUMED] = "\n".join(assumed)
         return Program(self.kernel.name, tensors, (launch,), meta=meta)
 
     def _classes(self) -> tuple[tuple[CtaClass, ...], tuple[int, ...]]:

@@ -12,14 +12,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from turbosim.errors import ConfigError
+from turbosim.errors import ConfigError, ProgramError
 from turbosim.hw.names import Dtype, MmaPath, OpClass
 from turbosim.hw.spec import Gpu
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.instruction import ZERO, Instruction, Kind
 from turbosim.sass.tables import Pipe, Resolved, merged, table_of
 
-__all__ = ["Pipe", "Rule", "Rules", "unknown_opcodes"]
+__all__ = ["Pipe", "Rule", "Rules", "notes_on", "unknown_opcodes"]
 
 WARP = 32
 
@@ -59,7 +59,10 @@ class Rules:
         return cls(gpu, table_of(gpu.arch), {})
 
     def rule(self, instruction: Instruction) -> Rule:
-        """Return what *instruction* costs. It depends on the opcode, and on whether its address is uniform."""
+        """Return what *instruction* costs. It depends on the opcode, and on whether its address is uniform.
+
+        Raises ProgramError for a matrix product that the table does not have.
+        """
         key = instruction.opcode, _uniform(instruction)
         found = self._found.get(key)
         if found is None:
@@ -69,6 +72,9 @@ class Rules:
     def _make(self, opcode: str, uniform: bool) -> Rule:
         fields = merged(opcode, self.table.entries)
         if not fields:
+            if opcode.partition(".")[0].endswith("MMA"):
+                raise ProgramError(f"{opcode} is a matrix product that {self.table.file.name} has no rate of, and no "
+                                   "other instruction can stand for")
             example, kind = _example(opcode.partition(".")[0])
             fields = merged(".".join([example, *opcode.split(".")[1:]]), self.table.entries)
             fields |= {"unknown": f"{opcode} is not in {self.table.file.name}: taken as {kind}, {example}"}
@@ -130,6 +136,12 @@ class Rules:
         share = rate / self.gpu.sm.schedulers if path is MmaPath.MMA_SYNC else rate
         interval = macs * fields.get("scale", 1.0) / share
         return interval, served.latency + (interval if path.is_async else 0.0), absent
+
+
+def notes_on(kernel: Kernel, gpu: Gpu) -> list[str]:
+    """Return what is assumed of the opcodes of *kernel* that *gpu* has no rule for, in words."""
+    rules = Rules.of(gpu)
+    return sorted({rules.rule(i).note for i in kernel.instructions if not rules.rule(i).known})
 
 
 def unknown_opcodes(kernel: Kernel, gpu: Gpu) -> dict[str, int]:
