@@ -14,9 +14,11 @@ def _attention(t: Totals, path: MmaPath, shape: Attention, meta: Options, dtype:
     Return (score tiles, exponentials with one change of the maximum per row and thread that holds it).
     """
     m, n, d, groups = meta["block_m"], meta["block_n"], shape.head_dim, meta["warps"] // 4
-    heads = shape.batch * shape.q_heads
-    trips = [up(max(seen(shape, row) for row in range(first, min(first + m, shape.seq_q))), n)
-             for first in range(0, shape.seq_q, m)]
+    # Query heads of a KV head that share tiles: row r is of token r // packed.
+    packed = shape.q_heads // shape.kv_heads if meta.get("pack_gqa") else 1
+    heads, rows = shape.batch * shape.q_heads // packed, shape.seq_q * packed
+    trips = [up(max(seen(shape, row // packed) for row in range(first, min(first + m, rows))), n)
+             for first in range(0, rows, m)]
     tiles, query_tiles = heads * sum(trips), heads * len(trips)
     t.inputs = width * d * shape.batch * (shape.q_heads * shape.seq_q + 2 * shape.kv_heads * shape.seq_k)
     t.macs[path, dtype] += tiles * 2 * m * n * d

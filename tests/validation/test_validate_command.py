@@ -68,7 +68,7 @@ def test_json_report_and_excluded_rows(table, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     (["--set", "nothing"], 2, "unknown data set 'nothing'"),
-    (["--model", "tiles"], 2, "--model: must be one of roofline, tile, sass, got 'tiles' (did you mean 'tile'?)"),
+    (["--model", "tiles"], 2, "--model: must be one of roofline, genz, tile, sass, got 'tiles' (did you mean 'tile'?)"),
     (["--set", "triton_softmax_a100", "--hw", "l4"], 2, "--hw: no row has 'l4': there is a100_pcie_80gb"),
     (["--set", "triton_softmax_a100", "--kernel", "Tritn"], 2,
      "--kernel: no row has 'Tritn': there is Triton, torch (did you mean 'Triton'?)"),
@@ -87,7 +87,7 @@ def test_errors(tmp_path, arguments, code, message):
     ("{set: a}", "a threshold needs a set, and mean or p90"),
     ("{set: a, mean: 0 %}", "mean: must be above 0, got 0 %"),
     ("{set: a, mean: 5 ms}", "mean: '5 ms': takes no unit, got 'ms'"),
-    ("{set: a, mean: 5 %, model: til}", "model: must be one of roofline, tile, sass, got 'til' (did you mean 'tile'?)"),
+    ("{set: a, mean: 5 %, model: til}", "model: must be one of roofline, genz, tile, sass, got 'til' (did you mean 'tile'?)"),
 ])
 def test_a_bad_threshold(tmp_path, monkeypatch, entry, message):
     monkeypatch.chdir(tmp_path)
