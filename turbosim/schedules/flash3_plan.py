@@ -135,7 +135,8 @@ class Flash3Plan:
         """Return mask, row maximum and exponentials of a warp group and tile."""
         n = self.tiling.block_n
         steps = (softmax.row_max(ROWS, n), softmax.exponentials(ROWS, n, packed=False))
-        return in_pieces((softmax.mask(ROWS, n), *steps) if masked else steps, self.pieces)
+        served = in_pieces(steps, self.pieces)
+        return (softmax.mask(ROWS, n), *served) if masked else served
 
     def pack(self) -> Compute:
         """Return the packing of P."""
