@@ -36,7 +36,9 @@ def genz_seconds(gpu: Gpu, row: Row) -> float | None:
     if not isinstance(work, Attention) or row.dtype not in ("fp16", "bf16"):
         return None
     hertz = row.protocol.clock or gpu.clock.hertz("tensor_spec")
-    system = System(flops=peak_flops(gpu, row.dtype, hertz) / 1e12, offchip_mem_bw=gpu.hbm.bandwidth / 1e9, bits="bf16")
+    # Its GB/s are of 1024^3 bytes, its TFLOP/s of 10^12.
+    system = System(flops=peak_flops(gpu, row.dtype, hertz) / 1e12, offchip_mem_bw=gpu.hbm.bandwidth / 2**30,
+                    bits="bf16")
     sizes = [work.batch, work.q_heads, work.seq_q, work.seq_k, work.head_dim, work.kv_heads, 0]
     scores = Logit(["QK^T", *sizes, OpType.Logit], (1.0, 1.0, 1.0))
     scores.set_mem_pin(output="on")
