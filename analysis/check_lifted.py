@@ -84,7 +84,7 @@ def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
             kernel = row.tilings[tiling]()
             for run in runs:
                 result = kernel.on(run.gpu, run.clock, run.l2)
-                values[run][tiling] = row.amount / result.time_s, result.clock_hz
+                values[run][tiling] = row.amount / (result.time_s + row.overhead), result.clock_hz
         except TurbosimError as error:
             refused[tiling] = str(error)
     return values, refused
@@ -110,8 +110,9 @@ def lines_of(table: Table, answers: Sequence[Answer]) -> list[str]:
         measured = f"{low:.1f}" if low == high else f"{low:.1f}-{high:.1f}"
         clock = f"{a.best[table.runs[0]].hertz / 1e9:>6.2f} GHz" if clocks and a.best else " " * 10 * clocks
         lines.append(f"{a.row.label:12}{measured:>16}{cells}{tiling:>22}{clock}{a.seconds:>6.1f} s")
-    for group in dict.fromkeys(a.row.group for a in answers):
-        of = [a for a in answers if a.row.group == group]
+    groups = list(dict.fromkeys(a.row.group for a in answers))
+    for group in groups + ["all rows"] * (len(groups) > 1):
+        of = [a for a in answers if group in (a.row.group, "all rows")]
         means = [mean_absolute(of, which) for which in table.runs]
         lines.append(f"mean absolute error, {group}: " + ", ".join(
             f"{name} {'none' if mean is None else f'{mean:.1%}'}" for name, mean in zip(names, means, strict=True)))

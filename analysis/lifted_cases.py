@@ -63,6 +63,8 @@ class Row:
     measured: tuple[float, ...]
     """[1e12 FLOP/s] or [1e9 B/s]; several where several versions were measured."""
     tilings: Mapping[str, Builder]
+    overhead: float = 0.0
+    """What the events of the measurement add to a launch and its kernel [s]."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def attention_tilings(gpu: str, shape: tuple[int, ...], causal: bool) -> dict[st
 
 def _attention_rows(gpu: str, name: str) -> Iterator[Row]:
     found: dict[Attention, list[float]] = {}
+    overhead = load_set(name).meta.protocol.overhead
     for measured in triton_rows(name):
         work = measured.workload
         assert isinstance(work, Attention)
@@ -105,7 +108,7 @@ def _attention_rows(gpu: str, name: str) -> Iterator[Row]:
         shape = (work.batch, work.q_heads, work.kv_heads, work.seq_q, work.head_dim)
         amount = 1e-12 * attention_flops(work.batch, work.q_heads, work.seq_q, work.head_dim, work.causal)
         yield Row(f"{mask} {work.seq_q}", mask, amount, tuple(amount / t for t in times),
-                  attention_tilings(gpu, shape, work.causal))
+                  attention_tilings(gpu, shape, work.causal), overhead)
 
 
 def attention_a100() -> Table:
@@ -154,7 +157,7 @@ def matmul_a100() -> Table:
         tilings = {"{}x{}x{} s{} w{}".format(*t): partial(matmul_of, PCIE, size, t) for t in MATMUL_TILINGS
                    if size <= 1024 or t[0] * t[1] >= 8192}
         rows.append(Row(f"{size}", "large" if size >= 1024 else "small", amount,
-                        (amount / measured.time_s,), tilings))
+                        (amount / measured.time_s,), tilings, measured.protocol.overhead))
     return Table("Matrix product, FP16, A100", "TFLOP/s", COMPUTE, tuple(rows), {})
 
 
@@ -185,7 +188,7 @@ def softmax_a100() -> Table:
         columns, amount = measured.stream[0] // (4096 * 4), 1e-9 * sum(measured.stream)
         if columns in (256, 768) or not columns % 512:
             rows.append(Row(f"{columns}", "all", amount, (amount / measured.time_s,),
-                            {"": partial(softmax_of, PCIE, 4096, columns)}))
+                            {"": partial(softmax_of, PCIE, 4096, columns)}, measured.protocol.overhead))
     return Table("Softmax, FP32, 4096 rows, A100", "GB/s", MEMORY, tuple(rows), {})
 
 
@@ -204,7 +207,8 @@ def vector_add_a100() -> Table:
     for measured in triton_rows("triton_vector_add_a100", LATE_2024):
         count, amount = measured.stream[1] // 4, 1e-9 * sum(measured.stream)
         rows.append(Row(f"{count}", "20 us or more" if measured.time_s > 20e-6 else "shorter", amount,
-                        (amount / measured.time_s,), {"": partial(vector_add_of, PCIE, count)}))
+                        (amount / measured.time_s,), {"": partial(vector_add_of, PCIE, count)},
+                        measured.protocol.overhead))
     return Table("Vector addition, FP32, A100", "GB/s", MEMORY, tuple(rows), {})
 
 

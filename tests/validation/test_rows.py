@@ -150,6 +150,8 @@ def test_missing_file_and_unknown_set(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("trust: A", "trust: E", "meta.yaml:4:1: trust: input should be 'A', 'B', 'C' or 'D'"),
+    ("l2: cold", "l2: cold\nevent_overhead: {value: 2 GB, source: none}",
+     "meta.yaml:6:18: event_overhead.value: must be a time: '2 GB': unit 'GB' does not measure s"),
     ("l2: cold", "l2: cold\nclock: 1500", "meta.yaml:6:1: clock: input should be a valid string"),
     ("l2: cold", "l2: cold\nclock: 1500 MB",
      "meta.yaml:6:1: clock: must be 'not locked' or a frequency: '1500 MB': unit 'MB' does not measure Hz"),

@@ -78,7 +78,9 @@ def _seconds(job: Job) -> float:
 
         result = simulate(gpu, job.workload, job.kernel, options=dict(job.options), engine=job.engine, launch=launch,
                           l2=job.protocol.l2)
-    return without_overhead(result) if job.protocol.method == "ncu" else result.time_s
+    if job.protocol.method == "ncu":
+        return without_overhead(result)
+    return result.time_s + (job.protocol.overhead if job.protocol.method == "events" else 0.0)
 
 
 def without_overhead(result: Result) -> float:

@@ -76,6 +76,22 @@ class Model(_Strict):
         return self
 
 
+class Overhead(_Strict):
+    """A time with the reason to believe it."""
+
+    value: str
+    source: str
+
+    @field_validator("value")
+    @classmethod
+    def _time(cls, text: str) -> str:
+        try:
+            parse(text, "s")
+        except UsageError as error:
+            raise ValueError(f"must be a time: {error}") from None
+        return text
+
+
 class Meta(_Strict):
     """A data set."""
 
@@ -93,6 +109,8 @@ class Meta(_Strict):
     method: Literal["events", "graph", "ncu"]
     protocol_text: str = Field("", alias="protocol")
     """How times were taken, in words."""
+    event_overhead: Overhead | None = None
+    """What events measure beside the launch and the kernel; none unless given."""
     flops: Convention = Convention.UNMASKED
     kernels: dict[str, Model]
 
@@ -106,10 +124,17 @@ class Meta(_Strict):
                 raise ValueError(f"must be 'not locked' or a frequency: {error}") from None
         return text
 
+    @model_validator(mode="after")
+    def _overhead_of_events(self) -> Meta:
+        if self.event_overhead is not None and self.method != "events":
+            raise ValueError(f"event_overhead belongs to method: events, got method: {self.method}")
+        return self
+
     @property
     def protocol(self) -> Protocol:
         """The protocol of rows that state none of their own."""
-        return Protocol(self.l2, self.method, None if self.clock == "not locked" else parse(self.clock, "Hz"))
+        overhead = 0.0 if self.event_overhead is None else parse(self.event_overhead.value, "s")
+        return Protocol(self.l2, self.method, None if self.clock == "not locked" else parse(self.clock, "Hz"), overhead)
 
     @property
     def gpu_known(self) -> bool:

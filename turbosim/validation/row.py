@@ -42,6 +42,8 @@ class Protocol:
     (``ncu``), without launch overhead."""
     clock: float | None = None
     """SM clock that was locked, or that was measured for the row [Hz]; None leaves it to the hardware file."""
+    overhead: float = 0.0
+    """What two events around a kernel measure beside the launch and the kernel [s]; of no other method."""
 
 
 @dataclass(frozen=True)
