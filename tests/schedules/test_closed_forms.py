@@ -155,7 +155,7 @@ PREFILL = attention_of(get_model("llama3-8b"), Phase.PREFILL, 1, 512)
     ("flash", {"stages": 0}, "kernel 'flash': option stages must be at least 1, got 0"),
     ("flash", {"order": "random"}, "kernel 'flash': option order must be 'forward' or 'heavy_first', got 'random'"),
     ("flash", {"blockm": 64}, "kernel 'flash' has no option 'blockm': it has path, block_m, block_n, warps, stages, "
-                              "splits, pieces, order, sync (did you mean 'block_m'?)"),
+                              "splits, pieces, order, paged, cache_write, sync (did you mean 'block_m'?)"),
     ("flash", {"stages": "two"}, "kernel 'flash': option stages must be a whole number, got 'two'"),
     ("flash", {"stages": 1.5}, "kernel 'flash': option stages must be a whole number, got 1.5"),
     ("flash", {"stages": True}, "kernel 'flash': option stages must be a whole number, got True"),

@@ -13,6 +13,7 @@ from turbosim.errors import UsageError
 from turbosim.hw.spec import Gpu, OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
+from turbosim.schedules.paged import PAGES, length_tensors, lengths, page_address
 from turbosim.schedules.tiles import ceil_div, in_pieces, split_count
 from turbosim.workload import Attention
 
@@ -59,6 +60,8 @@ class DecodePlan:
     buffer_bytes: int = 0
     buffer_tile: DecodeTile | None = None
     start: tuple[Compute, ...] = ()
+    paged: bool = False
+    """Whether lengths and page tables are read first."""
 
     @property
     def key_tiles(self) -> int:
@@ -82,6 +85,7 @@ def decode_program(gpu: Gpu, plan: DecodePlan, meta: Mapping[str, str | int | fl
                     for name in ("K", "V")]
     if plan.buffer_tile is not None:
         tensors += [Tensor(f"{name} buffer", heads, plan.buffer_bytes, "int8") for name in ("K", "V")]
+    tensors += length_tensors(shape) if plan.paged else ()
     outputs = shape.group * shape.head_dim
     tensors.append(Tensor("O", heads, 2 * outputs, "fp16"))
     launches = [_split_launch(plan, splits)]
@@ -128,7 +132,7 @@ def _split_launch(plan: DecodePlan, splits: int) -> Launch:
         grid=(Dim("s", splits), Dim("h", shape.kv_heads), Dim("b", shape.batch)),
         roles=tuple(Role(f"wg{i}", 4, _stream(plan, splits, per_split, i, roles)) for i in range(roles)),
         counters=(Counter("Q", CounterKind.DATA), Counter("K", CounterKind.DATA), Counter("V", CounterKind.DATA),
-                  Counter("sync", CounterKind.BARRIER)),
+                  Counter("sync", CounterKind.BARRIER), *((PAGES,) if plan.paged else ())),
         classes=tuple(classes),
         class_of=(("s", tuple([0] * (splits - 1) + [1])), ("h", tuple(by_head))),
         smem_bytes=plan.smem_bytes,
@@ -155,8 +159,10 @@ def _stream(plan: DecodePlan, splits: int, per_split: int, role: int, roles: int
     first = head * plan.key_tiles + var("s") * per_split
     ops: list[Op | Loop] = []
     if role == 0:
+        ops += lengths(var("b")) if plan.paged else ()
         ops.append(Load("load Q", "Q", head, "Q"))
     ops += [Wait("wait Q", "Q", Affine(1)), *(_share(x, roles) for x in plan.start)]
+    find = (page_address(),) if plan.paged else ()
     offset = Affine()
     for number, work in enumerate(plan.tile):
         k, v = f"K{number}", f"V{number}"
@@ -172,11 +178,12 @@ def _stream(plan: DecodePlan, splits: int, per_split: int, role: int, roles: int
             now: tuple[Op, ...] = ()
             later: tuple[Op, ...] = ()
             if role == 0 and plan.stages == 1:
-                now = (Load("load V", v, first + j, "V"),)
-                later = (Load("load K", k, first + j + 1, "K"),) if prefetch else ()
+                now = (*find, Load("load V", v, first + j, "V"))
+                later = (*find, Load("load K", k, first + j + 1, "K")) if prefetch else ()
             elif role == 0 and prefetch:
                 ahead_by = plan.stages - 1
-                now = (Load("load K", k, first + j + ahead_by, "K"), Load("load V", v, first + j + ahead_by, "V"))
+                now = (*find, Load("load K", k, first + j + ahead_by, "K"),
+                       *find, Load("load V", v, first + j + ahead_by, "V"))
             ops.append(Loop(variable, trips, _tile(plan, work, j + offset, roles, now, later)))
         offset = offset + count
     if plan.buffer_tile is not None:

@@ -18,6 +18,7 @@ from turbosim.program.program import Program
 from turbosim.schedules import softmax
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.decode import DecodePlan, DecodeTile, decode_program
+from turbosim.schedules.paged import with_cache_write, with_regrouping
 from turbosim.schedules.prefill import PrefillPlan, TileWork, prefill_launch, prefill_tensors, sync_note
 from turbosim.schedules.tiles import (
     PIECES,
@@ -47,6 +48,11 @@ class FlashOptions:
     """Parts in which the blocks of a KV tile are served."""
     order: str = "forward"
     """Causal: query tiles ``forward`` or ``heavy_first``."""
+    paged: bool = False
+    """K and V in pages: FlashAttention-2's kernel and tiles for them, lengths and page tables to read, and in decode
+    copies that bring the query heads of a KV head together."""
+    cache_write: bool = False
+    """Write K and V of the new tokens to the cache first, as a serving engine does."""
     sync: str = "barrier"
     """Prefill, what lets a stage be refilled: a ``barrier`` of all warp groups, or an ``mbarrier`` (TMA only)."""
 
@@ -89,19 +95,25 @@ def build_flash(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     check_positive("flash", pieces=options.pieces)
     if options.splits is not None:
         check_positive("flash", splits=options.splits)
-    if shape.phase is Phase.DECODE:
-        return flash_decode(gpu, shape, options)
+    program = flash_decode(gpu, shape, options) if shape.phase is Phase.DECODE else flash_prefill(gpu, shape, options)
+    return with_cache_write(program, shape) if options.cache_write else program
+
+
+def flash_prefill(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
+    """Return the program of a prefill, without the cache's write."""
     plan = flash_plan(gpu, shape, options)
     return Program(
         "flash prefill", prefill_tensors(plan), (prefill_launch(plan),), shape.flops,
         {"kernel": "flash", "path": plan.path, "block_m": plan.block_m, "block_n": plan.block_n,
          "warps": 4 * plan.roles, "stages": plan.stages, "pieces": options.pieces, "order": options.order,
-         **sync_note(plan)})
+         **sync_note(plan), **({"paged": True} if options.paged else {})})
 
 
 def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan:
     """Return the plan of the prefill kernel."""
     default = default_tiling(gpu, shape, options.path)
+    if options.paged:
+        default = Tiling(DECODE_ROWS, _paged_keys(shape.head_dim), 4, 1)
     block_m = default.block_m if options.block_m is None else options.block_m
     block_n = default.block_n if options.block_n is None else options.block_n
     warps = default.warps if options.warps is None else options.warps
@@ -124,11 +136,16 @@ def flash_plan(gpu: Gpu, shape: Attention, options: FlashOptions) -> PrefillPlan
         out_bytes=2 * rows * d, dtype="fp16", bulk=gpu.copy_engine.tma and path.is_async, tile=tile, start=(),
         finish=(softmax.normalise(rows, d),), smem_bytes=2 * d * (block_m + 2 * stages * block_n),
         registers=accumulator_registers((rows, d), (rows, block_n)), path=path.value, sync=options.sync,
-        pieces=options.pieces)
+        pieces=options.pieces, paged=options.paged)
 
 
 DECODE_ROWS = 64
-"""FlashAttention-2's split-KV kernel computes 64 query rows, whatever the group has."""
+"""FlashAttention-2's split-KV kernel, also that of paged caches, computes 64 query rows, whatever the group has."""
+
+
+def _paged_keys(head_dim: int) -> int:
+    """Return the keys of a tile of FlashAttention-2's split-KV kernel."""
+    return 256 if head_dim <= 64 else 128 if head_dim <= 128 else 64
 
 
 def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
@@ -138,7 +155,7 @@ def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
     """
     d = shape.head_dim
     block_m = DECODE_ROWS if options.block_m is None else options.block_m
-    block_n = (256 if d <= 64 else 128 if d <= 128 else 64) if options.block_n is None else options.block_n
+    block_n = _paged_keys(d) if options.block_n is None else options.block_n
     warps = 4 if options.warps is None else options.warps
     stages = 1 if options.stages is None else options.stages
     check_multiple("flash", 16, block_m=block_m, block_n=block_n)
@@ -157,8 +174,10 @@ def flash_decode(gpu: Gpu, shape: Attention, options: FlashOptions) -> Program:
         kernel="flash", shape=shape, block_m=block_m, block_n=block_n, warps=warps, stages=stages,
         splits=options.splits, kv_tile_bytes=(2 * block_n * d,), tile=(tile,), heads_of_format=(shape.kv_heads,),
         dtype="fp16", smem_bytes=2 * d * (block_m + 2 * stages * block_n),
-        registers=accumulator_registers((block_m, d), (block_m, block_n)), pieces=options.pieces)
-    return decode_program(gpu, plan, {"kernel": "flash", "pieces": options.pieces})
+        registers=accumulator_registers((block_m, d), (block_m, block_n)), pieces=options.pieces, paged=options.paged)
+    program = decode_program(gpu, plan, {"kernel": "flash", "pieces": options.pieces,
+                                         **({"paged": True} if options.paged else {})})
+    return with_regrouping(program, shape) if options.paged else program
 
 
 FLASH: Schedule[FlashOptions] = Schedule(

@@ -25,6 +25,7 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.flash3_plan import ROWS, Flash3Plan, Tiling, default_tiling
 from turbosim.schedules.flash3_roles import Consumer, Producer
+from turbosim.schedules.paged import with_cache_write
 from turbosim.schedules.tiles import THREADS, ceil_div, check_multiple, check_positive
 from turbosim.workload import Attention, Phase
 
@@ -56,6 +57,8 @@ class Flash3Options:
     (``single``)."""
     order: str | None = None
     """Query tiles of a head ``forward`` or ``heavy_first``, the latter in sections of heads."""
+    cache_write: bool = False
+    """Write K and V of the new tokens to the cache first, as a serving engine does."""
     pack_gqa: bool | None = None
     """Whether the query heads of a KV head share query tiles, token by token. Default: as published for sequences of
     one length, where tiles are better filled by more than a ninth."""
@@ -68,12 +71,13 @@ def build_flash3(gpu: Gpu, shape: Attention, options: Flash3Options) -> Program:
     """Return the program. Raises UsageError for decode, a GPU without ``wgmma``, or an option out of range."""
     plan = flash3_plan(gpu, shape, options)
     tiling = plan.tiling
-    return Program(
+    program = Program(
         "flash3 prefill", _tensors(plan), (_launch(plan),), shape.flops,
         {"kernel": "flash3", "dtype": options.dtype, "path": MmaPath.WGMMA.value, "block_m": tiling.block_m,
          "block_n": tiling.block_n, "warps": 4 * (plan.groups + 1), "stages": plan.stages, "overlap": plan.overlap,
          "pingpong": plan.pingpong, "p_smem": tiling.p_smem, "scheduler": plan.scheduler.value,
          "order": ORDERS[plan.heavy_first], "pack_gqa": plan.packed > 1, "pieces": plan.pieces})
+    return with_cache_write(program, shape) if options.cache_write else program
 
 
 def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Plan:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Role, Tensor
+from turbosim.schedules.paged import PAGES, length_tensors, lengths, page_address
 from turbosim.schedules.tiles import ceil_div, in_pieces
 from turbosim.workload import Attention
 
@@ -69,6 +70,8 @@ class PrefillPlan:
     """Parts in which the blocks of a KV tile are served."""
     v_bytes: int | None = None
     """One V tile, FP16, where it differs from K's [B]."""
+    paged: bool = False
+    """Whether lengths and page tables are read first."""
 
     @property
     def query_tiles(self) -> int:
@@ -114,6 +117,7 @@ def prefill_tensors(plan: PrefillPlan) -> tuple[Tensor, ...]:
         keys("V", plan.kv_bytes, plan.dtype) if plan.v_bytes is None else keys("V", plan.v_bytes, "fp16"),
         Tensor("O", heads * plan.query_tiles * plan.roles, plan.out_bytes, "fp16"),
         Tensor("LSE", heads * plan.query_tiles * plan.roles, rows * 4, "fp32"),
+        *(length_tensors(shape) if plan.paged else ()),
     )
 
 
@@ -133,7 +137,8 @@ def prefill_launch(plan: PrefillPlan, extra_roles: tuple[Role, ...] = ()) -> Lau
         roles=(*(Role(f"wg{i}", 4, _stream(plan, i)) for i in range(plan.roles)), *extra_roles),
         counters=(Counter("Q", CounterKind.DATA), Counter("K", CounterKind.DATA), Counter("V", CounterKind.DATA),
                   Counter("sync", CounterKind.BARRIER),
-                  *(Counter(_free(i), CounterKind.MBARRIER) for i in range(plan.roles) if plan.sync == "mbarrier")),
+                  *(Counter(_free(i), CounterKind.MBARRIER) for i in range(plan.roles) if plan.sync == "mbarrier"),
+                  *((PAGES,) if plan.paged else ())),
         classes=tuple(CtaClass(f"n{dict(params)['n']}", params) for params in kinds),
         class_of=(("m", tuple(index)),),
         smem_bytes=plan.smem_bytes,
@@ -184,6 +189,7 @@ def _stream(plan: PrefillPlan, role: int) -> tuple[Op | Loop, ...]:
     builder = _Body(plan, role, first_kv)
     body: list[Op | Loop] = []
     if role == 0:
+        body += lengths(var("b")) if plan.paged else ()
         body.append(Load("load Q", "Q", q_tile, "Q", bulk=plan.bulk))
         body.append(Loop("p", var("ahead"), builder.prologue()))
     body += [Wait(WAIT_Q, "Q", Affine(1)), *plan.start]
@@ -202,11 +208,12 @@ class _Body:
     first_kv: Affine
 
     def prologue(self) -> tuple[Op, ...]:
-        loads: tuple[Op, ...] = (self._load("K", var("p")),)
-        return loads if self.plan.stages == 1 else (*loads, self._load("V", var("p")))
+        loads = self._load("K", var("p"))
+        return loads if self.plan.stages == 1 else (*loads, *self._load("V", var("p")))
 
-    def _load(self, tensor: str, tile: Affine) -> Load:
-        return Load(f"load {tensor}", tensor, self.first_kv + tile, tensor, bulk=self.plan.bulk)
+    def _load(self, tensor: str, tile: Affine) -> tuple[Op, ...]:
+        find = (page_address(),) if self.plan.paged else ()
+        return (*find, Load(f"load {tensor}", tensor, self.first_kv + tile, tensor, bulk=self.plan.bulk))
 
     def tile(self, j: Affine, masked: bool, prefetch: bool) -> tuple[Op, ...]:
         """Return the operations of KV tile *j*.
@@ -232,15 +239,15 @@ class _Body:
         if not released:
             barrier()
         if leader and plan.stages == 1:
-            mine.append(self._load("V", j))
+            mine += self._load("V", j)
         if leader and plan.stages > 1 and prefetch:
             mine += [Wait("wait free", _free(i), j) for i in range(plan.roles) if released]
-            mine += [self._load("K", j + (plan.stages - 1)), self._load("V", j + (plan.stages - 1))]
+            mine += (*self._load("K", j + (plan.stages - 1)), *self._load("V", j + (plan.stages - 1)))
         mine += in_pieces(work.scores, plan.pieces)
         if plan.stages == 1:
             barrier()
             if leader and prefetch:
-                mine.append(self._load("K", j + 1))
+                mine += self._load("K", j + 1)
         for step in work.softmax:
             if isinstance(step, Compute):
                 mine += in_pieces((step,), plan.pieces)
