@@ -57,6 +57,8 @@ class Flash3Options:
     (``single``)."""
     order: str | None = None
     """Query tiles of a head ``forward`` or ``heavy_first``, the latter in sections of heads."""
+    paged: bool = False
+    """K and V in pages smaller than a tile, which the producer's four warps copy row by row, without TMA."""
     cache_write: bool = False
     """Write K and V of the new tokens to the cache first, as a serving engine does."""
     pack_gqa: bool | None = None
@@ -76,7 +78,8 @@ def build_flash3(gpu: Gpu, shape: Attention, options: Flash3Options) -> Program:
         {"kernel": "flash3", "dtype": options.dtype, "path": MmaPath.WGMMA.value, "block_m": tiling.block_m,
          "block_n": tiling.block_n, "warps": 4 * (plan.groups + 1), "stages": plan.stages, "overlap": plan.overlap,
          "pingpong": plan.pingpong, "p_smem": tiling.p_smem, "scheduler": plan.scheduler.value,
-         "order": ORDERS[plan.heavy_first], "pack_gqa": plan.packed > 1, "pieces": plan.pieces})
+         "order": ORDERS[plan.heavy_first], "pack_gqa": plan.packed > 1, "pieces": plan.pieces,
+         **({"paged": True} if plan.paged else {})})
     return with_cache_write(program, shape) if options.cache_write else program
 
 
@@ -114,7 +117,7 @@ def flash3_plan(gpu: Gpu, shape: Attention, options: Flash3Options) -> Flash3Pla
     scheduler = Scheduler(options.scheduler or ("dynamic" if shape.causal else "static"))
     return Flash3Plan(shape, dtype, tiling, groups, options.stages, options.overlap, pingpong, scheduler, heavy_first,
                       options.pieces, gpu.tensor[MmaPath.WGMMA].queue,
-                      shape.group if _packs(shape, tiling.block_m, options.pack_gqa) else 1)
+                      options.paged, shape.group if _packs(shape, tiling.block_m, options.pack_gqa) else 1)
 
 
 def _packs(shape: Attention, block_m: int, wanted: bool | None) -> bool:

@@ -55,6 +55,8 @@ class Flash3Plan:
     pieces: int
     queue: int | None
     """Instructions of products that are accepted ahead; None for any number."""
+    paged: bool = False
+    """Whether K and V come from pages smaller than a tile."""
     packed: int = 1
     """Query heads of a KV head that share a query tile."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.schedules import softmax
 from turbosim.schedules.flash3_plan import ROWS, Flash3Plan
+from turbosim.schedules.paged import page_address
 
 Stream = tuple[Op | Loop, ...]
 
@@ -41,8 +42,9 @@ class Producer:
 
     def _kv(self, tensor: str, j: Affine) -> tuple[Op, ...]:
         tile = self.first_kv + var("more") - j
-        return (*self._released(tensor, j + (1 - self.plan.stages)),
-                Load(f"load {tensor}", tensor, tile, tensor, bulk=True))
+        find = (page_address(),) if self.plan.paged else ()
+        return (*self._released(tensor, j + (1 - self.plan.stages)), *find,
+                Load(f"load {tensor}", tensor, tile, tensor, bulk=not self.plan.paged))
 
     def _released(self, what: str, times: Affine) -> tuple[Op, ...]:
         """Wait until every consumer has released *what* *times* times in this tile of work."""
