@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from turbosim.errors import ConfigError, UsageError
 from turbosim.sass.bound import Buffer
-from turbosim.sass.description import Description, read_description
+from turbosim.sass.description import Description
+from turbosim.sass.description_file import read_description
 from turbosim.sass.expressions import evaluate
 
 GOOD = """\
@@ -124,7 +125,7 @@ def test_settings_that_do_not_fit(written, settings, error, message):
         "d.yaml:15:7: grid: has at most three entries, got a list"]),
     ("grid: [\"cdiv(rows, num_warps)\", 2]\n", "", ["d.yaml:1:1: grid: missing"]),
     ("flops:", "flop:", [
-        "d.yaml:16:1: flop: unknown field (did you mean 'flops'?); fields are kernel, about, sizes, num_warps, "
+        "d.yaml:16:1: flop: unknown field (did you mean 'flops'?); fields are kernel, cubin, entry, smem_bytes, about, sizes, num_warps, "
         "num_stages, maxnreg, constants, arguments, grid, flops"]),
     ("rows: 100", "rows: [100]", ["d.yaml:3:9: sizes.rows: is a number or an expression, got a list"]),
     ("3 * rows", "3 * rows)", [

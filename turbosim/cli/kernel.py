@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from turbosim.sass.expressions import Value
 
 KernelName = Annotated[str, typer.Argument(
-    metavar="KERNEL", help="FILE.py:FUNCTION, a @triton.jit function, or a launch description (YAML).")]
+    metavar="KERNEL", help="FILE.py:FUNCTION, a @triton.jit function, FILE.cubin, or a launch description (YAML) "
+                            "of either.")]
 LaunchFile = Annotated[Path | None, typer.Option(
-    "--launch-file", help="Launch description of FILE.py:FUNCTION; FILE.FUNCTION.yaml beside it unless given.")]
+    "--launch-file", help="Launch description of FILE.py:FUNCTION or FILE.cubin; FILE.FUNCTION.yaml or FILE.yaml "
+                              "beside it unless given.")]
 Hw = Annotated[str | None, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
 Target = Annotated[str | None, typer.Option(
     "--target", help="Compiler target, as sm_90; without --hw its usual GPU is taken.")]

@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from turbosim.errors import ConfigError, UsageError
+from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.sass.instruction import Control, Instruction, parse_operand, split_operands
 
 INSTRUCTION_BYTES = 16
@@ -95,10 +95,10 @@ def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> K
     if not found:
         raise ConfigError(f"{source}: holds no kernel")
     if name is None and len(found) > 1:
-        raise UsageError(f"{source}: holds {len(found)} kernels, choose one: {', '.join(found)}")
+        raise UsageError(f"{source}: holds {len(found)} kernels, name one of them: {', '.join(found)}")
     chosen = name or next(iter(found))
     if chosen not in found:
-        raise UsageError(f"{source}: has no kernel {chosen!r}, it has {', '.join(found)}")
+        raise UsageError(f"{source}: has no kernel {chosen!r}, it has {', '.join(found)}{did_you_mean(chosen, found)}")
     return attributes.kernel(chosen, tuple(_instructions(found[chosen], source)))
 
 
@@ -108,7 +108,8 @@ def _disassemble(data: bytes, source: str) -> str:
         file.flush()
         done = subprocess.run([nvdisasm(), "-hex", "-c", file.name], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfigError(f"{source}: nvdisasm: {done.stderr.strip().splitlines()[-1].replace(file.name, source)}")
+        said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+        raise ConfigError(f"{source}: nvdisasm: {said[-1].replace(file.name, source)}")
     return done.stdout
 
 
