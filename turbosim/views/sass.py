@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import bound_words
 from turbosim.sass.cubin import INSTRUCTION_BYTES
-from turbosim.sass.hotloop import LATENCY, WAIT_WORDS, HotLoop, Line
+from turbosim.sass.hotloop import WAIT_WORDS, HotLoop, Line
 from turbosim.sass.machine import Pipe, Wait
 from turbosim.views.summary import bar
 
@@ -67,14 +68,11 @@ def _bars(title: str, rows: list[tuple[str, float]]) -> RenderableType:
 
 def _facts(loop: HotLoop, tensor_share: float | None) -> list[tuple[str, str]]:
     per = "turn" if loop.is_loop else "warp"
-    critical = loop.critical
-    name, share = next(iter(loop.shares.items()))
-    why = f"busiest: {name}, {share:.1%}" if critical == LATENCY else f"taken {share:.1%} of the time"
     facts = [("code", "the innermost loop that takes most time" if loop.is_loop else "all of it: there is no loop"),
              ("share of the warps' time", f"{loop.share_of_time:.1%}"),
              (f"cycles per {per}", f"{loop.cycles:.1f}, of {loop.instructions:.0f} instructions"),
              ("warps per SM", str(loop.warps)),
-             ("critical", f"{critical} ({why})")]
+             ("critical", bound_words(loop.critical, loop.shares))]
     if tensor_share is not None:
         facts.append(("tensor utilisation", f"{tensor_share:.1%} of the peak of its instructions"))
     return facts

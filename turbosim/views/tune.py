@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import bound_words
 from turbosim.tuning import Trial
+from turbosim.views.summary import busiest_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -61,7 +63,7 @@ def _ranking(trials: Sequence[Trial], without: Sequence[str]) -> Table:
             "time": f"{result.time_s * factor:.2f} {unit}", "TFLOP/s": f"{result.tflops:.1f}" if result.tflops else "",
             "of best": f"{best / result.time_s:.0%}", **used, "CTAs": str(main.ctas_per_sm),
             "warps": str(main.ctas_per_sm * main.warps_per_cta), "limited by": main.occupancy_limit,
-            "bound": result.bound}
+            "bound": bound_words(result.bound, result.utilization)}
         rows.append(_settings(trial) | {name: text for name, text in columns.items() if name not in without})
     return _table(rows)
 
@@ -98,7 +100,8 @@ def to_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             main = result.launches[0]
             row |= {"time_s": result.time_s, "tflops": result.tflops if result.useful_flops else None,
                     "clock_hz": result.clock_hz, "power_w": result.power_w, "energy_j": result.total_energy_j,
-                    "bound": result.bound, "ctas_per_sm": main.ctas_per_sm, "occupancy_limit": main.occupancy_limit,
+                    "bound": result.bound, "busiest": busiest_json(result),
+                    "ctas_per_sm": main.ctas_per_sm, "occupancy_limit": main.occupancy_limit,
                     "dram_bandwidth_Bps": result.dram_bandwidth_Bps, "l2_hit_rate": result.l2_hit_rate,
                     "utilization": result.utilization}
         rows.append(row)

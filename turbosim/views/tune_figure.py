@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import BUSY, LATENCY, busiest_of
 from turbosim.tuning import Trial
 from turbosim.units import show
 from turbosim.views.style import DARK, MEDIUM, OKABE_ITO
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST = 30
 """Bars; slower configurations are left out, and the picture says how many."""
+_NUMBERS = ("time", "TFLOP/s", "regs", "CTAs/SM", "spills", "busiest unit")
+_RULES = {LATENCY: f" (no unit is busy {BUSY:.0%} of the time)"}
 LONGEST = 4.0
 """Bars end at this multiple of the best time, so that the good ones can be told apart."""
 
@@ -41,7 +44,7 @@ def figure(trials: Sequence[Trial], title: str) -> Figure:
     text: dict[str, Any] = {"fontsize": 8, "family": "monospace", "color": DARK}
     left, header_left = _columns([[str(v) for v in t.settings.values()] for t in shown],
                                  list(shown[0].settings) if shown else [])
-    right, header_right = _columns([_numbers(t) for t in shown], ["time", "TFLOP/s", "regs", "CTAs/SM", "spills"])
+    right, header_right = _columns([_numbers(t) for t in shown], list(_NUMBERS))
     axes.set_yticks(range(len(shown)), left, **text)
     other = axes.secondary_yaxis("right")
     other.set_yticks(range(len(shown)), right, **text)
@@ -55,8 +58,8 @@ def figure(trials: Sequence[Trial], title: str) -> Figure:
     other.spines["right"].set_visible(False)
     picture.suptitle(title, fontsize=11, x=0.01, ha="left")
     if bounds:
-        picture.legend(handles=[Patch(color=colours[b], label=f"bound by {b}") for b in bounds], fontsize=8,
-                       loc="outside lower center", ncols=len(bounds), frameon=False)
+        patches = [Patch(color=colours[b], label=f"bound by {b}{_RULES.get(b, '')}") for b in bounds]
+        picture.legend(handles=patches, fontsize=8, loc="outside lower center", ncols=len(bounds), frameon=False)
     left_out = [f"{len(timed) - len(shown)} slower ones are not shown"] if len(timed) > len(shown) else []
     left_out += [f"{len(trials) - len(timed)} of {len(trials)} have no time"] if len(trials) > len(timed) else []
     if left_out:
@@ -68,8 +71,10 @@ def _numbers(trial: Trial) -> list[str]:
     result, used = trial.result, trial.resources
     assert result is not None
     assert used is not None
+    unit, share = busiest_of(result.utilization)
     return [show(result.time_s, "s", 3), f"{result.tflops:.0f}" if result.useful_flops else "", str(used.registers),
-            str(result.launches[0].ctas_per_sm), f"{used.spill_bytes} B" if used.spill_bytes else ""]
+            str(result.launches[0].ctas_per_sm), f"{used.spill_bytes} B" if used.spill_bytes else "",
+            f"{unit} {share:4.0%}"]
 
 
 def _columns(rows: list[list[str]], names: list[str]) -> tuple[list[str], str]:
