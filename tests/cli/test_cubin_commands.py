@@ -11,8 +11,9 @@ from random import Random
 import pytest
 
 from tests.cli.conftest import ROOT
-from turbosim.errors import TurbosimError
+from turbosim.errors import ConfigError, TurbosimError
 from turbosim.program.store import load
+from turbosim.sass import cubin
 from turbosim.sass.cubin import read_cubin
 
 GPUS = {80: "a100_sxm_80gb", 90: "h100_sxm"}
@@ -247,6 +248,16 @@ def test_commands_that_a_cubin_does_not_go_with(turbosim, described, cubins, tmp
     code, message = said("twice.cubin", "--target", "sm_80")
     assert code == 3
     assert "parameter 3 is missing" in message
+
+
+def test_a_disassembler_that_does_not_end_is_an_error(cubins, tmp_path, monkeypatch):
+    """Some damage has nvdisasm run forever."""
+    (tmp_path / "nvdisasm").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvdisasm").chmod(0o755)
+    monkeypatch.setattr(cubin, "nvdisasm", lambda: tmp_path / "nvdisasm")
+    monkeypatch.setattr(cubin, "LONGEST", 0.1)
+    with pytest.raises(ConfigError, match=r"^k\.cubin: nvdisasm has not ended after 0\.1 s, as with a damaged cubin$"):
+        read_cubin((cubins / "matmul_80.cubin").read_bytes(), source="k.cubin")
 
 
 @pytest.mark.parametrize("name", ["matmul_80", "softmax_90", "twice"])

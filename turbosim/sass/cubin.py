@@ -23,6 +23,8 @@ from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.sass.instruction import Control, Instruction, parse_operand, split_operands
 
 INSTRUCTION_BYTES = 16
+LONGEST = 60.0
+"""For disassembly, which ends within seconds unless the file is damaged [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,12 @@ def _disassemble(data: bytes, source: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(data)
         file.flush()
-        done = subprocess.run([nvdisasm(), "-hex", "-c", file.name], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run([nvdisasm(), "-hex", "-c", file.name], capture_output=True, text=True, check=False,
+                                  timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            raise ConfigError(f"{source}: nvdisasm has not ended after {LONGEST:g} s, as with a damaged cubin"
+                              ) from None
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
         raise ConfigError(f"{source}: nvdisasm: {said[-1].replace(file.name, source)}")
