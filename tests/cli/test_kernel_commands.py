@@ -127,7 +127,10 @@ def test_sass_lists_the_hot_loop(turbosim):
 def test_sass_as_text(turbosim):
     done = turbosim("sass", *FLASH, *A100)
     assert done.returncode == 0
-    head, *rest = done.stdout.splitlines()
+    about, _, head, *rest = done.stdout.splitlines()
+    assert about == ("cycles of a full SM, with all data at hand: no waiting for L2 or device memory, which turbosim lift and "
+                     "simulate add")
+    assert any(line.startswith("  L1/shared memory data path  ") for line in rest)
     assert head.split() == ["address", "cycle", "wait", "pipe", "takes", "why", "it", "waits", "(cycles)", "instruction"]
     hmma = next(line for line in rest if "HMMA.16816.F32" in line)
     assert hmma.split()[0].startswith("0x")

@@ -118,7 +118,7 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
         return float((body[:, column] * counts * acting).sum())
 
     needs = {"issue slots": float(counts.sum()) * per_scheduler, "register ports": taken(Column.PORTS) * per_scheduler,
-             "shared memory data path": taken(Column.SHARED) * sm_warps}
+             "L1/shared memory data path": taken(Column.SHARED) * sm_warps}
     for pipe in Pipe:
         # The unit of the SM is the tensor pipe of all schedulers.
         users = np.where(body[:, Column.KIND] == Kind.UNIT_MMA, sm_warps, per_scheduler)
