@@ -182,7 +182,9 @@ class _Attributes:
                 if attribute in (_REGISTERS, _FRAME):
                     symbol, size = struct.unpack("<II", value)
                     (self._registers if attribute == _REGISTERS else self._frames)[symbols[symbol]] = size
-        except (ELFError, KeyError, IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+        except (ELFError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
+                struct.error) as error:
+            # Offsets and sizes of a damaged file lead the reader anywhere.
             raise ConfigError(f"{source}: is not a cubin, or is damaged: {type(error).__name__} {error}") from None
 
     def kernel(self, name: str, instructions: tuple[Instruction, ...]) -> Kernel:
