@@ -16,7 +16,7 @@ from turbosim.program.occupancy import occupancy
 from turbosim.program.program import Dim, Program, Role
 from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.bound import BYTES, Bound, Buffer
-from turbosim.sass.compile import Compiled, compile_kernel
+from turbosim.sass.compile import Compiled, ParameterError, compile_kernel
 from turbosim.sass.cubin import Kernel, read_cubin
 from turbosim.sass.cubin_launch import read_code
 from turbosim.sass.description import NOUN, Description
@@ -117,7 +117,11 @@ def prepare(description: Description, gpu: Gpu, settings: Mapping[str, Value] | 
         raise ConfigError(f"{description.where(('arguments', both[0]))}: is among the constants too; drop one")
     source = parse_reference(bound.kernel)
     arguments = {n: _typed(v) for n, v in bound.arguments.items()}
-    compiled = compile_kernel(source, arguments, bound.constants, capability(gpu), bound.options)
+    try:
+        compiled = compile_kernel(source, arguments, bound.constants, capability(gpu), bound.options)
+    except ParameterError as error:
+        section = "constants" if error.field and error.field[0] in bound.constants else "arguments"
+        raise ConfigError(f"{description.where((section, *error.field))}: {error}") from None
     kernel = read_cubin(compiled.cubin, source=source.where)
     given = [bound.arguments[n] if n in bound.arguments else compiled.scalars[n] for n in compiled.parameters]
     passed = tuple(p for n, v in zip(compiled.parameters, given, strict=True) for p in _passed(n, v, compiled))
