@@ -322,6 +322,9 @@ if __name__ == "__main__":
      "error: --target: a100_sxm_80gb is sm_80 and does not run code for sm_90; drop --target, or name a GPU of that target"),
     (["lift", "own.py:scale", *A100, "--set", "BLOK=64", "-o", "x.trace"], 2,
      "error: setting 'BLOK': own.py:scale has n, num_warps, num_stages, maxnreg, BLOCK (did you mean 'BLOCK'?)"),
+    (["lift", "own.py:scale", *A100, "--set", "n=-8k", "-o", "x.trace"], 2,
+     "error: --set n: must be at least 1, got -8k"),
+    (["tune", "own.py:scale", *A100, "--sweep", "n=4k,0k"], 2, "error: --sweep n: must be at least 1, got 0k"),
     (["lift", "own.py:scale", *A100, "-o", "nowhere/x.trace"], 2, "error: --output: no such folder 'nowhere'"),
     (["tune", "own.py:scale", *A100], 2,
      "error: --sweep: name what to try, for example --sweep BLOCK_M=64,128 num_warps=4,8"),
@@ -365,10 +368,14 @@ def test_arguments_that_the_function_does_not_have(turbosim, own):
     path.write_text(DESCRIPTION.replace("  factor:", "  facto:"))
     done = turbosim("lift", "own.scale.yaml", *A100, "-o", "x.trace", cwd=own)
     assert done.stderr == (
-        "error: own.py:scale: has no parameter 'facto'; it has X, Y, n, factor, BLOCK (did you mean 'factor'?)\n")
+        "error: own.scale.yaml:8:10: arguments.facto: own.py:scale has no parameter 'facto'; it has X, Y, n, factor, BLOCK "
+        "(did you mean 'factor'?)\n")
+    assert done.returncode == 3
     path.write_text(DESCRIPTION.replace("  factor: 2.0\n", "").replace("{BLOCK: 1024}", "{}").replace(", BLOCK", ", 64"))
     done = turbosim("lift", "own.scale.yaml", *A100, "-o", "x.trace", cwd=own)
-    assert done.stderr == "error: own.py:scale: factor, BLOCK missing; give them under arguments and constants\n"
+    assert (done.returncode, done.stderr) == (
+        3, "error: own.scale.yaml:5:3: arguments: factor, BLOCK missing, parameters of own.py:scale; give them under arguments "
+           "and constants\n")
 
 
 def test_a_file_that_cannot_be_imported(turbosim, own):

@@ -6,6 +6,7 @@ sizes, compiler options, constants, arguments, grid and FLOPs; :meth:`Descriptio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -203,13 +204,46 @@ class _Binding:
                      {n: v for n, v in adjusted.items() if v is not None}, smem)
 
     def _set(self, field: Field_, name: str, value: Value) -> None:
-        if name in self.settings:
-            try:
-                self.names[name] = evaluate(self.settings[name], self.names)
-            except UsageError as error:
-                raise UsageError(f"setting {name!r}: {error}") from None
-        else:
+        if name not in self.settings:
             self.names[name] = self._value(field, value)
+            return
+        described = self._described(value)
+        kind = _kind(described)
+        try:
+            found = evaluate(self.settings[name], self.names)
+        except UsageError as error:
+            hint = "" if re.search(r"[^\w.]", str(self.settings[name])) else f"; {self._kinds(name, kind)}"
+            raise UsageError(f"setting {name!r}: {error}{hint}") from None
+        if "nothing" not in (kind, _kind(found)) and _kind(found) != kind:
+            raise UsageError(f"setting {name!r}: is a {kind}, got {found!r}; {self._kinds(name, kind)}")
+        negative = isinstance(found, (int, float)) and found < 0
+        if field[0] == "sizes" and negative and not (isinstance(described, (int, float)) and described < 0):
+            raise UsageError(f"setting {name!r}: is a size, of at least 0, got {found}")
+        self.names[name] = found
+
+    def _described(self, value: Value) -> Value:
+        """Return what the description says itself, None where that has no value with the settings before it."""
+        try:
+            return evaluate(value, self.names)
+        except UsageError:
+            return None
+
+    def _kinds(self, name: str, kind: str) -> str:
+        """Return how setting *name* is written, and which settings there are, with their values."""
+        forms = {"text": f"a text is written in quotes, as --set \"{name}='{self.settings[name]}'\"",
+                 "number": f"{name} is a number",
+                 "nothing": f"{name} is null in the description: it takes a number, true, false, or a text in quotes, "
+                            "but no function"}
+        form = forms[kind]
+        given, self.settings = self.settings, {}
+        self.names = {}
+        try:
+            shown = ", ".join(f"{n}={v!r} ({_kind(v)})" for n, v in self.bound().values.items())
+        except (ConfigError, UsageError):
+            return form
+        finally:
+            self.settings = given
+        return f"{form}; settings are, as described, {shown}"
 
     def _argument(self, name: str, given: Any) -> Buffer | Value:
         if not isinstance(given, TensorArgument):
@@ -240,6 +274,10 @@ class _Binding:
     def _integer(self, field: Field_, value: Value, least: int) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
+        none = [n for n in self.settings if n in self.of.sizes and self.names.get(n) == 0]
+        if none and value == 0 and least and field[0] in ("arguments", "grid"):
+            raise UsageError(f"setting {none[0]!r}: must be at least 1, got 0, with which there is nothing in "
+                             f"{self.of.where(field)}")
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self._error(field, f"is a whole number of at least {least}, got {value!r}")
         return value
@@ -249,6 +287,10 @@ class _Binding:
             return UsageError(f"setting {field[-1]!r}: {message}")
         given = ", ".join(f"{name}={value}" for name, value in self.settings.items())
         return ConfigError(f"{self.of.where(field)}: {message}{f' with {given}' if given else ''}")
+
+
+def _kind(value: Value) -> str:
+    return "nothing" if value is None else "text" if isinstance(value, str) else "number"
 
 
 OPTIONS = ("num_warps", "num_stages", "maxnreg")
