@@ -245,6 +245,10 @@ def test_where_no_configuration_has_a_time_the_reason_is_an_error(own, turbosim)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1] == "error: own.py:7:37: does not compile: arange's range must be a power of 2"
     assert [row["time_s"] for row in json.loads(done.stdout)] == [None, None]
+    done = turbosim("tune", "own.py:scale", *A100, "--sweep", "BLOCK=999", "num_warps=4,64", "--json", cwd=own)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1, "error: none of the 2 configurations has a time; the first: own.py:7:37: does not compile: arange's range must be a "
+           "power of 2")
 
 
 def test_the_description_of_a_kernel_gives_the_code_of_its_launch(turbosim):
