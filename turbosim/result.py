@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from turbosim.bottleneck import LAUNCH, bound_of
 from turbosim.hw.spec import Unit
 
 TICKS_PER_CYCLE = 64
@@ -279,9 +280,8 @@ class Result:
 
     @property
     def bound(self) -> str:
-        """The busiest unit if it is busy at least 60 % of the time, else ``latency`` or ``launch``."""
+        """What takes the time: ``launch`` if overheads take most, else as :func:`turbosim.bottleneck.bound_of`."""
         overhead = sum(x.overhead_ticks for x in self.launches)
         if overhead * 2 > self.ticks:
-            return "launch"
-        unit, share = max(self.utilization.items(), key=lambda item: item[1])
-        return unit if share >= 0.6 else "latency"
+            return LAUNCH
+        return bound_of(self.utilization)

@@ -50,6 +50,8 @@ class Trial:
     result: Result | None
     reason: str = ""
     """Why there is no result."""
+    exit_code: int = 0
+    """Of the error that is the reason."""
 
     @property
     def label(self) -> str:
@@ -106,6 +108,21 @@ def tune(description: Description, gpu: Gpu, sweep: Mapping[str, Sequence[Value]
     return ranked(found)
 
 
+def fixed_values(description: Description, sweep: Mapping[str, Sequence[Value]],
+                 settings: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """Return the sizes, constants and compiler options that are the same in all configurations that have a launch."""
+    found: dict[str, Value] | None = None
+    for changes in configurations(sweep):
+        try:
+            values = description.bind({**(settings or {}), **changes}).values
+        except TurbosimError:
+            continue
+        if found is None:
+            found = {name: value for name, value in values.items() if name not in sweep}
+        found = {name: value for name, value in found.items() if name in values and values[name] == value}
+    return found or {}
+
+
 def _literal(value: Value) -> Value:
     """Return the number that *value* spells, or itself."""
     try:
@@ -153,7 +170,8 @@ class _Work:
         """Return the trial of one configuration. Raises UsageError."""
         settings = {**self.settings, **changes}
         if error := _defect(self.description, settings):
-            return Trial({name: _literal(value) for name, value in changes.items()}, None, None, _short(str(error)))
+            return Trial({name: _literal(value) for name, value in changes.items()}, None, None,
+                         _short(str(error)), error.exit_code)
         resources = None
         try:
             prepared = prepare(self.description, self.gpu, settings)
@@ -165,11 +183,11 @@ class _Work:
         except UsageError:
             raise
         except TurbosimError as error:
-            return Trial(self._shown(changes), resources, None, _short(str(error)))
+            return Trial(self._shown(changes), resources, None, _short(str(error)), error.exit_code)
 
     def lost(self, changes: dict[str, Value]) -> Trial:
         """Return the trial of a configuration whose process has ended."""
-        return Trial(self._shown(changes), None, None, _ENDED)
+        return Trial(self._shown(changes), None, None, _ENDED, TurbosimError.exit_code)
 
     def _shown(self, changes: dict[str, Value]) -> dict[str, Value]:
         bound = self.description.bind({**self.settings, **changes})

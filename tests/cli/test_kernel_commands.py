@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 FLASH = ["kernels/flash.py:fwd", "--set", "queries=1k", "--set", "heads=8", "--set", "num_warps=4"]
 A100 = ["--hw", "a100_sxm_80gb"]
 OWN = """\
@@ -54,22 +49,6 @@ arguments:
 grid: ["cdiv(n, BLOCK)"]
 flops: n
 """
-
-
-@pytest.fixture(scope="session")
-def turbosim(tmp_path_factory):
-    """Return a function that runs a command; what it compiles is kept for the session."""
-    caches = tmp_path_factory.mktemp("caches")
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"TURBOSIM_CACHE_DIR": str(caches / "turbosim"), "TRITON_CACHE_DIR": str(caches / "triton"),
-                    "PYTHONPATH": str(ROOT)}
-
-    def run(*arguments, cwd=ROOT, **more):
-        return subprocess.run([sys.executable, *([] if arguments[0] == "-c" else ["-m", "turbosim"]),
-                               *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd,
-                              env={**environment, **more})
-
-    return run
 
 
 @pytest.fixture
@@ -148,7 +127,10 @@ def test_sass_lists_the_hot_loop(turbosim):
 def test_sass_as_text(turbosim):
     done = turbosim("sass", *FLASH, *A100)
     assert done.returncode == 0
-    head, *rest = done.stdout.splitlines()
+    about, _, head, *rest = done.stdout.splitlines()
+    assert about == ("cycles of a full SM, with all data at hand: no waiting for L2 or device memory, which turbosim lift and "
+                     "simulate add")
+    assert any(line.startswith("  L1/shared memory data path  ") for line in rest)
     assert head.split() == ["address", "cycle", "wait", "pipe", "takes", "why", "it", "waits", "(cycles)", "instruction"]
     hmma = next(line for line in rest if "HMMA.16816.F32" in line)
     assert hmma.split()[0].startswith("0x")
@@ -263,6 +245,10 @@ def test_where_no_configuration_has_a_time_the_reason_is_an_error(own, turbosim)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1] == "error: own.py:7:37: does not compile: arange's range must be a power of 2"
     assert [row["time_s"] for row in json.loads(done.stdout)] == [None, None]
+    done = turbosim("tune", "own.py:scale", *A100, "--sweep", "BLOCK=999", "num_warps=4,64", "--json", cwd=own)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1, "error: none of the 2 configurations has a time; the first: own.py:7:37: does not compile: arange's range must be a "
+           "power of 2")
 
 
 def test_the_description_of_a_kernel_gives_the_code_of_its_launch(turbosim):
@@ -340,6 +326,9 @@ if __name__ == "__main__":
      "error: --target: a100_sxm_80gb is sm_80 and does not run code for sm_90; drop --target, or name a GPU of that target"),
     (["lift", "own.py:scale", *A100, "--set", "BLOK=64", "-o", "x.trace"], 2,
      "error: setting 'BLOK': own.py:scale has n, num_warps, num_stages, maxnreg, BLOCK (did you mean 'BLOCK'?)"),
+    (["lift", "own.py:scale", *A100, "--set", "n=-8k", "-o", "x.trace"], 2,
+     "error: --set n: must be at least 1, got -8k"),
+    (["tune", "own.py:scale", *A100, "--sweep", "n=4k,0k"], 2, "error: --sweep n: must be at least 1, got 0k"),
     (["lift", "own.py:scale", *A100, "-o", "nowhere/x.trace"], 2, "error: --output: no such folder 'nowhere'"),
     (["tune", "own.py:scale", *A100], 2,
      "error: --sweep: name what to try, for example --sweep BLOCK_M=64,128 num_warps=4,8"),
@@ -383,10 +372,14 @@ def test_arguments_that_the_function_does_not_have(turbosim, own):
     path.write_text(DESCRIPTION.replace("  factor:", "  facto:"))
     done = turbosim("lift", "own.scale.yaml", *A100, "-o", "x.trace", cwd=own)
     assert done.stderr == (
-        "error: own.py:scale: has no parameter 'facto'; it has X, Y, n, factor, BLOCK (did you mean 'factor'?)\n")
+        "error: own.scale.yaml:8:10: arguments.facto: own.py:scale has no parameter 'facto'; it has X, Y, n, factor, BLOCK "
+        "(did you mean 'factor'?)\n")
+    assert done.returncode == 3
     path.write_text(DESCRIPTION.replace("  factor: 2.0\n", "").replace("{BLOCK: 1024}", "{}").replace(", BLOCK", ", 64"))
     done = turbosim("lift", "own.scale.yaml", *A100, "-o", "x.trace", cwd=own)
-    assert done.stderr == "error: own.py:scale: factor, BLOCK missing; give them under arguments and constants\n"
+    assert (done.returncode, done.stderr) == (
+        3, "error: own.scale.yaml:5:3: arguments: factor, BLOCK missing, parameters of own.py:scale; give them under arguments "
+           "and constants\n")
 
 
 def test_a_file_that_cannot_be_imported(turbosim, own):

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from turbosim.errors import ConfigError, UsageError
 from turbosim.sass.bound import Buffer
-from turbosim.sass.description import Description, read_description
+from turbosim.sass.description import Description
+from turbosim.sass.description_file import read_description
 from turbosim.sass.expressions import evaluate
 
 GOOD = """\
@@ -31,6 +32,10 @@ arguments:
 grid: ["cdiv(rows, num_warps)", 2]
 flops: rows * columns
 """
+
+
+SETTINGS = ("settings are, as described, rows=100 (number), columns=300 (number), num_warps=8 (number), num_stages=3 "
+            "(number), BLOCK=512 (number), EVEN=False (number), MODE='fast' (text)")
 
 
 @pytest.fixture
@@ -102,6 +107,18 @@ def test_settings_replace_what_others_follow_from(written):
     ({"BLOCK": "columns +"}, UsageError,
      "setting 'BLOCK': 'columns +' is not an expression; write for example cdiv(M, BLOCK_M)"),
     ({"num_warps": 3}, UsageError, "setting 'num_warps': is a power of two up to 32, got 3"),
+    ({"MODE": "slow"}, UsageError,
+     "setting 'MODE': 'slow': unknown name 'slow': known here are rows, columns, num_warps, num_stages, maxnreg, BLOCK, EVEN; "
+     f"a text is written in quotes, as --set \"MODE='slow'\"; {SETTINGS}"),
+    ({"MODE": 3}, UsageError,
+     f"setting 'MODE': is a text, got 3; a text is written in quotes, as --set \"MODE='3'\"; {SETTINGS}"),
+    ({"BLOCK": "'a'"}, UsageError, f"setting 'BLOCK': is a number, got 'a'; BLOCK is a number; {SETTINGS}"),
+    ({"maxnreg": "relu"}, UsageError,
+     "setting 'maxnreg': 'relu': unknown name 'relu': known here are rows, columns, num_warps, num_stages; maxnreg is null in "
+     f"the description: it takes a number, true, false, or a text in quotes, but no function; {SETTINGS}"),
+    ({"rows": -1}, UsageError, "setting 'rows': is a size, of at least 0, got -1"),
+    ({"rows": 0}, UsageError,
+     "setting 'rows': must be at least 1, got 0, with which there is nothing in d.yaml:11:31: arguments.X.shape.0"),
     ({"columns": "rows / 0"}, UsageError, "setting 'columns': 'rows / 0' has no value: division by zero"),
     ({"columns": 0.5}, ConfigError, "d.yaml:11:37: arguments.X.shape.1: is a whole number of at least 1, got 0.5 with columns=0.5"),
 ])
@@ -124,7 +141,7 @@ def test_settings_that_do_not_fit(written, settings, error, message):
         "d.yaml:15:7: grid: has at most three entries, got a list"]),
     ("grid: [\"cdiv(rows, num_warps)\", 2]\n", "", ["d.yaml:1:1: grid: missing"]),
     ("flops:", "flop:", [
-        "d.yaml:16:1: flop: unknown field (did you mean 'flops'?); fields are kernel, about, sizes, num_warps, "
+        "d.yaml:16:1: flop: unknown field (did you mean 'flops'?); fields are kernel, cubin, entry, smem_bytes, about, sizes, num_warps, "
         "num_stages, maxnreg, constants, arguments, grid, flops"]),
     ("rows: 100", "rows: [100]", ["d.yaml:3:9: sizes.rows: is a number or an expression, got a list"]),
     ("3 * rows", "3 * rows)", [

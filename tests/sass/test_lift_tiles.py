@@ -7,11 +7,13 @@ from collections import Counter
 import pytest
 
 from tests.sass.test_lift_examples import caches, program  # noqa: F401
+from turbosim.engine import numba_layout
 from turbosim.engine.api import run
 from turbosim.hw import load_gpu
 from turbosim.program.ops import Load, Loop, Store
 from turbosim.program.validate import validate
 from turbosim.program.work import compulsory_read_bytes, launch_work, program_work
+from turbosim.sass import lift
 
 KERNELS = """\
 import triton
@@ -181,3 +183,16 @@ def test_loops_whose_turns_depend_on_the_cta_read_what_they_say(lift_own, turns,
         assert x.tile_bytes == 4096
         for row, count in enumerate(counts):
             assert tiles_of(found, row) == Counter(range(64 * row, 64 * row + count)), row
+
+
+@pytest.mark.parametrize("n", [96, 128])
+def test_copies_in_many_pieces_stay_within_what_the_fast_engine_remembers(program, n):  # noqa: F811
+    """The last turn copies half of B's rows, so that pieces of both are rows, and a stage is 32 copies."""
+    made = program("examples/matmul.py:matmul", 80, m=320, n=n, k=112, BLOCK_M=64, BLOCK_N=64, num_warps=4)
+    assert "B" in str(made.meta["no_common_tile"]).split()
+    gpu = load_gpu("a100_sxm_80gb")
+    assert run(gpu, made).ticks == run(gpu, made, engine="simpy").ticks
+
+
+def test_what_a_wait_may_leave_open_is_what_the_fast_engine_remembers():
+    assert lift.MOST_OUTSTANDING == numba_layout.WINDOW

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from turbosim.sass.expressions import Value
 
 KernelName = Annotated[str, typer.Argument(
-    metavar="KERNEL", help="FILE.py:FUNCTION, a @triton.jit function, or a launch description (YAML).")]
+    metavar="KERNEL", help="FILE.py:FUNCTION, a @triton.jit function, FILE.cubin, or a launch description (YAML) "
+                            "of either.")]
 LaunchFile = Annotated[Path | None, typer.Option(
-    "--launch-file", help="Launch description of FILE.py:FUNCTION; FILE.FUNCTION.yaml beside it unless given.")]
+    "--launch-file", help="Launch description of FILE.py:FUNCTION or FILE.cubin; FILE.FUNCTION.yaml or FILE.yaml "
+                              "beside it unless given.")]
 Hw = Annotated[str | None, typer.Option("--hw", help="GPU: a name from `turbosim hw list`, or a YAML file.")]
 Target = Annotated[str | None, typer.Option(
     "--target", help="Compiler target, as sm_90; without --hw its usual GPU is taken.")]
@@ -28,9 +30,9 @@ Settings = Annotated[list[str] | None, typer.Option(
                                           "description; may be repeated.")]
 
 
-def value_of(text: str) -> Value:
-    """Return a value of the command line: 8k is 8192, everything else an expression."""
-    return common.count(text, "value") if re.fullmatch(r"\d+[kKmM]", text) else text
+def value_of(text: str, what: str) -> Value:
+    """Return a value of the command line for *what*: 8k is 8192, everything else an expression. Raises UsageError."""
+    return common.count(text, what) if re.fullmatch(r"-?\d+[kKmM]", text) else text
 
 
 def chosen_gpu(hw: str | None, target: str | None) -> Gpu:
@@ -50,7 +52,7 @@ def described(kernel: str, launch_file: Path | None, pairs: list[str] | None) ->
     """Return the description and the settings. Raises UsageError and ConfigError."""
     from turbosim.sass.prepare import find_description
 
-    settings = {name: value_of(value) for name, value in common.settings(pairs).items()}
+    settings = {name: value_of(value, f"--set {name}") for name, value in common.settings(pairs).items()}
     description = find_description(kernel, launch_file)
     description.bind(settings)
     return description, settings
@@ -66,7 +68,7 @@ def sweep_of(entries: list[str]) -> dict[str, list[Value]]:
             raise UsageError(f"--sweep: {entry!r} is not name=value,value,...; write for example BLOCK_M=64,128")
         if name in sweep:
             raise UsageError(f"--sweep: {name} is given twice; put its values into one list")
-        sweep[name.strip()] = [value_of(v) for v in dict.fromkeys(values)]
+        sweep[name.strip()] = [value_of(v, f"--sweep {name}") for v in dict.fromkeys(values)]
     return sweep
 
 

@@ -14,6 +14,7 @@ EXAMPLE = common.examples(
     "simulate --hw h200_sxm --trace flash.trace",
     "turbosim lift kernels/examples/softmax.py:softmax --hw a100_sxm_80gb -o softmax.trace",
     "turbosim lift softmax.yaml --hw l4 --set rows=1k -o softmax.trace",
+    "turbosim lift softmax.cubin --target sm_80 -o softmax.trace",
     after="The trace is for one GPU: durations of its blocks are those of an SM of that GPU. `turbosim simulate` warns "
           "on a GPU whose SM differs, and refuses one that does not run the machine code.")
 
@@ -27,7 +28,8 @@ def lift(
     launch_file: kernel.LaunchFile = None,
     clock: common.Clock = "sustained",
 ) -> None:
-    """Compile a Triton kernel for a GPU that need not be present and write it as a program, a tile-level trace."""
+    """Write a Triton kernel, compiled for a GPU that need not be present, or a kernel of a cubin as a program, a trace.
+    """
     from turbosim.program.store import save
     from turbosim.program.validate import validate
     from turbosim.sass.prepare import prepare, program_of

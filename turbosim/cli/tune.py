@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from turbosim.cli import common, kernel
-from turbosim.errors import UsageError
+from turbosim.errors import TurbosimError, UsageError
 
 if TYPE_CHECKING:
     from turbosim.tuning import Trial
@@ -41,7 +41,7 @@ def tune(
 ) -> None:
     """Rank configurations of a Triton kernel for a GPU without running any: time, resources, what bounds each."""
     from turbosim.processes import cores
-    from turbosim.tuning import configurations, tune
+    from turbosim.tuning import configurations, fixed_values, tune
 
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs: must be at least 1, got {jobs}")
@@ -67,23 +67,33 @@ def tune(
     finally:
         if trials:
             common.tell_assumed(*(t.result.options for t in trials if t.result is not None))
-            _write(trials, title, values, png, as_json)
+            _write(trials, title, fixed_values(description, lists, values), clock, png, as_json)
     if all(t.result is None for t in trials):
-        raise UsageError(f"none of the {len(trials)} configurations has a time")
+        raise _NoTimeError(trials)
 
 
-def _write(trials: list[Trial], title: str, values: Mapping[str, object], png: Path | None, as_json: bool) -> None:
+class _NoTimeError(TurbosimError):
+    """No configuration has a time; the exit code is that of their errors, 1 where they differ."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        super().__init__(f"none of the {len(trials)} configurations has a time; the first: {trials[0].reason}")
+        codes = {t.exit_code for t in trials}
+        self.exit_code = codes.pop() if len(codes) == 1 else TurbosimError.exit_code
+
+
+def _write(trials: list[Trial], title: str, fixed: Mapping[str, object], clock: str, png: Path | None, as_json: bool
+           ) -> None:
     from turbosim.tuning import ranked
-    from turbosim.views.tune import to_rows, to_table
+    from turbosim.views.tune import heading, to_rows, to_table
 
     order = ranked(trials)
+    about = heading(order, fixed, clock)
     if as_json:
-        common.emit_json(to_rows(order))
+        common.emit_json(to_rows(order, fixed))
     else:
         out = common.console()
-        out.print(to_table(order, out))
+        out.print(to_table(order, out, [title, *about]))
     if png is not None:
         from turbosim.views.tune_figure import figure
 
-        fixed = ", ".join(f"{n}={v}" for n, v in values.items())
-        common.write_figure(figure(order, f"{title}{': ' + fixed if fixed else ''}"), png)
+        common.write_figure(figure(order, title, about), png)

@@ -42,7 +42,7 @@ class Bound:
     """A launch of a kernel, every value known."""
 
     kernel: str
-    """FILE.py:FUNCTION."""
+    """FILE.py:FUNCTION, or FILE.cubin."""
     grid: tuple[int, int, int]
     arguments: Mapping[str, Buffer | Value]
     constants: Mapping[str, Value]
@@ -52,3 +52,5 @@ class Bound:
     """Useful ones; 0 if not known."""
     values: Mapping[str, Value]
     """Sizes, constants and compiler options: what settings may replace."""
+    smem_bytes: int = 0
+    """Dynamic shared memory of a kernel of a cubin [B per CTA]."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from turbosim.errors import ConfigError, UsageError
+from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.files import write_whole
 from turbosim.hw.document import shown
 from turbosim.sass.source import Source
@@ -53,8 +53,8 @@ def compile_kernel(source: Source, arguments: Mapping[str, Any], constants: Mapp
 
     *arguments* are :class:`turbosim.sass.specialise.Pointer`, ``TensorDescriptor``, numbers or None, *constants* the
     values of ``constexpr`` parameters, both by name. Raises UsageError where Triton is missing, interprets or does not
-    know the target, and where the arguments are not the function's; ConfigError for a file that cannot be imported and
-    a kernel that does not compile.
+    know the target, ParameterError where the arguments are not the function's; ConfigError for a file that cannot be
+    imported and a kernel that does not compile.
     """
     if interpreted():
         raise UsageError("TRITON_INTERPRET is set, which replaces the compiler by an interpreter; unset it to read "
@@ -116,19 +116,26 @@ def _compile(source: Source, arguments: Mapping[str, Any], capability: int, opti
     return Compiled(code.asm["cubin"], int(code.metadata.shared), chosen.parameters, defaults, boxes)
 
 
-def _check_names(source: Source, function: Any, arguments: Mapping[str, Any]) -> None:
-    from turbosim.errors import did_you_mean
+class ParameterError(UsageError):
+    """Arguments or constants that are not the function's; *field* leads to them in a launch description."""
 
+    def __init__(self, message: str, field: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _check_names(source: Source, function: Any, arguments: Mapping[str, Any]) -> None:
     names = [p.name for p in function.params]
     for name in arguments:
         if name not in names:
-            raise UsageError(f"{source.where}: has no parameter {name!r}; it has {', '.join(names)}"
-                             f"{did_you_mean(name, names)}")
+            raise ParameterError(f"{source.where} has no parameter {name!r}; it has {', '.join(names)}"
+                                 f"{did_you_mean(name, names)}", (name,))
     absent = [p.name for p in function.params if p.name not in arguments and not p.has_default]
     if absent:
         kinds = {p.name: "constants" if p.is_constexpr else "arguments" for p in function.params}
-        raise UsageError(f"{source.where}: {', '.join(absent)} missing; give them under "
-                         f"{' and '.join(sorted({kinds[n] for n in absent}))}")
+        under = sorted({kinds[n] for n in absent})
+        raise ParameterError(f"{', '.join(absent)} missing, parameters of {source.where}; give them under "
+                             f"{' and '.join(under)}", ())
 
 
 def _explained(error: Exception, source: Source, capability: int) -> ConfigError | UsageError:

@@ -19,10 +19,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from turbosim.errors import ConfigError, UsageError
+from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.sass.instruction import Control, Instruction, parse_operand, split_operands
 
 INSTRUCTION_BYTES = 16
+LONGEST = 60.0
+"""For disassembly, which ends within seconds unless the file is damaged [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,10 @@ def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> K
     if not found:
         raise ConfigError(f"{source}: holds no kernel")
     if name is None and len(found) > 1:
-        raise UsageError(f"{source}: holds {len(found)} kernels, choose one: {', '.join(found)}")
+        raise UsageError(f"{source}: holds {len(found)} kernels, name one of them: {', '.join(found)}")
     chosen = name or next(iter(found))
     if chosen not in found:
-        raise UsageError(f"{source}: has no kernel {chosen!r}, it has {', '.join(found)}")
+        raise UsageError(f"{source}: has no kernel {chosen!r}, it has {', '.join(found)}{did_you_mean(chosen, found)}")
     return attributes.kernel(chosen, tuple(_instructions(found[chosen], source)))
 
 
@@ -106,9 +108,15 @@ def _disassemble(data: bytes, source: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(data)
         file.flush()
-        done = subprocess.run([nvdisasm(), "-hex", "-c", file.name], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run([nvdisasm(), "-hex", "-c", file.name], capture_output=True, text=True, check=False,
+                                  timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            raise ConfigError(f"{source}: nvdisasm has not ended after {LONGEST:g} s, as with a damaged cubin"
+                              ) from None
     if done.returncode:
-        raise ConfigError(f"{source}: nvdisasm: {done.stderr.strip().splitlines()[-1].replace(file.name, source)}")
+        said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+        raise ConfigError(f"{source}: nvdisasm: {said[-1].replace(file.name, source)}")
     return done.stdout
 
 
@@ -174,7 +182,9 @@ class _Attributes:
                 if attribute in (_REGISTERS, _FRAME):
                     symbol, size = struct.unpack("<II", value)
                     (self._registers if attribute == _REGISTERS else self._frames)[symbols[symbol]] = size
-        except (ELFError, KeyError, IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+        except (ELFError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
+                struct.error) as error:
+            # Offsets and sizes of a damaged file lead the reader anywhere.
             raise ConfigError(f"{source}: is not a cubin, or is damaged: {type(error).__name__} {error}") from None
 
     def kernel(self, name: str, instructions: tuple[Instruction, ...]) -> Kernel:

@@ -6,8 +6,8 @@ sizes, compiler options, constants, arguments, grid and FLOPs; :meth:`Descriptio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,12 +18,10 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
-    ValidationError,
+    model_validator,
 )
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
-from turbosim.hw.document import key_place, read_document, shown, value_place
 from turbosim.sass.bound import DTYPES, Bound, Buffer
 from turbosim.sass.expressions import Value, evaluate, parse
 
@@ -39,18 +37,19 @@ def _expression(value: Any) -> Any:
         except UsageError as error:
             raise ValueError(str(error)) from None
     elif value is not None and not isinstance(value, (bool, int, float)):
-        raise ValueError(f"is a number or an expression, got {_seen(value)}")
+        raise ValueError(f"is a number or an expression, got {seen(value)}")
     return value
 
 
 def _dtype(value: Any) -> Any:
     if not isinstance(value, str) or value not in DTYPES:
         hint = did_you_mean(value, DTYPES) if isinstance(value, str) else ""
-        raise ValueError(f"is one of {', '.join(sorted(set(DTYPES.values())))}, got {_seen(value)}{hint}")
+        raise ValueError(f"is one of {', '.join(sorted(set(DTYPES.values())))}, got {seen(value)}{hint}")
     return DTYPES[value]
 
 
-def _seen(value: Any) -> str:
+def seen(value: Any) -> str:
+    """Return *value* as a message shows it."""
     if isinstance(value, (Mapping, list)):
         kind = "list" if isinstance(value, list) else "table"
         return f"a {kind}" if value else f"an empty {kind}"
@@ -91,13 +90,19 @@ Argument = Annotated[Annotated[TensorArgument, Tag("tensor")] | Annotated[Expres
 
 
 class Description(_Model):
-    """How a ``@triton.jit`` function is launched.
+    """How a ``@triton.jit`` function, or a kernel of a cubin, is launched.
 
     Raises :class:`pydantic.ValidationError` for fields that are missing, unknown or not of their kind.
     """
 
-    kernel: Annotated[str, BeforeValidator(_reference)]
+    kernel: Annotated[str, BeforeValidator(_reference)] = ""
     """FILE.py:FUNCTION, in a file relative to it; in Python the function itself will do, if it stands in a file."""
+    cubin: str = ""
+    """Instead of *kernel*: a file of machine code. *arguments* are then its parameters, in order."""
+    entry: str = ""
+    """Which kernel of the cubin, where it holds several."""
+    smem_bytes: Expression = 0
+    """Dynamic shared memory that a kernel of a cubin is launched with [B per CTA]."""
     about: str = ""
     sizes: dict[str, Expression] = {}
     """What a user may want to change: lengths, head counts, flags."""
@@ -113,6 +118,28 @@ class Description(_Model):
     """Useful FLOPs, those of the mathematical definition."""
     _places: dict[Field_, str] = PrivateAttr(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _one_kernel(self) -> Description:
+        if bool(self.kernel) == bool(self.cubin):
+            raise ValueError("kernel: missing; write FILE.py:FUNCTION, or cubin: FILE.cubin" if not self.kernel else
+                             "cubin: is named beside a kernel; drop one of the two")
+        if found := self._misplaced(bool(self.cubin)):
+            raise ValueError(": ".join(found))
+        return self
+
+    def _misplaced(self, machine_code: bool) -> tuple[str, str] | None:
+        """Return a field that is only for the other kind of kernel, and what is wrong with it."""
+        for name in COMPILED_IN if machine_code else OF_CUBINS:
+            if name in self.model_fields_set:
+                return name, ("is for a Triton function, and a cubin is compiled already; names that other values need "
+                              "go under sizes" if machine_code else "is for a cubin; of a Triton function it is known")
+        return None
+
+    @property
+    def name(self) -> str:
+        """FILE.py:FUNCTION, FILE.cubin or FILE.cubin:ENTRY."""
+        return self.kernel or self.cubin + (f":{self.entry}" if self.entry else "")
+
     def bind(self, settings: Mapping[str, Value] | None = None) -> Bound:
         """Return the launch for *settings*, which replace sizes, constants and compiler options by name.
 
@@ -126,9 +153,14 @@ class Description(_Model):
         name = ".".join(str(part) for part in field)
         return f"{self._places[field]}: {name}" if field in self._places else f"{NOUN}: {name}"
 
-    def with_kernel(self, kernel: str) -> Description:
-        """Return the same for another FILE.py:FUNCTION."""
-        made = self.model_copy(update={"kernel": kernel})
+    def with_code(self, *, kernel: str = "", cubin: str = "") -> Description:
+        """Return the same for another FILE.py:FUNCTION, or another FILE.cubin.
+
+        Raises ConfigError where it has fields that only the other kind of kernel has.
+        """
+        if found := self._misplaced(bool(cubin)):
+            raise ConfigError(f"{self.where((found[0],))}: {found[1]}")
+        made = self.model_copy(update={"kernel": kernel, "cubin": cubin})
         made._places = self._places  # noqa: SLF001 - its own class
         return made
 
@@ -137,23 +169,28 @@ class _Binding:
     def __init__(self, description: Description, settings: dict[str, Value]) -> None:
         self.of, self.settings = description, settings
         self.names: dict[str, Value] = {}
+        self.options: tuple[str, ...] = OPTIONS
+        if description.cubin:
+            # Machine code says how many warps it is for, unless it runs with any number.
+            said = "num_warps" in description.model_fields_set or "num_warps" in self.settings
+            self.options = ("num_warps",) if said else ()
 
     def bound(self) -> Bound:
         of = self.of
-        adjustable = [*of.sizes, *OPTIONS, *of.constants]
+        adjustable = [*of.sizes, *(OPTIONS if of.kernel else ("num_warps",)), *of.constants]
         for name in self.settings:
             if name not in adjustable:
-                raise UsageError(f"setting {name!r}: {of.kernel} has {', '.join(adjustable)}"
+                raise UsageError(f"setting {name!r}: {of.name} has {', '.join(adjustable)}"
                                  f"{did_you_mean(name, adjustable)}")
         for name, value in of.sizes.items():
             self._set(("sizes", name), name, value)
         options = {}
-        for name in OPTIONS:
+        for name in self.options:
             self._set((name,), name, getattr(of, name))
             if (value := self.names[name]) is not None:
                 options[name] = self._integer((name,), value, 1)
         warps = options.get("num_warps")
-        if warps is None or warps > 32 or warps & (warps - 1):
+        if of.kernel and (warps is None or warps > 32 or warps & (warps - 1)):
             raise self._error(("num_warps",), f"is a power of two up to 32, got {warps}")
         for name, value in of.constants.items():
             self._set(("constants", name), name, value)
@@ -161,18 +198,52 @@ class _Binding:
         arguments = {name: self._argument(name, value) for name, value in of.arguments.items()}
         grid = [self._integer(("grid", n), self._value(("grid", n), e), 1) for n, e in enumerate(of.grid)] + [1, 1]
         flops = None if of.flops is None else self._integer(("flops",), self._value(("flops",), of.flops), 0)
-        adjusted = {n: self.names[n] for n in adjustable}
-        return Bound(of.kernel, (grid[0], grid[1], grid[2]), arguments, constants, options, flops or 0,
-                     {n: v for n, v in adjusted.items() if v is not None})
+        smem = self._integer(("smem_bytes",), self._value(("smem_bytes",), of.smem_bytes), 0)
+        adjusted = {n: self.names.get(n) for n in adjustable}
+        return Bound(of.name, (grid[0], grid[1], grid[2]), arguments, constants, options, flops or 0,
+                     {n: v for n, v in adjusted.items() if v is not None}, smem)
 
     def _set(self, field: Field_, name: str, value: Value) -> None:
-        if name in self.settings:
-            try:
-                self.names[name] = evaluate(self.settings[name], self.names)
-            except UsageError as error:
-                raise UsageError(f"setting {name!r}: {error}") from None
-        else:
+        if name not in self.settings:
             self.names[name] = self._value(field, value)
+            return
+        described = self._described(value)
+        kind = _kind(described)
+        try:
+            found = evaluate(self.settings[name], self.names)
+        except UsageError as error:
+            hint = "" if re.search(r"[^\w.]", str(self.settings[name])) else f"; {self._kinds(name, kind)}"
+            raise UsageError(f"setting {name!r}: {error}{hint}") from None
+        if "nothing" not in (kind, _kind(found)) and _kind(found) != kind:
+            raise UsageError(f"setting {name!r}: is a {kind}, got {found!r}; {self._kinds(name, kind)}")
+        negative = isinstance(found, (int, float)) and found < 0
+        if field[0] == "sizes" and negative and not (isinstance(described, (int, float)) and described < 0):
+            raise UsageError(f"setting {name!r}: is a size, of at least 0, got {found}")
+        self.names[name] = found
+
+    def _described(self, value: Value) -> Value:
+        """Return what the description says itself, None where that has no value with the settings before it."""
+        try:
+            return evaluate(value, self.names)
+        except UsageError:
+            return None
+
+    def _kinds(self, name: str, kind: str) -> str:
+        """Return how setting *name* is written, and which settings there are, with their values."""
+        forms = {"text": f"a text is written in quotes, as --set \"{name}='{self.settings[name]}'\"",
+                 "number": f"{name} is a number",
+                 "nothing": f"{name} is null in the description: it takes a number, true, false, or a text in quotes, "
+                            "but no function"}
+        form = forms[kind]
+        given, self.settings = self.settings, {}
+        self.names = {}
+        try:
+            shown = ", ".join(f"{n}={v!r} ({_kind(v)})" for n, v in self.bound().values.items())
+        except (ConfigError, UsageError):
+            return form
+        finally:
+            self.settings = given
+        return f"{form}; settings are, as described, {shown}"
 
     def _argument(self, name: str, given: Any) -> Buffer | Value:
         if not isinstance(given, TensorArgument):
@@ -203,6 +274,10 @@ class _Binding:
     def _integer(self, field: Field_, value: Value, least: int) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
+        none = [n for n in self.settings if n in self.of.sizes and self.names.get(n) == 0]
+        if none and value == 0 and least and field[0] in ("arguments", "grid"):
+            raise UsageError(f"setting {none[0]!r}: must be at least 1, got 0, with which there is nothing in "
+                             f"{self.of.where(field)}")
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self._error(field, f"is a whole number of at least {least}, got {value!r}")
         return value
@@ -214,74 +289,13 @@ class _Binding:
         return ConfigError(f"{self.of.where(field)}: {message}{f' with {given}' if given else ''}")
 
 
+def _kind(value: Value) -> str:
+    return "nothing" if value is None else "text" if isinstance(value, str) else "number"
+
+
 OPTIONS = ("num_warps", "num_stages", "maxnreg")
 """Compiler options."""
-
-
-def read_description(path: Path) -> Description:
-    """Return the description in a YAML file. Raises ConfigError with every defect, a line each."""
-    document = read_document(path, NOUN)
-    try:
-        made = Description.model_validate(_plain(document))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_defect(path, document, dict(e)) for e in error.errors())) from None
-    made._places.update(_places_of(path, document, ()))  # noqa: SLF001 - made here
-    file, colon, function = made.kernel.rpartition(":")
-    if not colon:
-        return made
-    return made.with_kernel(f"{shown(path.parent / file)}:{function}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, CommentedMap):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, CommentedSeq):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _places_of(path: Path, node: Any, above: Field_) -> dict[Field_, str]:
-    """Return the place of every value."""
-    found: dict[Field_, str] = {}
-    if isinstance(node, CommentedMap):
-        for key, value in node.items():
-            line, column = value_place(node, key)
-            found[(*above, str(key))] = f"{shown(path)}:{line}:{column}"
-            found |= _places_of(path, value, (*above, str(key)))
-    elif isinstance(node, CommentedSeq):
-        for n, value in enumerate(node):
-            line, column = node.lc.item(n)
-            found[(*above, n)] = f"{shown(path)}:{line + 1}:{column + 1}"
-            found |= _places_of(path, value, (*above, n))
-    return found
-
-
-_WORDS = {"missing": "missing", "extra_forbidden": "unknown field", "string_type": "is a text",
-          "dict_type": "is a table", "tuple_type": "is a list", "model_type": "is a table",
-          "model_attributes_type": "is a table", "too_short": "has at least one entry",
-          "too_long": "has at most three entries"}
-
-
-def _defect(path: Path, document: CommentedMap, error: dict[str, Any]) -> str:
-    """Return a pydantic error with its place, in this project's words."""
-    kind, loc = error["type"], [p for p in error["loc"] if p not in ("tensor", "scalar")]
-    node: Any = document
-    place, names = (1, 1), []
-    for part in loc:
-        names.append(str(part))
-        if isinstance(node, CommentedMap) and part in node:
-            place = key_place(node, part) if kind == "extra_forbidden" else value_place(node, part)
-            node = node[part]
-        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-            line, column = node.lc.item(part)
-            node, place = node[part], (line + 1, column + 1)
-    if kind == "value_error":
-        message = str(error["ctx"]["error"])
-    else:
-        message = _WORDS.get(kind, error["msg"])
-        if kind == "extra_forbidden":
-            known = list((Description if len(loc) == 1 else TensorArgument).model_fields)
-            message += f"{did_you_mean(str(loc[-1]), known)}; fields are {', '.join(known)}"
-        elif kind != "missing":
-            message += f", got {_seen(error['input'])}"
-    return f"{shown(path)}:{place[0]}:{place[1]}: {'.'.join(names)}: {message}"
+COMPILED_IN = ("constants", "num_stages", "maxnreg")
+"""Fields that machine code has no use for."""
+OF_CUBINS = ("entry", "smem_bytes")
+"""Fields that say of machine code what the compiler says of a Triton function."""

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from turbosim.bottleneck import bound_of
 from turbosim.hw.names import MmaPath
 from turbosim.hw.spec import Gpu
 from turbosim.sass.flow import Block, Loop, blocks_of, loops_of
 from turbosim.sass.instruction import Instruction
 from turbosim.sass.machine import Column, Kind, Pipe, Wait
 from turbosim.sass.price import Prices, product_of
-
-BUSY = 0.6
-"""Share of the time from which on a resource counts as what bounds the loop."""
-LATENCY = "latency"
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,8 @@ class HotLoop:
 
     @property
     def critical(self) -> str:
-        """The busiest resource if it is taken at least 60 % of the time, else ``latency``."""
-        name, share = next(iter(self.shares.items()))
-        return name if share >= BUSY else LATENCY
+        """What bounds the loop, as :func:`turbosim.bottleneck.bound_of`."""
+        return bound_of(self.shares)
 
 
 def hot_loop(prices: Prices, warps: int) -> HotLoop:
@@ -122,7 +118,7 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
         return float((body[:, column] * counts * acting).sum())
 
     needs = {"issue slots": float(counts.sum()) * per_scheduler, "register ports": taken(Column.PORTS) * per_scheduler,
-             "shared memory data path": taken(Column.SHARED) * sm_warps}
+             "L1/shared memory data path": taken(Column.SHARED) * sm_warps}
     for pipe in Pipe:
         # The unit of the SM is the tensor pipe of all schedulers.
         users = np.where(body[:, Column.KIND] == Kind.UNIT_MMA, sm_warps, per_scheduler)

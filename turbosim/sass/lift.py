@@ -32,6 +32,8 @@ from turbosim.sass.streams import Form, Stream, Tiling
 from turbosim.sass.tensor_memory import allocated, is_allocation
 
 ClockName = Literal["boost", "tensor_spec", "sustained", "power"]
+MOST_OUTSTANDING = 32
+"""Signals of a counter that a wait may leave open: as many as the fast engine remembers."""
 COPIES, LOADS = "copies", "loads"
 """Counters: asynchronous copies to shared memory, and loads into registers; bulk copies have one for each mbarrier."""
 
@@ -60,7 +62,12 @@ def lift(kernel: Kernel, launch: Launch, gpu: Gpu, clock: ClockName = "sustained
     seen = observe(kernel, launch)
     hertz = gpu.clock.hertz("boost" if clock == "power" else clock)
     prices = prices_of(kernel, gpu, hertz, seen, resident(kernel, launch, gpu))
-    return Lifted(_Lifting(kernel, launch, gpu, seen, prices).program(), prices)
+    lifting = _Lifting(kernel, launch, gpu, seen, prices)
+    program = lifting.program()
+    if lifting.reach >= MOST_OUTSTANDING:
+        # Copies tile by tile are more than the fast engine remembers: regions are whole, and some bytes numbered twice.
+        program = _Lifting(kernel, launch, gpu, seen, prices, whole=True).program()
+    return Lifted(program, prices)
 
 
 def resident(kernel: Kernel, launch: Launch, gpu: Gpu) -> int:
@@ -83,7 +90,8 @@ def tensor_memory(kernel: Kernel, launch: Launch) -> int:
 
 
 class _Lifting:
-    def __init__(self, kernel: Kernel, launch: Launch, gpu: Gpu, seen: Observation, prices: Prices) -> None:
+    def __init__(self, kernel: Kernel, launch: Launch, gpu: Gpu, seen: Observation, prices: Prices,
+                 whole: bool = False) -> None:
         self.kernel, self.launch, self.gpu, self.seen, self.prices = kernel, launch, gpu, seen, prices
         table = prices.code.table
         bulk = table[table[:, Column.KIND] == Kind.BULK_LOAD]
@@ -99,23 +107,29 @@ class _Lifting:
         """Bulk copies of the phases of each mbarrier that have not been waited for."""
         self.still: frozenset[Stream] = frozenset()
         """Streams that move nothing for now."""
-        self.tiled = {name: self._tiled(name) for name in dict.fromkeys(s.tensor for s in seen.streams)}
+        self.reach = 0
+        """The most signals that a wait leaves open."""
+        self.tiled = {name: self._tiled(name, whole) for name in dict.fromkeys(s.tensor for s in seen.streams)}
 
-    def _tiled(self, tensor: str) -> Tiled:
+    def _tiled(self, tensor: str, whole: bool) -> Tiled:
         seen = self.seen
         streams = [s for s in seen.streams if s.tensor == tensor]
         plain = {s: (seen.forms[s], self._extents(s)) for s in streams if not s.scattered}
         moved = {s: seen.nbytes[s] for s in streams}
         size = next(a.nbytes for a in self.launch.tensors if a.name == tensor)
         if len(plain) == len(streams):
-            return tiled(tensor, size, moved, {s: seen.runs[s] for s in streams if s in seen.runs}, plain)
+            runs = {s: seen.runs[s] for s in streams if s in seen.runs}
+            found = tiled(tensor, size, moved, runs, plain)
+            if whole and found.pieces and not all(s.store for s in streams):
+                return Tiled(Tiling(size, max(moved.values()), list(plain.values())), {}, apart=True)
+            return found
         # The forms of scattered streams are numbers of tiles already.
-        found = Tiling(size, max(moved.values()), list(plain.values()))
+        tiling = Tiling(size, max(moved.values()), list(plain.values()))
         for stream in streams:
             if stream.scattered:
                 form, sizes = seen.forms[stream], self._extents(stream)
-                found.tiles = max(found.tiles, form.value({v: sizes[v] - 1 for v, _ in form.terms}) + 1)
-        return Tiled(found, {})
+                tiling.tiles = max(tiling.tiles, form.value({v: sizes[v] - 1 for v, _ in form.terms}) + 1)
+        return Tiled(tiling, {})
 
     def _extents(self, stream: Stream) -> Mapping[str, int]:
         """Return the number of values that each variable takes where *stream* moves."""
@@ -218,6 +232,8 @@ class _Lifting:
         return Affine(turns_of(part, part.trips)[f"{which}_{part.name}"])
 
     def _wait(self, counter: str, fewer: Affine | int = 0) -> Wait:
+        open_ = fewer if isinstance(fewer, Affine) else Affine(fewer)
+        self.reach = max(self.reach, open_.const + sum(abs(c) for _, c in open_.terms))
         return Wait(f"wait for {counter}", counter, self.issued[counter] - fewer)
 
     def _code(self, part: Part, turn: Affine | None, *, moves: bool) -> list[Op | Loop]:

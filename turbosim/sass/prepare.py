@@ -16,9 +16,11 @@ from turbosim.program.occupancy import occupancy
 from turbosim.program.program import Dim, Program, Role
 from turbosim.program.program import Launch as ProgramLaunch
 from turbosim.sass.bound import BYTES, Bound, Buffer
-from turbosim.sass.compile import Compiled, compile_kernel
+from turbosim.sass.compile import Compiled, ParameterError, compile_kernel
 from turbosim.sass.cubin import Kernel, read_cubin
-from turbosim.sass.description import NOUN, Description, read_description
+from turbosim.sass.cubin_launch import read_code
+from turbosim.sass.description import NOUN, Description
+from turbosim.sass.description_file import read_description
 from turbosim.sass.expressions import Value
 from turbosim.sass.kept import lifted_program
 from turbosim.sass.launch import Launch, Tensor, Tiles
@@ -49,21 +51,28 @@ class Prepared:
 
 
 def find_description(text: str, launch: Path | None = None) -> Description:
-    """Return the description that *text* names: a YAML file, or FILE.py:FUNCTION.
+    """Return the description that *text* names: a YAML file, FILE.py:FUNCTION or FILE.cubin.
 
-    That of FILE.py:FUNCTION is *launch*, or FILE.FUNCTION.yaml beside it. Raises UsageError for other forms and where
-    there is none, ConfigError for a file with defects.
+    That of FILE.py:FUNCTION is *launch*, or FILE.FUNCTION.yaml beside it, that of FILE.cubin FILE.yaml. Raises
+    UsageError for other forms and where there is none, ConfigError for a file with defects.
     """
     if text.endswith((".yaml", ".yml")):
         if launch is not None:
             raise UsageError(f"--launch-file: {text} is a {NOUN} already; drop one of the two")
         return read_description(Path(text))
-    source = parse_reference(text)
-    beside = source.path.with_name(f"{source.path.stem}.{source.function}.yaml")
+    if text.endswith(".cubin"):
+        beside = Path(text).with_suffix(".yaml")
+        if not Path(text).is_file():
+            raise ConfigError(f"{text}: no such file")
+    else:
+        source = parse_reference(text)
+        beside = source.path.with_name(f"{source.path.stem}.{source.function}.yaml")
     if launch is None and not beside.is_file():
-        source.check_defined()
+        if not text.endswith(".cubin"):
+            source.check_defined()
         raise UsageError(f"{text}: needs a {NOUN}: write {shown(beside)}, or name one with --launch-file")
-    return read_description(launch or beside).with_kernel(text)
+    found = read_description(launch or beside)
+    return found.with_code(cubin=text) if text.endswith(".cubin") else found.with_code(kernel=text)
 
 
 def capability_of(target: str) -> int:
@@ -94,18 +103,25 @@ def capability(gpu: Gpu, target: str | None = None) -> int:
 
 
 def prepare(description: Description, gpu: Gpu, settings: Mapping[str, Value] | None = None) -> Prepared:
-    """Compile the kernel of *description* for *gpu*.
+    """Compile the kernel of *description* for *gpu*, or read it from its cubin.
 
-    Raises as :meth:`~turbosim.sass.description.Description.bind`, :func:`turbosim.sass.compile.compile_kernel` and
-    :func:`turbosim.sass.cubin.read_cubin`.
+    Raises as :meth:`~turbosim.sass.description.Description.bind`, :func:`turbosim.sass.compile.compile_kernel`,
+    :func:`turbosim.sass.cubin.read_cubin` and :func:`turbosim.sass.cubin_launch.read_code`.
     """
     bound = description.bind(settings)
+    if description.cubin:
+        code, kernel, launch = read_code(description, bound, gpu.name, capability(gpu))
+        return Prepared(bound, code, kernel, launch)
     both = [name for name in bound.arguments if name in bound.constants]
     if both:
         raise ConfigError(f"{description.where(('arguments', both[0]))}: is among the constants too; drop one")
     source = parse_reference(bound.kernel)
     arguments = {n: _typed(v) for n, v in bound.arguments.items()}
-    compiled = compile_kernel(source, arguments, bound.constants, capability(gpu), bound.options)
+    try:
+        compiled = compile_kernel(source, arguments, bound.constants, capability(gpu), bound.options)
+    except ParameterError as error:
+        section = "constants" if error.field and error.field[0] in bound.constants else "arguments"
+        raise ConfigError(f"{description.where((section, *error.field))}: {error}") from None
     kernel = read_cubin(compiled.cubin, source=source.where)
     given = [bound.arguments[n] if n in bound.arguments else compiled.scalars[n] for n in compiled.parameters]
     passed = tuple(p for n, v in zip(compiled.parameters, given, strict=True) for p in _passed(n, v, compiled))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbosim.result import Result
 from turbosim.units import show
+from turbosim.views.summary import busiest_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,8 @@ def to_rows(comparisons: list[Comparison]) -> list[dict[str, Any]]:
         {"hw": r.hw, "kernel": label, "batch": item.batch, "seq": item.seq, "time_s": r.time_s,
          "speedup": item.speedup(label), "tflops": r.tflops, "dram_bandwidth_Bps": r.dram_bandwidth_Bps,
          "clock_hz": r.clock_hz, "power_w": r.power_w, "energy_j": r.total_energy_j,
-         "l2_hit_rate": r.l2_hit_rate, "bound": r.bound, "utilization": r.utilization, "stalls": r.stalls}
+         "l2_hit_rate": r.l2_hit_rate, "bound": r.bound, "busiest": busiest_json(r),
+         "utilization": r.utilization, "stalls": r.stalls}
         for item in comparisons for label, r in item.results.items()
     ]
 
@@ -80,7 +82,7 @@ def to_csv(comparisons: list[Comparison]) -> str:
     """Return the rows as CSV, with a column per unit."""
     rows = []
     for row in to_rows(comparisons):
-        del row["stalls"]
+        del row["stalls"], row["busiest"]
         busy = row.pop("utilization")
         rows.append(row | {f"busy_{unit}": share for unit, share in busy.items()})
     out = io.StringIO()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import bound_words
 from turbosim.sass.cubin import INSTRUCTION_BYTES
-from turbosim.sass.hotloop import LATENCY, WAIT_WORDS, HotLoop, Line
+from turbosim.sass.hotloop import WAIT_WORDS, HotLoop, Line
 from turbosim.sass.machine import Pipe, Wait
 from turbosim.views.summary import bar
 
@@ -14,18 +15,21 @@ if TYPE_CHECKING:
 
 _SHORT = {Wait.STALL: "stall", Wait.SCOREBOARD: "scoreboard", Wait.GROUP: "group", Wait.BARRIER: "barrier",
           Wait.PIPE: "pipe", Wait.QUEUE: "queue", Wait.PORTS: "ports", Wait.NOT_SELECTED: "not selected"}
+AT_HAND = "with all data at hand: no waiting for L2 or device memory, which turbosim lift and simulate add"
+"""What the cycles of a listing are."""
 LEAST = 0.05
 """Cycles of waiting below which no reason is shown."""
 
 
 def listing(loop: HotLoop) -> list[str]:
-    """Return a line per instruction, under a header."""
+    """Return a line per instruction, under what the cycles are and a header."""
     header = ("address", "cycle", "wait", "pipe", "takes", "why it waits (cycles)", "instruction")
     rows: list[tuple[str, ...]] = [header, *map(_row, loop.lines)]
     widths = [max(len(row[n]) for row in rows) for n in range(6)]
     right = (True, True, True, False, True, False)
-    return ["  ".join([cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=False)]
-                      + [row[6]]) for row in rows]
+    lines = ["  ".join([cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=False)]
+                       + [row[6]]) for row in rows]
+    return [f"cycles of a full SM, {AT_HAND}", "", *lines]
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -67,14 +71,11 @@ def _bars(title: str, rows: list[tuple[str, float]]) -> RenderableType:
 
 def _facts(loop: HotLoop, tensor_share: float | None) -> list[tuple[str, str]]:
     per = "turn" if loop.is_loop else "warp"
-    critical = loop.critical
-    name, share = next(iter(loop.shares.items()))
-    why = f"busiest: {name}, {share:.1%}" if critical == LATENCY else f"taken {share:.1%} of the time"
     facts = [("code", "the innermost loop that takes most time" if loop.is_loop else "all of it: there is no loop"),
              ("share of the warps' time", f"{loop.share_of_time:.1%}"),
              (f"cycles per {per}", f"{loop.cycles:.1f}, of {loop.instructions:.0f} instructions"),
              ("warps per SM", str(loop.warps)),
-             ("critical", f"{critical} ({why})")]
+             ("critical", bound_words(loop.critical, loop.shares))]
     if tensor_share is not None:
         facts.append(("tensor utilisation", f"{tensor_share:.1%} of the peak of its instructions"))
     return facts
@@ -85,7 +86,7 @@ def to_json(loop: HotLoop, tensor_share: float | None) -> dict[str, Any]:
     return {
         "is_loop": loop.is_loop, "cycles_per_turn": loop.cycles, "instructions_per_turn": loop.instructions,
         "warps_per_sm": loop.warps, "share_of_time": loop.share_of_time, "critical": loop.critical,
-        "tensor_utilization": tensor_share, "busy": dict(loop.shares),
+        "prices": AT_HAND, "tensor_utilization": tensor_share, "busy": dict(loop.shares),
         "waits": {w.name.lower(): c for w, c in loop.waits.items()},
         "instructions": [
             {"address": INSTRUCTION_BYTES * x.instruction.index, "text": str(x.instruction), "cycle": x.cycle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import bound_words, busiest_of
 from turbosim.power import describe
 from turbosim.result import TICKS_PER_CYCLE, LaunchResult, Result
 from turbosim.sass.origin import ASSUMED, COSTS
@@ -54,7 +55,8 @@ def to_json(result: Result) -> dict[str, Any]:
         "dram_bandwidth_Bps": result.dram_bandwidth_Bps,
         "l2_bytes": result.l2_bytes, "l2_hit_rate": result.l2_hit_rate,
         "compulsory_dram_bytes": result.compulsory_bytes,
-        "utilization": result.utilization, "bound": result.bound, "stalls": result.stalls,
+        "utilization": result.utilization, "bound": result.bound, "busiest": busiest_json(result),
+        "stalls": result.stalls,
         "occupancy": {"ctas_per_sm": main.ctas_per_sm, "warps_per_sm": main.ctas_per_sm * main.warps_per_cta,
                       "limit": main.occupancy_limit},
         "waves": waves(main, result.sms), "tail": tail_share(main),
@@ -62,6 +64,12 @@ def to_json(result: Result) -> dict[str, Any]:
         "roofline_s": result.bound_s, "roofline_ratio": result.time_s / result.bound_s if result.bound_s else None,
         "launches": [_launch_json(x, result) for x in result.launches],
     }
+
+
+def busiest_json(result: Result) -> dict[str, Any]:
+    """Return the busiest unit and its share of the time, whether it bounds the run or not."""
+    unit, share = busiest_of(result.utilization)
+    return {"unit": unit, "share": share}
 
 
 def _power_json(result: Result) -> dict[str, Any] | None:
@@ -156,7 +164,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     facts += [
         ("device memory", f"{show(result.dram_bandwidth_Bps, 'B/s')} ({moved})"),
         ("L2 hit rate", f"{result.l2_hit_rate:.1%}"),
-        ("bound", result.bound),
+        ("bound", bound_words(result.bound, result.utilization)),
         ("roofline", f"{show(result.bound_s, 's')}, {result.time_s / result.bound_s:.2f}x of it taken"),
         ("occupancy", (f"{main.ctas_per_sm} CTAs, {main.ctas_per_sm * main.warps_per_cta} warps per SM, limited by "
                        f"{main.occupancy_limit}")),

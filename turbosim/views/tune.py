@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import bound_words
+from turbosim.result import Result
 from turbosim.tuning import Trial
+from turbosim.units import show
+from turbosim.views.summary import busiest_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -16,11 +20,40 @@ _EXPENDABLE = ("warps", "limited by", "of best", "shared\nmemory", "CTAs", "TFLO
 """Columns that narrow terminals do without, the first to go first."""
 
 
-def to_table(trials: Sequence[Trial], console: Console) -> RenderableType:
-    """Return a table of the trials with a time, as wide as *console* allows, and one of those without: why."""
-    from rich.console import Group
+CLOCKS = {"sustained": "the GPU's under sustained load", "boost": "the GPU's boost clock",
+          "tensor_spec": "of the vendor's tensor peak", "power": "the highest within the board's power limit, for each"}
+"""Rules that choose a clock, in words."""
 
-    parts: list[RenderableType] = []
+
+def heading(trials: Sequence[Trial], fixed: Mapping[str, object], clock: str) -> list[str]:
+    """Return lines on what all *trials* share: the *fixed* values, and the clock with the rule it is chosen by."""
+    lines = [", ".join(f"{name}={value}" for name, value in fixed.items())] if fixed else []
+    if clocks := sorted({t.result.clock_hz for t in trials if t.result}):
+        hertz = " to ".join(dict.fromkeys((show(clocks[0], "Hz"), show(clocks[-1], "Hz"))))
+        lines.append(f"clock {hertz}, {CLOCKS[clock]}")
+    return lines
+
+
+def time_unit(trials: Sequence[Trial]) -> tuple[str, float]:
+    """Return the one unit of all times, so that their digits can be compared, and how many of it a second has."""
+    best = min((t.result.time_s for t in trials if t.result), default=1.0)
+    return next((u for u in (("s", 1.0), ("ms", 1e3)) if best * u[1] >= 1), ("us", 1e6))
+
+
+def rate(result: Result) -> str:
+    """Return TFLOP/s, or nothing where useful FLOPs are not known."""
+    return f"{result.tflops:.1f}" if result.useful_flops else ""
+
+
+def to_table(trials: Sequence[Trial], console: Console, about: Sequence[str] = ()) -> RenderableType:
+    """Return a table of the trials with a time, as wide as *console* allows, and one of those without: why.
+
+    Lines *about* them come before.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [*map(Text, about), *([""] if about else [])]
     if timed := [t for t in trials if t.result]:
         unlimited = console.options.update(width=10_000)
         for dropped in range(len(_EXPENDABLE) + 1):
@@ -49,8 +82,7 @@ def _table(rows: Sequence[dict[str, str]]) -> Table:
 
 def _ranking(trials: Sequence[Trial], without: Sequence[str]) -> Table:
     best = min(t.result.time_s for t in trials if t.result)
-    # One unit for the column, so that its digits can be compared.
-    unit, factor = next((u for u in (("s", 1.0), ("ms", 1e3)) if best * u[1] >= 1), ("us", 1e6))
+    unit, factor = time_unit(trials)
     rows = []
     for trial in trials:
         result = trial.result
@@ -58,10 +90,10 @@ def _ranking(trials: Sequence[Trial], without: Sequence[str]) -> Table:
         main = result.launches[0]
         used = _used(trial)
         columns = {
-            "time": f"{result.time_s * factor:.2f} {unit}", "TFLOP/s": f"{result.tflops:.1f}" if result.tflops else "",
+            "time": f"{result.time_s * factor:.2f} {unit}", "TFLOP/s": rate(result),
             "of best": f"{best / result.time_s:.0%}", **used, "CTAs": str(main.ctas_per_sm),
             "warps": str(main.ctas_per_sm * main.warps_per_cta), "limited by": main.occupancy_limit,
-            "bound": result.bound}
+            "bound": bound_words(result.bound, result.utilization)}
         rows.append(_settings(trial) | {name: text for name, text in columns.items() if name not in without})
     return _table(rows)
 
@@ -85,12 +117,13 @@ def _used(trial: Trial) -> dict[str, str]:
             "shared\nmemory": f"{used.smem_bytes / 1024:.1f} KiB" if used else ""}
 
 
-def to_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Return a flat row per trial, the settings under ``settings``."""
+def to_rows(trials: Sequence[Trial], fixed: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+    """Return a flat row per trial, its settings under ``settings``, what all share (*fixed*) under ``fixed``."""
     rows = []
     for trial in trials:
         used, result = trial.resources, trial.result
-        row: dict[str, Any] = {"settings": dict(trial.settings), "time_s": None, "tflops": None, "bound": None,
+        row: dict[str, Any] = {"settings": dict(trial.settings), "fixed": dict(fixed or {}), "time_s": None,
+                               "tflops": None, "bound": None,
                                "reason": trial.reason or None}
         for name in ("registers", "spill_bytes", "smem_bytes", "warps"):
             row[name] = getattr(used, name) if used else None
@@ -98,7 +131,8 @@ def to_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             main = result.launches[0]
             row |= {"time_s": result.time_s, "tflops": result.tflops if result.useful_flops else None,
                     "clock_hz": result.clock_hz, "power_w": result.power_w, "energy_j": result.total_energy_j,
-                    "bound": result.bound, "ctas_per_sm": main.ctas_per_sm, "occupancy_limit": main.occupancy_limit,
+                    "bound": result.bound, "busiest": busiest_json(result),
+                    "ctas_per_sm": main.ctas_per_sm, "occupancy_limit": main.occupancy_limit,
                     "dram_bandwidth_Bps": result.dram_bandwidth_Bps, "l2_hit_rate": result.l2_hit_rate,
                     "utilization": result.utilization}
         rows.append(row)

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from turbosim.bottleneck import BUSY, LATENCY, busiest_of
 from turbosim.tuning import Trial
-from turbosim.units import show
 from turbosim.views.style import DARK, MEDIUM, OKABE_ITO
+from turbosim.views.tune import rate, time_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 30
 """Bars; slower configurations are left out, and the picture says how many."""
+_NUMBERS = ("TFLOP/s", "regs", "CTAs/SM", "spills", "busiest unit")
+_RULES = {LATENCY: f" (no unit is busy {BUSY:.0%} of the time)"}
 LONGEST = 4.0
 """Bars end at this multiple of the best time, so that the good ones can be told apart."""
 
 
-def figure(trials: Sequence[Trial], title: str) -> Figure:
-    """Return the picture of *trials*, which are ranked; those without a time are counted below."""
+def figure(trials: Sequence[Trial], title: str, about: Sequence[str] = ()) -> Figure:
+    """Return the picture of *trials*, which are ranked, under *title* and lines *about* them.
+
+    Those without a time are counted below.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     timed = [t for t in trials if t.result is not None]
     shown = timed[:MOST]
-    picture = Figure(figsize=(10, 1.9 + 0.24 * max(3, len(shown))), layout="constrained")
+    picture = Figure(figsize=(10, 1.9 + 0.15 * len(about) + 0.24 * max(3, len(shown))), layout="constrained")
     axes = picture.add_subplot()
     bounds = sorted({t.result.bound for t in timed if t.result})
     colours = dict(zip(bounds, OKABE_ITO * 3, strict=False))
-    times = [t.result.time_s * 1e3 for t in shown if t.result]
+    unit, factor = time_unit(shown)
+    times = [t.result.time_s * factor for t in shown if t.result]
     end = min(max(times, default=1.0), LONGEST * min(times, default=1.0)) * 1.04
     for place, (trial, time) in enumerate(zip(shown, times, strict=True)):
         assert trial.result is not None
@@ -41,7 +49,7 @@ def figure(trials: Sequence[Trial], title: str) -> Figure:
     text: dict[str, Any] = {"fontsize": 8, "family": "monospace", "color": DARK}
     left, header_left = _columns([[str(v) for v in t.settings.values()] for t in shown],
                                  list(shown[0].settings) if shown else [])
-    right, header_right = _columns([_numbers(t) for t in shown], ["time", "TFLOP/s", "regs", "CTAs/SM", "spills"])
+    right, header_right = _columns([_numbers(t, factor) for t in shown], [f"time [{unit}]", *_NUMBERS])
     axes.set_yticks(range(len(shown)), left, **text)
     other = axes.secondary_yaxis("right")
     other.set_yticks(range(len(shown)), right, **text)
@@ -50,13 +58,14 @@ def figure(trials: Sequence[Trial], title: str) -> Figure:
     for x, offset, header, align in ((0, -3.5, header_left, "right"), (1, 3.5, header_right, "left")):
         axes.annotate(header, (x, 1), (offset, 4), xycoords="axes fraction", textcoords="offset points", ha=align,
                       va="bottom", annotation_clip=False, **{**text, "color": MEDIUM})
-    axes.set_xlabel("predicted time [ms]")
+    axes.set_xlabel(f"predicted time [{unit}]")
     axes.spines[["top", "right"]].set_visible(False)
     other.spines["right"].set_visible(False)
-    picture.suptitle(title, fontsize=11, x=0.01, ha="left")
+    lines = [part for line in about for part in wrap(line, 130)]
+    picture.suptitle("\n".join([title, *lines]), fontsize=9, x=0.01, ha="left")
     if bounds:
-        picture.legend(handles=[Patch(color=colours[b], label=f"bound by {b}") for b in bounds], fontsize=8,
-                       loc="outside lower center", ncols=len(bounds), frameon=False)
+        patches = [Patch(color=colours[b], label=f"bound by {b}{_RULES.get(b, '')}") for b in bounds]
+        picture.legend(handles=patches, fontsize=8, loc="outside lower center", ncols=len(bounds), frameon=False)
     left_out = [f"{len(timed) - len(shown)} slower ones are not shown"] if len(timed) > len(shown) else []
     left_out += [f"{len(trials) - len(timed)} of {len(trials)} have no time"] if len(trials) > len(timed) else []
     if left_out:
@@ -64,12 +73,14 @@ def figure(trials: Sequence[Trial], title: str) -> Figure:
     return picture
 
 
-def _numbers(trial: Trial) -> list[str]:
+def _numbers(trial: Trial, factor: float) -> list[str]:
     result, used = trial.result, trial.resources
     assert result is not None
     assert used is not None
-    return [show(result.time_s, "s", 3), f"{result.tflops:.0f}" if result.useful_flops else "", str(used.registers),
-            str(result.launches[0].ctas_per_sm), f"{used.spill_bytes} B" if used.spill_bytes else ""]
+    unit, share = busiest_of(result.utilization)
+    return [f"{result.time_s * factor:.2f}", rate(result), str(used.registers),
+            str(result.launches[0].ctas_per_sm), f"{used.spill_bytes} B" if used.spill_bytes else "",
+            f"{unit} {share:4.0%}"]
 
 
 def _columns(rows: list[list[str]], names: list[str]) -> tuple[list[str], str]:
