@@ -24,6 +24,7 @@ from turbosim.cli import (
     roofline,
     sass,
     simulate,
+    sweep,
     timeline,
     trace,
     tune,
@@ -78,6 +79,7 @@ app.command("sass", short_help="Print the hot loop of a compiled kernel, with it
             epilog=sass.EXAMPLE)(sass.sass)
 app.command("tune", short_help="Rank configurations of a Triton kernel without running any.",
             epilog=tune.EXAMPLE)(tune.tune)
+app.command("sweep", short_help="Simulate the design points of a study.", epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
             epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",
