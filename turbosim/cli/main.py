@@ -21,6 +21,7 @@ from turbosim.cli import (
     kvsize,
     lift,
     listing,
+    results,
     roofline,
     sass,
     simulate,
@@ -80,6 +81,8 @@ app.command("sass", short_help="Print the hot loop of a compiled kernel, with it
 app.command("tune", short_help="Rank configurations of a Triton kernel without running any.",
             epilog=tune.EXAMPLE)(tune.tune)
 app.command("sweep", short_help="Simulate the design points of a study.", epilog=sweep.EXAMPLE)(sweep.sweep)
+app.command("results", short_help="Print the results of a sweep, or query them.",
+            epilog=results.EXAMPLE)(results.results)
 app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
             epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",

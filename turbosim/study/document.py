@@ -277,7 +277,11 @@ class _Reader:
             return None
         found: dict[Value, Any] = {}
         before = len(self.defects)
-        for i, (written, text) in enumerate(zip(raw, with_unit(list(raw), unit), strict=True)):
+        texts = with_unit(list(raw), unit)
+        if texts != list(raw) and self.attempt((*loc, len(raw) - 1), convert, texts[-1]) is None:
+            # The unit that all share.
+            return None
+        for i, (written, text) in enumerate(zip(raw, texts, strict=True)):
             value = self.attempt((*loc, i), convert, text)
             if value is None:
                 continue
@@ -302,10 +306,9 @@ class _Reader:
             value = self.attempt((*loc, key), convert, text)
             if isinstance(value, (str, bool)):
                 self.defect((*loc, key), f"must be a number, got {seen(raw[key])}")
-            elif value is not None:
-                ends.append(value)
-        if len(ends) < 2:
-            return None
+            if value is None or isinstance(value, (str, bool)):
+                return None
+            ends.append(value)
         scales = ("linear", "log")
         if given.scale not in scales:
             self.defect((*loc, "scale"), f"must be linear or log, got {given.scale!r}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 
+from turbosim.errors import did_you_mean
 from turbosim.hw.fields import ROOT, Node
 from turbosim.power import COMPONENTS
 from turbosim.result import UNITS, Reason
@@ -34,7 +36,9 @@ def _leaves(node: Node, path: str) -> Iterator[str]:
 
 
 def likely_field(name: str) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the hardware field that shares most words with *name*, or nothing."""
+    """Return ``" (did you mean 'x'?)"`` for the hardware field that is spelt like *name*, or shares most words."""
+    if difflib.get_close_matches(name, hardware_names(), n=1, cutoff=0.85):
+        return did_you_mean(name, hardware_names())
     words = _words(name)
     scores = {field: len(words & _words(field)) - len(_words(field) - words) / 100 for field in hardware_names()}
     best = max(scores, key=lambda field: scores[field])

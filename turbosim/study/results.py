@@ -76,7 +76,7 @@ class Rows:
         """Return the row that *row* is compared with; None where there is none yet."""
         if not self.study.baseline:
             return None
-        point = self.study.task({**row["axes"], **self.study.baseline}).point
+        point = self.study.point_of({**row["axes"], **self.study.baseline})
         if point not in self._offsets:
             return None
         with self.path.open("rb") as file:
@@ -127,7 +127,6 @@ def derived(study: Study, row: Row, baseline: Row | None) -> dict[str, Any]:
 def records(folder: Path, study: Study | None = None) -> Iterator[dict[str, Any]]:
     """Yield the records of the study in *folder*, derived metrics included. Raises UsageError, ConfigError."""
     rows = Rows(open_study(folder) if study is None else study, folder / NAME)
-    # Points share baselines: their rows are read once.
     for row in rows:
         yield rows.record(row)
 

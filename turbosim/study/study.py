@@ -155,6 +155,10 @@ class Study:
         return {a.name: self._nodes[a.name].check(axes[a.name])[0] if a.kind is Kind.HARDWARE else axes[a.name]
                 for a in self.axes}
 
+    def point_of(self, axes: Mapping[str, Value]) -> str:
+        """Return the digest of the point at *axes*."""
+        return _digest(self.chosen(axes))[:16]
+
     @cached_property
     def _nodes(self) -> dict[str, Node]:
         return {a.name: find_field(a.name, "")[1] for a in self.axes if a.kind is Kind.HARDWARE}
@@ -180,7 +184,7 @@ class Study:
             refused = str(error).splitlines()[0]
         values = self._values_of(hw, overrides)
         key = _digest([engine_version(), values, kernel, program, run])
-        return Task(_digest(chosen)[:16], key, chosen, hw, overrides, kernel, settings, workload, run, refused)
+        return Task(self.point_of(chosen), key, chosen, hw, overrides, kernel, settings, workload, run, refused)
 
     def _values_of(self, hw: str, overrides: Mapping[str, Value]) -> dict[str, Value]:
         """Return what is simulated of a GPU, by dotted name."""
