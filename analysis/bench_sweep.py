@@ -60,8 +60,8 @@ def speed(folder: Path, phase: str, kernel: str, points: int, target: float) -> 
             rate = report.simulated / report.seconds
             found[jobs] = max(found.get(jobs, (0.0, 0.0)), (rate, report.journal_s / report.seconds))
     one, two = found[1], found[2]
-    print(f"{phase:8} {kernel:18} {one[0]:9.1f} {target:7.0f} {two[0]:9.1f} {two[0] / one[0]:6.2f} {max(one[1], two[1]):8.2%}",
-          flush=True)
+    print(f"{phase:8} {kernel:8} {one[0]:9.1f} {target:7.0f} {two[0]:9.1f} {two[0] / one[0]:6.2f} "
+          f"{max(one[1], two[1]):8.2%}", flush=True)
 
 
 def many(folder: Path, points: int, jobs: int) -> None:
@@ -74,7 +74,8 @@ def many(folder: Path, points: int, jobs: int) -> None:
                "from turbosim.study.document import read_study\n"
                "from turbosim.study.sweep import run_study\n"
                "if __name__ == '__main__':\n"
-               "    report = run_study(read_study(Path(sys.argv[1])), Path(sys.argv[2]), jobs=int(sys.argv[3]))\n"
+               "    study = read_study(Path(sys.argv[1]))\n"
+               "    report = run_study(study, Path(sys.argv[2]), jobs=int(sys.argv[3]))\n"
                "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
                "    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3\n"
                "    print(f'{report.simulated:,} simulated, {report.before:,} done before: '\n"
@@ -102,7 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         swept(folder, SPEED.format(kernel="flash", phase="decode", points=2), "compile", 1)
-        print(f"{'phase':8} {'kernel':18} {'1 core /s':>9} {'target':>7} {'2 cores /s':>9} {'gain':>6} {'journal':>8}")
+        print(f"{'phase':8} {'kernel':8} {'1 core /s':>9} {'target':>7} {'2 cores /s':>9} {'gain':>6} {'journal':>8}")
         for phase, kernel, points, target in (
                 ("decode", "flash", 2000, 20), ("decode", "turbo", 1200, 20), ("prefill", "flash", 120, 5),
                 ("prefill", "flash3", 120, 5), ("prefill", "turbo", 60, 5)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -235,3 +236,16 @@ def test_keys_follow_from_what_is_simulated_alone(tmp_path):
     for change in ("options: {clock: boost}\n", "options: {l2: warm}\n", "set: {pieces: 4}\n",
                    "axes: {batch: [2]}\n", "axes: {l2.bandwidth: [9 TB/s]}\n"):
         assert next(study_of(tmp_path, HEAD + change).tasks()).key != plain.key
+
+
+def test_the_study_in_the_readme_is_acceptable(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    study = study_of(tmp_path, readme.partition("## Design points at scale")[2].split("```yaml\n")[1].split("```")[0])
+    allowed = sum(study.allows(axes) for axes in study.candidates())
+    assert 0 < allowed < sum(1 for _ in study.candidates()) == 3 * 2 * 4 * 3 * 3 * 2
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "analysis" / "studies").glob("*.yaml")),
+                         ids=lambda path: path.stem)
+def test_worked_studies_are_acceptable(path):
+    assert all(not task.refused for task in read_study(path).tasks())

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from turbosim.study.axis import Axis, Kind, Range
 from turbosim.study.sampling import Sampling, sample
 
+# SciPy takes longer to load than an example may.
+list(sample([], Sampling("random", 1)))
 NAMES = ("a", "b", "c", "d")
 
 

@@ -25,7 +25,8 @@ SHOWN = ("time_s", "tflops", "hbm_gbps", "bound")
 def results(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a sweep.", show_default=False)],
     query: Annotated[str | None, typer.Argument(
-        metavar="[QUERY]", help="SQL over the tables points and failures, which DuckDB runs.", show_default=False)] = None,
+        metavar="[QUERY]", help="SQL over the tables points and failures, which DuckDB runs.", show_default=False)
+                     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the rows as CSV, all columns unless there is a query.")
                    ] = None,
     as_json: common.Json = False,
