@@ -79,7 +79,7 @@ def many(folder: Path, points: int, jobs: int) -> None:
                "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
                "    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3\n"
                "    print(f'{report.simulated:,} simulated, {report.before:,} done before: '\n"
-               "          f'{time.perf_counter() - start:.1f} s, peak {own:.0f} MB, largest worker {workers:.0f} MB, '\n"
+               "          f'{time.perf_counter() - start:.1f} s, peak {own:.0f} MB, one worker {workers:.0f} MB, '\n"
                "          f'journal {report.journal_s / report.seconds:.2%}')\n")
     script = folder / "many.py"
     script.write_text(program)
