@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLE = common.examples(
-    "turbosim results sfu.results",
-    'turbosim results sfu.results "select kernel, min(time_s) from points group by kernel"',
-    'turbosim results sfu.results "select reason, count(*) from failures group by reason" --json',
+    "turbosim results sfu --csv sfu.csv",
+    'turbosim results sfu "select kernel, min(time_s) from points group by all"',
+    'turbosim results sfu "select reason, count(*) from failures group by all"',
     after='Columns with a dot need quotes in SQL: "hbm.bandwidth". Without a query, axes, metrics and outcome of all '
           "points are shown.")
 SHOWN = ("time_s", "tflops", "hbm_gbps", "bound")

@@ -66,12 +66,13 @@ class _Range(_Strict):
     scale: str = "linear"
 
 
-def read_study(path: Path, hardware: Path | None = None) -> Study:
+def read_study(path: str | Path, hardware: Path | None = None) -> Study:
     """Return the study in the file *path*.
 
     Hardware files are looked for beside it, or, where a study was saved with them, in the folder *hardware*. Raises
     ConfigError, one line per defect, each with file:line:col.
     """
+    path = Path(path)
     return _Reader(path, read_document(path, "study"), hardware).study()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,13 +134,14 @@ def records(folder: Path, study: Study | None = None) -> Iterator[dict[str, Any]
 def load_results(folder: str | Path) -> pd.DataFrame:
     """Return the results in *folder* as a DataFrame, a row per point; :mod:`turbosim.study` has the columns.
 
-    ``attrs["study"]`` is the title of the study. Can be called while a sweep is running. Raises UsageError where there
-    are no results or pandas is missing, ConfigError for files that are not acceptable.
+    Rows are in the order in which the study lists its values; ``attrs["study"]`` is its title. Can be called while a
+    sweep is running. Raises UsageError where there are no results or pandas is missing, ConfigError for files that are
+    not acceptable.
     """
     pandas = needed("pandas", "load_results")
     folder = Path(folder)
     study = open_study(folder)
-    frame = pandas.DataFrame(list(records(folder, study)))
+    frame = pandas.DataFrame(sorted(records(folder, study), key=_order(study)))
     if frame.empty:
         frame = pandas.DataFrame(columns=[*_FIRST, *study.axis_names, *OUTCOMES])
     shares = [c for c in frame.columns if c.startswith(("stall.", "energy."))]
@@ -157,6 +158,13 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     frame = frame[[*order, *rest, *last]]
     frame.attrs["study"] = study.title
     return frame
+
+
+def _order(study: Study) -> Callable[[dict[str, Any]], tuple[float, ...]]:
+    """Return what sorts records as the study lists the values of its axes, whichever process was first."""
+    places = [(a.name, {value: place for place, value in enumerate(a.values)} if a.range is None else {})
+              for a in study.axes]
+    return lambda record: tuple(place.get(record[name], record[name]) for name, place in places)
 
 
 def compact(folder: Path) -> Path:

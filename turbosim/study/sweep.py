@@ -61,7 +61,7 @@ def plan(study: Study) -> tuple[list[Task], int]:
     return tasks, dropped
 
 
-def run_study(study: Study, folder: Path, *, jobs: int | None = None, dask: str | None = None,
+def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask: str | None = None,
               reuse: Sequence[Path] = (), retry: bool = False, progress: Progress | None = None,
               into: Report | None = None) -> Report:
     """Simulate the points of *study* that *folder* has no row of, and return what was done.
@@ -74,6 +74,7 @@ def run_study(study: Study, folder: Path, *, jobs: int | None = None, dask: str 
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs: must be at least 1, got {jobs}")
     report = Report() if into is None else into
+    folder = Path(folder)
     start = time.perf_counter()
     tasks, report.dropped = plan(study)
     report.points = len(tasks)
