@@ -156,6 +156,10 @@ DEFECTS = {
     "its call": (HEAD + "metrics: {a: '__import__(1)'}\n", "4:14: metrics.a: '__import__(1)' calls '__import__': "
                  "functions are min, max, abs, sqrt, exp, log, log2, ceil, floor"),
     "a subscript": (HEAD + "metrics: {a: 'time_s[0]'}\n", "4:14: metrics.a: 'time_s[0]': Subscript is not allowed; "),
+    "operands": (HEAD + "constraints: ['batch > 1', 'kernel > 2']\n",
+                 "4:28: constraints: 'kernel > 2' has no value: '>' not supported between instances of 'str' and 'int'"),
+    "operands of a metric": (HEAD + "metrics: {a: time_s * 2, b: a + bound}\n",
+                             "4:29: metrics.b: 'a + bound' has no value: a text is not a number"),
     "metric's name": (HEAD + "metrics: {time_s: '1'}\n",
                       "4:11: metrics.time_s: is the name of a column already; choose another"),
     "metric's shape": (HEAD + "metrics: {a-b: '1'}\n",
