@@ -103,7 +103,8 @@ def many(folder: Path, points: int, jobs: int) -> None:
 def main() -> None:
     """Run all parts."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--points", type=int, default=10_000)
+    arguments.add_argument("--points", type=int, default=10_000, help="of the large study; 0 leaves it out")
+    arguments.add_argument("--scale", type=float, default=1.0, help="of the number of points whose speed is measured")
     chosen = arguments.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}; "
           "llama3-8b, batch 1, H200")
@@ -116,8 +117,10 @@ def main() -> None:
         for phase, kernel, points, target in (
                 ("decode", "flash", 3000, 20), ("decode", "turbo", 1500, 20), ("prefill", "flash", 200, 5),
                 ("prefill", "flash3", 200, 5), ("prefill", "turbo", 80, 5)):
-            speed(folder, phase, kernel, points, target)
-        many(folder, chosen.points, 2)
+            if chosen.scale:
+                speed(folder, phase, kernel, max(1, int(points * chosen.scale)), target)
+        if chosen.points:
+            many(folder, chosen.points, 2)
     print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from turbosim.errors import TurbosimError, UsageError
 from turbosim.processes import cores
-from turbosim.study.journal import NAME
 from turbosim.study.session import Session
 from turbosim.study.study import Study, Task
 
@@ -94,16 +93,10 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
                 note()
         finally:
             note()
-    report.failures = failures_of(study, folder)
+            failed = session.journal.index.failed
+            report.failures = Counter(failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed)
     if sum(report.failures.values()) >= report.points:
         reason, times = report.failures.most_common(1)[0]
         others = f" ({times:,} of them; {len(report.failures)} reasons in all)" if len(report.failures) > 1 else ""
         raise NoPointError(f"none of the {report.points:,} points can be simulated: {reason}{others}")
     return report
-
-
-def failures_of(study: Study, folder: Path) -> Counter[str]:
-    """Return the failed points of *study* in *folder* by reason."""
-    from turbosim.study.results import Rows
-
-    return Counter(row["outcome"]["reason"] for row in Rows(study, folder / NAME) if row["outcome"]["status"] != "ok")
