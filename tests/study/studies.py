@@ -48,13 +48,13 @@ def command(*arguments):
 
 def turbosim(*arguments, cwd=None):
     return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, cwd=cwd,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "160"})
 
 
 def started(*arguments):
     """Start the command in a process group of its own."""
     return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                            start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "160"})
 
 
 def children(pid):
