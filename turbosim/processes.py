@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
+
+from turbosim.errors import SimulationError
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -62,6 +70,105 @@ def _pooled(function: Callable[[Item], Outcome], items: Mapping[int, Item], jobs
         pool.shutdown(cancel_futures=True)
 
 
+CHUNK = 32
+"""Items that a process is given at once, at most: few enough for the buffer of a pipe."""
+DEATHS = 2
+"""Processes that an item may take along."""
+
+
+def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: int
+             ) -> Generator[tuple[int, Outcome | None], None, None]:
+    """Yield (place of an item, its outcome) from *jobs* processes, as soon as each is finished.
+
+    *function* is sent to every process once and may keep what helps with later items: those that follow each other
+    mostly come to the same process. An item whose process ends is tried again in another one; its outcome is None
+    where that ends too. *function* must not raise. The processes are gone as with :func:`in_processes`, which says what
+    they ask of a script. Raises SimulationError if processes end before they begin.
+    """
+    left = deque(range(len(items)))
+    deaths: Counter[int] = Counter()
+    stillborn = 0
+    crew: list[_Worker] = []
+    try:
+        while left or any(w.places for w in crew):
+            while left and len(crew) < jobs:
+                crew.append(_started(function))
+            for worker in crew:
+                # With one item still to do, the process does not wait for the next ones.
+                if left and len(worker.places) <= 1:
+                    size = max(1, min(CHUNK, len(left) // (4 * jobs)))
+                    worker.give([(place, items[place]) for place in (left.popleft() for _ in range(size))])
+            for ready in multiprocessing.connection.wait([w.connection for w in crew]):
+                worker = next(w for w in crew if w.connection is ready)
+                try:
+                    message = worker.connection.recv()
+                except (EOFError, OSError):
+                    crew.remove(worker)
+                    worker.end()
+                    places = list(worker.places)
+                    if not worker.ready:
+                        stillborn += 1
+                        if stillborn > 2:
+                            raise SimulationError("worker processes end before they begin; there may be too little "
+                                                  "memory for so many jobs") from None
+                    elif places:
+                        deaths[places[0]] += 1
+                        if deaths[places[0]] >= DEATHS:
+                            yield places.pop(0), None
+                    left.extendleft(reversed(places))
+                    continue
+                if message is None:
+                    worker.ready, stillborn = True, 0
+                else:
+                    worker.places.popleft()
+                    yield message
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+@dataclass
+class _Worker:
+    """A process, and the places of the items it has been given, in order."""
+
+    process: BaseProcess
+    connection: Connection
+    places: deque[int] = field(default_factory=deque)
+    ready: bool = False
+
+    def give(self, chunk: list[tuple[int, Item]]) -> None:
+        """Send items; that the process has ended is found when its answers are read."""
+        self.places.extend(place for place, _ in chunk)
+        with suppress(OSError):
+            self.connection.send(chunk)
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+def _started(function: Callable[[Item], Outcome]) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(function, theirs, Path.cwd()), daemon=True)
+    with _unheard_by_children():
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _serve(function: Callable[[Item], Outcome], connection: Connection, folder: Path) -> None:
+    """Answer items until there are no more."""
+    _begin(folder)
+    connection.send(None)
+    with suppress(EOFError, OSError):
+        while True:
+            for place, item in connection.recv():
+                connection.send((place, function(item)))
+
+
 def _begin(folder: Path) -> None:
     """Prepare a worker: the folder that relative paths mean, and the end of the parent as its own."""
     os.chdir(folder)
@@ -81,6 +188,8 @@ def _unheard_by_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # Starting Python's own helper process, which the first child does, would unblock the signal.
+    resource_tracker.ensure_running()
     # A blocked signal, unlike an ignored one, is not lost here.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -11,12 +11,13 @@ from turbosim.program.program import Program
 from turbosim.program.work import Work, compulsory_read_bytes, program_work
 
 
-def bound_seconds(gpu: Gpu, program: Program, hertz: float, warm: bool = False) -> float:
+def bound_seconds(gpu: Gpu, program: Program, hertz: float, warm: bool = False, work: Work | None = None) -> float:
     """Return the largest of tensor, pipe, shared-memory, L2 and device-memory time of *program* [s].
 
-    With *warm* set device-memory reads are left out, since the cache may hold the inputs.
+    With *warm* set device-memory reads are left out, since the cache may hold the inputs. *work* is the program's, if
+    it is known.
     """
-    work = program_work(program)
+    work = program_work(program) if work is None else work
     cycles = max(_unit_cycles(gpu, work).values(), default=0.0) / gpu.sm.count
     dram = work.write_bytes + (0 if warm else compulsory_read_bytes(program, work))
     return max(cycles / hertz, dram / gpu.hbm.bandwidth, (work.read_bytes + work.write_bytes) / gpu.l2.bandwidth)

@@ -83,3 +83,14 @@ def show(value: float, dimension: str, digits: int = 4) -> str:
         return f"{value:.{digits}g} {dimension}".strip()
     prefix = next((p for p in ("T", "G", "M", "k", "") if abs(value) >= _DECIMAL[p]), "")
     return f"{value / _DECIMAL[prefix]:.{digits}g} {prefix}{dimension}"
+
+
+def count(text: str, what: str) -> int:
+    """Parse a positive size: 8192, or 8k for 8192. Raises UsageError."""
+    match = re.fullmatch(r"(-?\d+)(k|K|m|M)?", text.strip())
+    if match is None:
+        raise UsageError(f"{what}: {text!r} is not a size; write for example 8192 or 8k")
+    value = int(match[1]) * {None: 1, "k": 1024, "m": 1024**2}[match[2] and match[2].lower()]
+    if value < 1:
+        raise UsageError(f"{what}: must be at least 1, got {text}")
+    return value

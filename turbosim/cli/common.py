@@ -16,6 +16,7 @@ import typer
 
 from turbosim.errors import TurbosimError, UsageError, did_you_mean
 from turbosim.files import write_whole
+from turbosim.units import count as count
 from turbosim.units import parse
 
 if TYPE_CHECKING:
@@ -92,17 +93,6 @@ def console(stderr: bool = False) -> Console:
 def emit_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def count(text: str, what: str) -> int:
-    """Parse a positive size: 8192, or 8k for 8192. Raises UsageError."""
-    match = re.fullmatch(r"(-?\d+)(k|K|m|M)?", text.strip())
-    if match is None:
-        raise UsageError(f"{what}: {text!r} is not a size; write for example 8192 or 8k")
-    value = int(match[1]) * {None: 1, "k": 1024, "m": 1024**2}[match[2] and match[2].lower()]
-    if value < 1:
-        raise UsageError(f"{what}: must be at least 1, got {text}")
-    return value
 
 
 def counts(text: str, what: str) -> list[int]:

@@ -21,9 +21,11 @@ from turbosim.cli import (
     kvsize,
     lift,
     listing,
+    results,
     roofline,
     sass,
     simulate,
+    sweep,
     timeline,
     trace,
     tune,
@@ -78,6 +80,9 @@ app.command("sass", short_help="Print the hot loop of a compiled kernel, with it
             epilog=sass.EXAMPLE)(sass.sass)
 app.command("tune", short_help="Rank configurations of a Triton kernel without running any.",
             epilog=tune.EXAMPLE)(tune.tune)
+app.command("sweep", short_help="Simulate the design points of a study.", epilog=sweep.EXAMPLE)(sweep.sweep)
+app.command("results", short_help="Print the results of a sweep, or query them.",
+            epilog=results.EXAMPLE)(results.results)
 app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
             epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from turbosim.engine.lower import ClockName, LaunchMode, hertz_of, lower
@@ -14,7 +14,7 @@ from turbosim.hw.spec import Gpu
 from turbosim.power import Between, energy_data, energy_of, find_clock, padding_of, with_between, without_energy
 from turbosim.program.program import Program
 from turbosim.program.validate import validate
-from turbosim.program.work import compulsory_read_bytes, program_work
+from turbosim.program.work import Work, compulsory_read_bytes, program_work
 from turbosim.result import UNITS, LaunchResult, Recording, Result
 from turbosim.roofline import bound_seconds, peaks_used
 
@@ -26,7 +26,21 @@ LAUNCH_MODES: tuple[LaunchMode, ...] = ("graph", "stream")
 L2_STARTS: tuple[L2Start, ...] = ("cold", "dirty", "warm")
 
 
-def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: ClockName | float = "sustained",
+@dataclass(frozen=True)
+class Checked:
+    """A well-formed program and its work: what many runs of it on different hardware need to find out only once."""
+
+    program: Program
+    work: Work
+
+
+def checked(program: Program) -> Checked:
+    """Return *program* for several runs. Raises ProgramError when it is not well formed."""
+    validate(program)
+    return Checked(program, program_work(program))
+
+
+def run(gpu: Gpu, program: Program | Checked, *, engine: EngineName = "numba", clock: ClockName | float = "sustained",
         launch: LaunchMode = "graph", l2: L2Start = "cold", record: Iterable[int] = (),
         progress: Callable[[int, int], None] | None = None,
         workload: dict[str, object] | None = None, between: Between | None = None) -> Result:
@@ -50,16 +64,16 @@ def run(gpu: Gpu, program: Program, *, engine: EngineName = "numba", clock: Cloc
     for sm in sorted(recorded):
         if not 0 <= sm < gpu.sm.count:
             raise UsageError(f"record: SMs must be 0 to {gpu.sm.count - 1} on {gpu.name}, got {sm}")
-    validate(program)
+    ready = program if isinstance(program, Checked) else checked(program)
 
     def at(hertz: float, record: frozenset[int]) -> Result:
-        lowered = lower(gpu, program, hertz, launch)
+        lowered = lower(gpu, ready.program, hertz, launch)
         totals, records = _replay(lowered, engine, l2, record, progress)
-        return _result(gpu, program, lowered, totals, records, hertz, engine, l2, workload, bool(record))
+        return _result(gpu, ready, lowered, totals, records, hertz, engine, l2, workload, bool(record))
 
     if clock != "power":
         return at(hertz_of(gpu, clock), recorded)
-    energy_data(gpu, program_work(program))
+    energy_data(gpu, ready.work)
     runs: dict[float, Result] = {}
 
     def measure(hertz: float) -> tuple[float, dict[str, float]]:
@@ -99,10 +113,10 @@ def _replay(lowered: LoweredProgram, engine: EngineName, l2: L2Start, recorded: 
     return [t for t, _ in pairs], [r.ordered() for _, r in pairs]
 
 
-def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[LaunchTotals], records: list[Records],
+def _result(gpu: Gpu, ready: Checked, lowered: LoweredProgram, totals: list[LaunchTotals], records: list[Records],
             hertz: float, engine: EngineName, l2: L2Start, workload: dict[str, object] | None,
             recorded: bool) -> Result:
-    work = program_work(program)
+    program, work = ready.program, ready.work
     recording = None
     if recorded:
         recording = Recording(
@@ -122,7 +136,7 @@ def _result(gpu: Gpu, program: Program, lowered: LoweredProgram, totals: list[La
         launches=tuple(_launch_result(item, total) for item, total in zip(lowered.launches, totals, strict=True)),
         useful_flops=program.useful_flops,
         compulsory_bytes=compulsory_read_bytes(program, work) + work.write_bytes,
-        bound_s=bound_seconds(gpu, program, hertz, warm=l2 == "warm"),
+        bound_s=bound_seconds(gpu, program, hertz, warm=l2 == "warm", work=work),
         peak_macs=peaks_used(gpu, work, hertz),
         recording=recording,
     )

@@ -24,11 +24,11 @@ def with_overrides(gpu: Gpu, changes: Mapping[str, Any]) -> Gpu:
     defects = []
     for dotted, value in changes.items():
         try:
-            path, node = _find(gpu, dotted)
+            path, node = find_field(dotted, gpu.name)
             given[path] = value
             # A value that does not fit is unknown to the rules between fields.
             values[path] = None
-            values[path] = _fitting(node, dotted, value)
+            values[path] = fitting(node, dotted, value)
         except UsageError as error:
             defects.append(str(error))
     absent = list(missing(values))
@@ -42,8 +42,8 @@ def with_overrides(gpu: Gpu, changes: Mapping[str, Any]) -> Gpu:
     return Gpu.model_validate(tree(values))
 
 
-def _find(gpu: Gpu, dotted: str) -> tuple[Path, Node]:
-    """Return the path and node of the field called *dotted*."""
+def find_field(dotted: str, owner: str) -> tuple[Path, Node]:
+    """Return the path and node of the field called *dotted* of the GPU *owner*. Raises UsageError."""
     keys = dotted.split(".")
     if dotted.startswith("tensor.mma.sync."):
         keys = ["tensor", "mma.sync", *dotted.removeprefix("tensor.mma.sync.").split(".")]
@@ -51,7 +51,7 @@ def _find(gpu: Gpu, dotted: str) -> tuple[Path, Node]:
     for depth, key in enumerate(keys):
         child = node.child(key)
         if child is None:
-            where = ".".join(keys[:depth]) or gpu.name
+            where = ".".join(keys[:depth]) or owner
             known = [name for name, _ in node.children]
             has = f"has {', '.join(known)}" if known else "has no fields"
             raise UsageError(f"unknown hardware field {dotted!r}: {where} {has}{did_you_mean(key, known)}")
@@ -62,8 +62,8 @@ def _find(gpu: Gpu, dotted: str) -> tuple[Path, Node]:
     return tuple(keys), node
 
 
-def _fitting(node: Node, dotted: str, value: Any) -> Any:
-    """Return *value* as the type of *node*."""
+def fitting(node: Node, dotted: str, value: Any) -> Any:
+    """Return *value*, in SI units or a text with a unit, as the type of *node*. Raises UsageError."""
     if isinstance(value, str) and node.kind == "quantity":
         try:
             number: Any = parse(value, node.dimension)

@@ -1,0 +1,128 @@
+"""Benchmark of sweeps, all in one run: ``python -m analysis.bench_sweep``.
+
+Prints points per second and core, the gain of a second core, the share of time that the journal takes, the peak memory
+of 10,000 points on a local pool, and the time of resuming when all are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from turbosim.study.document import read_study
+from turbosim.study.sweep import Report, run_study
+
+SPEED = """\
+title: "{kernel} {phase} at 8k"
+hw: h200_sxm
+kernel: "{kernel}"
+workload: {{model: llama3-8b, phase: {phase}, batch: 1, seq: 8k}}
+axes:
+  hbm.bandwidth: {{from: 2 TB/s, to: 8 TB/s}}
+  pipes.sfu.rate: {{from: 8, to: 64}}
+  sm.smem_bandwidth: {{from: 96 B/clk, to: 192 B/clk}}
+sampling: {{method: latin-hypercube, points: {points}, seed: 1}}
+"""
+MANY = """\
+title: many small points
+hw: h200_sxm
+kernel: flash
+workload: {{model: llama3-8b, phase: decode, batch: 1, seq: 1k}}
+axes:
+  hbm.bandwidth: {{from: 2 TB/s, to: 8 TB/s}}
+  pipes.sfu.rate: {{from: 8, to: 64}}
+sampling: {{method: latin-hypercube, points: {points}, seed: 1}}
+"""
+
+
+def swept(folder: Path, text: str, name: str, jobs: int) -> Report:
+    """Return the report of a sweep in a folder of its own."""
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return run_study(read_study(path), folder / name, jobs=jobs)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those it has waited for [s]."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(x.ru_utime + x.ru_stime for x in used)
+
+
+def speed(folder: Path, phase: str, kernel: str, points: int, target: float) -> None:
+    """Print points per second on one core and on two, and per second of CPU time, which other work does not change.
+
+    Two processes get twice the points, so that both take as long; that they have to start is part of it.
+    """
+    rates, per_cpu, journal = [], [], []
+    for jobs in (1, 2):
+        before = cpu_seconds()
+        text = SPEED.format(kernel=kernel, phase=phase, points=points * jobs)
+        report = swept(folder, text, f"{phase}-{kernel}-{jobs}", jobs)
+        rates.append(report.simulated / report.seconds)
+        per_cpu.append(report.simulated / (cpu_seconds() - before))
+        journal.append(report.journal_s / (report.seconds * jobs))
+    print(f"{phase:8} {kernel:8} {target:7.0f} {rates[0]:9.1f} {per_cpu[0]:9.1f} {rates[1]:9.1f} {per_cpu[1]:9.1f} "
+          f"{rates[1] / rates[0]:6.2f} {max(journal):8.2%}", flush=True)
+
+
+def many(folder: Path, points: int, jobs: int) -> None:
+    """Print time and memory of many points, and the time of resuming with all of them done, each a process."""
+    path = folder / "many.yaml"
+    path.write_text(MANY.format(points=points))
+    program = ("import resource, sys, time\n"
+               "start = time.perf_counter()\n"
+               "from pathlib import Path\n"
+               "from turbosim.study.document import read_study\n"
+               "from turbosim.study.sweep import run_study\n"
+               "if __name__ == '__main__':\n"
+               "    study = read_study(Path(sys.argv[1]))\n"
+               "    report = run_study(study, Path(sys.argv[2]), jobs=int(sys.argv[3]))\n"
+               "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
+               "    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3\n"
+               "    print(f'{report.simulated:,} simulated, {report.before:,} done before: '\n"
+               "          f'{time.perf_counter() - start:.1f} s, peak {own:.0f} MB, one worker {workers:.0f} MB, '\n"
+               "          f'journal {report.journal_s / report.seconds:.2%}')\n")
+    script = folder / "many.py"
+    script.write_text(program)
+    print(f"\n{points:,} points, {jobs} processes; then the same again")
+    for _ in range(2):
+        subprocess.run([sys.executable, script, path, folder / "many", str(jobs)], check=True,
+                       env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "turbosim", "sweep", path, "-o", folder / "many", "--json"], check=True,
+                   stdout=subprocess.DEVNULL)
+    print(f"turbosim sweep with all done, parquet written anew: {time.perf_counter() - start:.1f} s")
+
+
+def main() -> None:
+    """Run all parts."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--points", type=int, default=10_000, help="of the large study; 0 leaves it out")
+    arguments.add_argument("--scale", type=float, default=1.0, help="of the number of points whose speed is measured")
+    chosen = arguments.parse_args()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}; "
+          "llama3-8b, batch 1, H200")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        swept(folder, SPEED.format(kernel="flash", phase="decode", points=2), "compile", 1)
+        print("                            1 core             2 cores\n"
+              f"{'phase':8} {'kernel':8} {'target':>7} {'/s':>9} {'/CPU s':>9} {'/s':>9} {'/CPU s':>9} {'gain':>6} "
+              f"{'journal':>8}")
+        for phase, kernel, points, target in (
+                ("decode", "flash", 3000, 20), ("decode", "turbo", 1500, 20), ("prefill", "flash", 200, 5),
+                ("prefill", "flash3", 200, 5), ("prefill", "turbo", 80, 5)):
+            if chosen.scale:
+                speed(folder, phase, kernel, max(1, int(points * chosen.scale)), target)
+        if chosen.points:
+            many(folder, chosen.points, 2)
+    print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""``turbosim sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from turbosim.cli import common
+from turbosim.errors import UsageError
+
+if TYPE_CHECKING:
+    from turbosim.study.study import Study
+    from turbosim.study.sweep import Report
+
+EXAMPLE = common.examples(
+    "turbosim sweep analysis/studies/sfu.yaml -o sfu",
+    "turbosim sweep analysis/studies/sfu.yaml -o sfu --dry-run",
+    "turbosim sweep analysis/studies/sfu.yaml -o sfu --dask tcp://127.0.0.1:8786",
+    after="The same command goes on where an interrupted one ended. Ctrl-C keeps what is done.")
+
+
+def sweep(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file, see the README.",
+                                               show_default=False)],
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", help="Folder of the results; STUDY.results here unless given.", show_default=False)] = None,
+    jobs: Annotated[int | None, typer.Option(
+        help="Processes that share the points; one per core unless given.", show_default=False)] = None,
+    dask: Annotated[str | None, typer.Option(metavar="<address>", help="Share the points with a dask scheduler.")
+                    ] = None,
+    reuse: Annotated[list[Path] | None, typer.Option(
+        metavar="<folder>", help="Take over points that another study has simulated; may be repeated.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Simulate failed points again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the points, predict the time, write nothing.")
+                       ] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Simulate the design points of a study; what is done already is not done again."""
+    from turbosim.study.document import read_study
+    from turbosim.study.sweep import Report, run_study
+
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs: must be at least 1, got {jobs}")
+    if jobs is not None and dask is not None:
+        raise UsageError("--jobs, --dask: the workers of the cluster share the points; drop one of the two")
+    study = read_study(study_file)
+    folder = Path(f"{study_file.stem}.results") if output is None else output
+    if dry_run:
+        _dry_run(study, folder, jobs, reuse or [], retry, as_json)
+        return
+    common.announce_compilation("numba")
+    report = Report()
+    try:
+        with common.progress(study.title) as progress:
+            run_study(study, folder, jobs=jobs, dask=dask, reuse=reuse or [], retry=retry, progress=progress,
+                      into=report)
+    except KeyboardInterrupt:
+        raise common.InterruptError(f"{report.done:,} of {report.points:,} points are done; the same command goes on"
+                                    ) from None
+    finally:
+        if report.torn:
+            common.console(stderr=True).print("note: the last row of an earlier sweep was cut off; its point is "
+                                              "simulated again", soft_wrap=True)
+    _write(study, folder, report, as_json)
+
+
+def _write(study: Study, folder: Path, report: Report, as_json: bool) -> None:
+    from turbosim.views.study import summary, to_json
+
+    if as_json:
+        common.emit_json(to_json(study, folder, report))
+    else:
+        out = common.console()
+        out.print(summary(study, folder, report))
+    _compact(folder)
+
+
+def _compact(folder: Path) -> None:
+    """Write parquet where that is installed; the journal has the same."""
+    from turbosim.study.results import compact
+
+    try:
+        compact(folder)
+    except UsageError:
+        return
+
+
+def _dry_run(study: Study, folder: Path, jobs: int | None, reuse: list[Path], retry: bool, as_json: bool) -> None:
+    from turbosim.study.forecast import forecast
+    from turbosim.units import show
+
+    common.announce_compilation("numba")
+    found = forecast(study, folder, jobs=jobs, reuse=reuse, retry=retry)
+    if as_json:
+        document: dict[str, Any] = {"points": found.points, "dropped": found.dropped, "done": found.done,
+                                    "reused": found.reused, "new": found.new, "timed": found.timed,
+                                    "seconds": found.seconds, "jobs": found.jobs}
+        common.emit_json(document)
+        return
+    out = common.console()
+    out.print(f"{found.points:,} points: {found.done:,} done, {found.reused:,} reused, {found.new:,} new; "
+              f"{found.dropped:,} more are dropped by constraints")
+    if found.new:
+        out.print(f"about {show(found.seconds, 's', 2)} in {found.jobs} process{'es' * (found.jobs != 1)}, from "
+                  f"{found.timed} timed point{'s' * (found.timed != 1)}")

@@ -1,0 +1,139 @@
+"""The points of a study on a dask.distributed cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from turbosim.errors import TurbosimError
+from turbosim.study.evaluate import Done, Evaluator
+from turbosim.study.results import needed
+from turbosim.study.study import Task
+from turbosim.study.version import engine_version
+
+TIMEOUT_S = 5.0
+"""For the scheduler to answer."""
+BATCH_S = 2.0
+"""Points are sent in batches that take about so long."""
+LARGEST = 256
+"""Points of a batch."""
+AHEAD = 2
+"""Batches that wait at every thread of the cluster, so that none is without work."""
+
+
+class ClusterError(TurbosimError):
+    """A cluster cannot be used (exit code 1)."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Points by place, and what evaluates them."""
+
+    evaluator: Evaluator
+    tasks: tuple[tuple[int, Task], ...]
+
+    def __call__(self) -> list[tuple[int, Done]]:
+        return [(place, self.evaluator(task)) for place, task in self.tasks]
+
+
+def _run(batch: _Batch) -> list[tuple[int, Done]]:
+    return batch()
+
+
+class Cluster:
+    """A connection to the scheduler at an address."""
+
+    def __init__(self, address: str) -> None:
+        """Connect. Raises UsageError where dask is missing, ClusterError where the cluster cannot be used.
+
+        That is where no scheduler answers, it has no workers, or a worker's turbosim is another one.
+        """
+        distributed = needed("distributed", "--dask", "cluster")
+        self.address = address
+        # Its own report of what is told here in one line.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        try:
+            self.client: Any = distributed.Client(address, timeout=TIMEOUT_S, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(f"--dask {address}: no scheduler answers within {TIMEOUT_S:g} s; start one with `dask "
+                               "scheduler`, and workers with `dask worker ADDRESS --nthreads 1 --nworkers N`"
+                               ) from error
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        try:
+            self.client.wait_for_workers(1, timeout=TIMEOUT_S)
+        except TimeoutError:
+            raise ClusterError(f"--dask {self.address}: the scheduler has no workers; start some with `dask worker "
+                               f"{self.address} --nthreads 1 --nworkers N`") from None
+        found = self.client.run(engine_version, on_error="return")
+        for worker, version in found.items():
+            if isinstance(version, ModuleNotFoundError):
+                raise ClusterError(f"--dask {self.address}: worker {worker} lacks turbosim: {version}; install the "
+                                   "same version there")
+            if version != engine_version():
+                raise ClusterError(f"--dask {self.address}: worker {worker} has another turbosim (sources {version}, "
+                                   f"here {engine_version()}); install the same version there")
+
+    @property
+    def threads(self) -> int:
+        """Points that the cluster works on at a time."""
+        return sum(self.client.nthreads().values())
+
+    def close(self) -> None:
+        """Disconnect; what was sent and is not finished is cancelled."""
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=TIMEOUT_S)
+
+    def streamed(self, evaluator: Evaluator, tasks: Sequence[Task]) -> Generator[tuple[int, Done | None], None, None]:
+        """Yield (place, outcome) of *tasks* as batches are finished, None where a point ends every worker it is on.
+
+        What a lost worker had is done by another one. Raises ClusterError if the scheduler is lost.
+        """
+        distributed = needed("distributed", "--dask", "cluster")
+        left = list(range(len(tasks)))[::-1]
+        running = distributed.as_completed(loop=self.client.loop)
+        batches: dict[Any, tuple[int, ...]] = {}
+        size, taken_s, finished = 1, 0.0, 0
+
+        def send(places: Sequence[int]) -> None:
+            batch = _Batch(evaluator, tuple((place, tasks[place]) for place in places))
+            future = self.client.submit(_run, batch, pure=False)
+            batches[future] = tuple(places)
+            running.add(future)
+
+        try:
+            while left or batches:
+                while left and len(batches) < AHEAD * max(1, self.threads):
+                    size = max(1, min(size, LARGEST, len(left) // (AHEAD * max(1, self.threads)) or 1))
+                    send([left.pop() for _ in range(min(size, len(left)))])
+                future = next(running)
+                places = batches.pop(future)
+                try:
+                    outcomes = future.result()
+                except distributed.KilledWorker:
+                    # One of them ends its worker: each goes alone.
+                    if len(places) == 1:
+                        yield places[0], None
+                    for place in places if len(places) > 1 else ():
+                        send([place])
+                    continue
+                finally:
+                    future.release()
+                taken_s += sum(done.wall_s for _, done in outcomes)
+                finished += len(outcomes)
+                size = max(1, int(BATCH_S * finished / max(taken_s, 1e-6)))
+                yield from outcomes
+        except (OSError, distributed.CancelledError, distributed.client.FutureCancelledError) as error:
+            raise ClusterError(f"--dask {self.address}: the scheduler is lost ({type(error).__name__}); the same "
+                               "command goes on with what is left") from None
+        finally:
+            with contextlib.suppress(Exception):
+                self.client.cancel(list(batches))

@@ -1,0 +1,102 @@
+"""All points of a study, simulated and journalled; what is done is never done again."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from turbosim.errors import TurbosimError, UsageError
+from turbosim.processes import cores
+from turbosim.study.session import Session
+from turbosim.study.study import Study, Task
+
+Progress = Callable[[int, int], None]
+
+
+class NoPointError(TurbosimError):
+    """None of the points of a study can be simulated (exit code 1)."""
+
+
+@dataclass
+class Report:
+    """What a sweep did. It is filled while the sweep runs, so that it also tells about one that was interrupted."""
+
+    points: int = 0
+    """Points that meet the constraints."""
+    dropped: int = 0
+    """Points that do not."""
+    before: int = 0
+    """Done by an earlier sweep."""
+    reused: int = 0
+    """Copied from points that are simulated in the same way."""
+    simulated: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """Failed points by reason, those of earlier sweeps included."""
+    torn: bool = False
+    """Whether the last row of an earlier sweep had been cut off."""
+    seconds: float = 0.0
+    journal_s: float = 0.0
+    """Of these, time spent on writing."""
+
+    @property
+    def done(self) -> int:
+        """Points with a row."""
+        return self.before + self.reused + self.simulated
+
+
+def plan(study: Study) -> tuple[list[Task], int]:
+    """Return the points of *study* and how many the constraints drop. Raises UsageError if they drop all."""
+    tasks, dropped = [], 0
+    for axes in study.candidates():
+        if study.allows(axes):
+            tasks.append(study.task(axes))
+        else:
+            dropped += 1
+    if not tasks:
+        raise UsageError(f"{study.path}: the constraints drop all {dropped:,} points")
+    return tasks, dropped
+
+
+def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask: str | None = None,
+              reuse: Sequence[Path] = (), retry: bool = False, progress: Progress | None = None,
+              into: Report | None = None) -> Report:
+    """Simulate the points of *study* that *folder* has no row of, and return what was done.
+
+    *jobs* processes share the work, as many as cores if None, or the workers of the scheduler at *dask*; they change
+    nothing of the rows. *reuse* and *retry* as in :class:`~turbosim.study.session.Session`; *progress* is called with
+    (points with a row, all); *into* is the report to fill. A script must begin its work below ``if __name__ ==
+    "__main__"``. Raises as :class:`~turbosim.study.session.Session`, NoPointError if no point has a time.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs: must be at least 1, got {jobs}")
+    report = Report() if into is None else into
+    folder = Path(folder)
+    start = time.perf_counter()
+    tasks, report.dropped = plan(study)
+    report.points = len(tasks)
+    with Session(study, folder, jobs=jobs or cores(), dask=dask, reuse=reuse, retry=retry) as session:
+        counts, report.torn = session.counts, bool(session.journal.torn)
+
+        def note() -> None:
+            report.before, report.reused, report.simulated = counts.before, counts.reused, counts.simulated
+            report.seconds, report.journal_s = time.perf_counter() - start, session.journal.spent_s
+            if progress is not None:
+                progress(report.done, report.points)
+
+        try:
+            pending = session.pending(tasks)
+            note()
+            for _ in session.simulated(pending):
+                note()
+        finally:
+            note()
+            failed = session.journal.index.failed
+            report.failures = Counter(failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed)
+    if sum(report.failures.values()) >= report.points:
+        reason, times = report.failures.most_common(1)[0]
+        others = f" ({times:,} of them; {len(report.failures)} reasons in all)" if len(report.failures) > 1 else ""
+        raise NoPointError(f"none of the {report.points:,} points can be simulated: {reason}{others}")
+    return report
