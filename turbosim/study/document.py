@@ -21,6 +21,7 @@ from turbosim.study.axis import Axis, Kind, Range, Value
 from turbosim.study.expression import Expression
 from turbosim.study.expression import parse as parse_expression
 from turbosim.study.known import column_names, likely_field, point_names
+from turbosim.study.pictures import KINDS, Picture
 from turbosim.study.sampling import METHODS, Method, Sampling
 from turbosim.study.study import Study, split_kernel
 from turbosim.study.values import CHOICES, chosen, number, option, seen, with_unit
@@ -49,6 +50,7 @@ class _File(_Strict):
     constraints: list[str] = []
     metrics: dict[str, str] = {}
     baseline: dict[str, Any] = {}
+    pictures: list[dict[str, Any]] = []
 
 
 class _Sampling(_Strict):
@@ -56,6 +58,17 @@ class _Sampling(_Strict):
     points: int = 0
     seed: int = 0
     cross: list[str] = []
+
+
+class _Picture(_Strict):
+    kind: str
+    x: str = ""
+    y: str = ""
+    value: str = ""
+    by: str = ""
+    where: str = ""
+    maximize: list[str] = []
+    name: str = ""
 
 
 class _Range(_Strict):
@@ -107,6 +120,7 @@ class _Reader:
         constraints = self.constraints(file, point_names(axes, names))
         metrics = self.metrics(file, column_names(axes, names))
         baseline = self.baseline(file, axes, sampling, metrics)
+        pictures = self.pictures(file, [*column_names(axes, names), *metrics])
         self.finish_if_defective()
         return Study(
             title=file.title or self.path.stem, path=self.path, text=self.path.read_text(encoding="utf-8"),
@@ -114,7 +128,8 @@ class _Reader:
             workload={n: v for n, v in fixed.items() if n in shapes.ALL},
             run={n: v for n, v in fixed.items() if n in CHOICES},
             settings={n.removeprefix("set."): v for n, v in fixed.items() if n.startswith("set.")},
-            axes=tuple(axes), sampling=sampling, constraints=tuple(constraints), metrics=metrics, baseline=baseline)
+            axes=tuple(axes), sampling=sampling, constraints=tuple(constraints), metrics=metrics, baseline=baseline,
+            pictures=tuple(pictures))
 
     # What is wrong, and where
 
@@ -465,4 +480,26 @@ class _Reader:
             if not file.baseline and any(x.startswith("baseline.") for x in metric.names):
                 self.defect(("metrics", name), "reads a baseline, and the study has none; write for example "
                                                "baseline: {kernel: flash}")
+        return found
+
+    def pictures(self, file: _File, columns: list[str]) -> list[Picture]:
+        """Return the pictures; what ``where`` selects is known when there are results."""
+        found: list[Picture] = []
+        for i, raw in enumerate(file.pictures):
+            loc: Loc = ("pictures", i)
+            given = self.valid(_Picture, raw, loc)
+            if given is None:
+                continue
+            if given.kind not in KINDS:
+                self.defect((*loc, "kind"), f"must be one of {', '.join(KINDS)}, got {given.kind!r}"
+                                            f"{did_you_mean(given.kind, KINDS)}")
+            for key in ("x", "y", "value", "by"):
+                if (name := getattr(given, key)) and name not in columns:
+                    self.defect((*loc, key), f"{name!r} is no column{did_you_mean(name, columns)}")
+            picture = Picture(**{**given.model_dump(), "maximize": tuple(given.maximize)})
+            if re.fullmatch(r"[\w-]+", picture.file) is None:
+                self.defect((*loc, "name"), f"is a file name of letters, digits, - and _, got {picture.name!r}")
+            elif picture.file in [p.file for p in found]:
+                self.defect(loc, f"a picture is called {picture.file!r} already; give this one a name")
+            found.append(picture)
         return found
