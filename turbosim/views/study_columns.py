@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.study.evaluate import OUTCOMES
+from turbosim.study.results import plain
 from turbosim.study.study import Study
 from turbosim.units import show
 from turbosim.views.summary import reason_words
@@ -118,13 +119,14 @@ class Columns:
     def text(self, name: str, value: Any, bare: bool = False) -> str:
         """Return one value in words: ``flash``, ``batch 4``, ``hbm.bandwidth 4.8 TB/s``; *bare* leaves the name out."""
         dimension = self.dimension(name)
+        value = plain(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if name in ("seq", "seq_q", "seq_k"):
                 shown = f"{value // 1024}k" if value % 1024 == 0 else str(value)
                 return shown if bare else f"{shown} tokens"
-            elif dimension in _PREFIXED:
+            if dimension in _PREFIXED:
                 shown = show(value, dimension, 3)
             else:
                 # Rates: 16/clk, 512 B/clk.

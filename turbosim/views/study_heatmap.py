@@ -35,15 +35,15 @@ def figure(columns: Columns, picture: Picture) -> Figure:
         raise UsageError(f"heatmap: {len(keys)} panels for {', '.join(panels)}, at most {PANELS}; select points with "
                          "where")
     across, up = columns.order(x.name), columns.order(y.name)
-    wide = min(len(keys), 4 if len(across) <= 5 else 3, max(1, round(15 / (1 + 0.62 * len(across)))))
+    cell_w, cell_h = max(0.34, min(0.78, 10 / len(across))), max(0.24, min(0.42, 6.5 / len(up)))
+    wide = min(len(keys), 4, max(1, int(13 / (cell_w * len(across)))))
     high = math.ceil(len(keys) / wide)
-    cell_w, cell_h = max(0.34, min(0.82, 10 / len(across))), max(0.24, min(0.46, 6.5 / len(up)))
-    labels = max(len(columns.text(y.name, v, bare=True)) for v in up) * 0.085
+    labels = max(len(_tick(columns, y, v)) for v in up) * 0.085
     fig = Figure(figsize=(max(6.2, 1.9 + labels + wide * (cell_w * len(across) + 0.25)),
-                          1.5 + high * (cell_h * len(up) + 0.75)), layout="constrained")
+                          max(3.0, 1.5 + high * (cell_h * len(up) + 0.6))), layout="constrained")
     grid = list(fig.subplots(high, wide, sharex=True, sharey=True, squeeze=False).flat)
-    cells = [_cells(columns, frame, panels, key, x, y, value) for key in keys]
-    shades = _Shades(columns, value, [v for panel in cells for v in panel.values()])
+    cells = [_cells(frame, panels, key, x, y, value) for key in keys]
+    shades = _Shades(value, [v for panel in cells for v in panel.values()])
     for n, (axes, panel) in enumerate(zip(grid, cells, strict=False)):
         for (a, b), shown in panel.items():
             _cell(axes, across.index(a), up.index(b), shades.colour(shown),
@@ -51,33 +51,35 @@ def figure(columns: Columns, picture: Picture) -> Figure:
         axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
         if not y.numeric:
             axes.invert_yaxis()
-        texts = [columns.text(x.name, v, bare=True) for v in across]
+        texts = [_tick(columns, x, v) for v in across]
         turned = max(map(len, texts)) * 0.09 > cell_w
         axes.set_xticks(range(len(across)), texts, rotation=45 if turned else 0, fontsize=9,
                         ha="right" if turned else "center", rotation_mode="anchor")
-        axes.set_yticks(range(len(up)), [columns.text(y.name, v, bare=True) for v in up], fontsize=9)
+        axes.set_yticks(range(len(up)), [_tick(columns, y, v) for v in up], fontsize=9)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         if panels:
             axes.set_title(columns.group(panels, dict(zip(panels, keys[n], strict=True))), loc="left", fontsize=10)
         if n % wide == 0:
-            axes.set_ylabel(_bare(y))
+            axes.set_ylabel(y.label)
         if n + wide >= len(keys):
-            axes.set_xlabel(_bare(x))
+            axes.set_xlabel(x.label)
             axes.tick_params(labelbottom=True)
     for axes in grid[len(keys):]:
         axes.set_visible(False)
     notes = filter(None, (columns.fixed(frame, [x.name, y.name, *panels]), columns.baseline(value.name),
-                          "grey: no such point" if shades.empty or any(len(c) < len(across) * len(up) for c in cells)
-                          else ""))
+                          "grey: no value" if shades.empty else "",
+                          "white: not simulated" if any(len(c) < len(across) * len(up) for c in cells) else ""))
     fig.suptitle("\n".join(filter(None, (columns.study.title, ", ".join(notes)))), fontsize=11, x=0.01, ha="left")
     shades.key(fig, grid[:len(keys)])
     return fig
 
 
-def _bare(column: Column) -> str:
-    """Return a label without the unit, which stands at every tick."""
-    return column.label.split(" [")[0]
+def _tick(columns: Columns, column: Column, value: Any) -> str:
+    """Return what stands at a row or column; the unit is in the label."""
+    if column.numeric and column.dimension:
+        return f"{value * column.factor:g}"
+    return columns.text(column.name, value, bare=True)
 
 
 def _two(columns: Columns, picture: Picture) -> tuple[Column, Column]:
@@ -93,7 +95,7 @@ def _two(columns: Columns, picture: Picture) -> tuple[Column, Column]:
     return columns.column(names[0], "x"), columns.column(names[1], "y")
 
 
-def _cells(columns: Columns, frame: Any, panels: list[str], key: tuple[Any, ...], x: Column, y: Column, value: Column
+def _cells(frame: Any, panels: list[str], key: tuple[Any, ...], x: Column, y: Column, value: Column
            ) -> dict[tuple[Any, Any], Any]:
     """Return the values of a panel by the values across and up; None where the point has none."""
     for name, wanted in zip(panels, key, strict=True):
@@ -107,7 +109,7 @@ def _cells(columns: Columns, frame: Any, panels: list[str], key: tuple[Any, ...]
 class _Shades:
     """Colours of values: cividis for numbers, the palette for words."""
 
-    def __init__(self, columns: Columns, value: Column, values: list[Any]) -> None:
+    def __init__(self, value: Column, values: list[Any]) -> None:
         from matplotlib import colormaps
         from matplotlib.colors import LogNorm, Normalize
 
@@ -151,7 +153,7 @@ class _Shades:
 
         if self.value.numeric:
             bar = fig.colorbar(ScalarMappable(self.norm, self.map), ax=panels, aspect=28, pad=0.02)
-            bar.set_label(self.value.label)
+            bar.set_label(self.value.label.replace(" = ", "\n= "))
             bar.outline.set_visible(False)
         else:
             fig.legend(handles=[Patch(color=self.colour(w), label=w) for w in self.words], title=self.value.label,

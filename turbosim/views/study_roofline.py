@@ -85,7 +85,7 @@ def figure(columns: Columns, picture: Picture) -> Figure:
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top))
         log_ticks(axes.xaxis, (low, high))
         log_ticks(axes.yaxis, (floor, top))
-        _draw_roofs(axes, found[hw], low, high)
+        _draw_roofs(axes, found[hw], low, high, floor)
         looks.draw(axes, frame[frame["hw"] == hw])
         axes.set_title(columns.study.hardware[hw].gpu.title, loc="left", fontsize=10)
         if n % wide == 0:
@@ -98,8 +98,9 @@ def figure(columns: Columns, picture: Picture) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(gpus):]:
         axes.set_visible(False)
-    facts = filter(None, (columns.fixed(frame, ["hw"]), f"{len(frame):,} points", "shaded: roofs that the points change"
-                          if any(_changed(r.memory_range) or _changed(r.compute_range) for r in found.values()) else ""))
+    changed = any(_changed(r.memory_range) or _changed(r.compute_range) for r in found.values())
+    facts = filter(None, (columns.fixed(frame, ["hw"]), f"{len(frame):,} points",
+                          "shaded: roofs that the points change" if changed else ""))
     fig.suptitle(f"{columns.study.title}\n{', '.join(facts)}", fontsize=11, x=0.01, ha="left")
     looks.key(fig, grid[:len(gpus)])
     return fig
@@ -109,7 +110,7 @@ def _changed(ends: tuple[float, float]) -> bool:
     return ends[1] > 1.001 * ends[0]
 
 
-def _draw_roofs(axes: Axes, found: Roofs, low: float, high: float) -> None:
+def _draw_roofs(axes: Axes, found: Roofs, low: float, high: float, floor: float) -> None:
     """Draw the slope of device memory and the flat roofs, each with its name."""
     best = max(found.compute.values())
     axes.plot([low, best / found.memory], [low * found.memory, best], color=DARK, linewidth=1.4)
@@ -120,18 +121,21 @@ def _draw_roofs(axes: Axes, found: Roofs, low: float, high: float) -> None:
         axes.fill_between(ends, [x * least for x in ends], [x * most for x in ends], **shade)
     if _changed(found.compute_range):
         axes.axhspan(*found.compute_range, **shade)
-    below = float("inf")
+    below = math.inf
     for name, height in sorted(found.compute.items(), key=lambda item: -item[1]):
         axes.plot([height / found.memory, high], [height, height], color=DARK, linewidth=1.1)
+        if height < floor:
+            continue
         pixel = axes.transData.transform((high, height))[1] * 72 / axes.figure.dpi
-        below = min(pixel, below - 10)
-        axes.annotate(f"{name} {height:,.0f}", (high, height), xytext=(-2, below - pixel + 2),
-                      textcoords="offset points", fontsize=8, ha="right", va="bottom", color=DARK)
+        below = min(pixel, below - 9)
+        axes.annotate(f"{name} {height:,.0f}", (high, height), xytext=(4, below - pixel), annotation_clip=False,
+                      textcoords="offset points", fontsize=8, va="center", color=DARK)
     middle = (low * best / found.memory) ** 0.5
     (x0, y0), (x1, y1) = axes.transData.transform([(low, low), (10 * low, 10 * low)])
+    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
     axes.annotate(f"device memory {found.memory:.3g} TB/s", (middle, middle * found.memory), xytext=(-3, 3),
-                  textcoords="offset points", fontsize=8, color=DARK, rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)),
-                  rotation_mode="anchor", ha="center", va="bottom")
+                  textcoords="offset points", fontsize=8, color=DARK, rotation=angle, rotation_mode="anchor",
+                  ha="center", va="bottom")
 
 
 class _Looks:
