@@ -112,7 +112,7 @@ def test_both_charts_are_drawn(opened):
 
 
 def test_a_click_on_a_name_sorts(opened):
-    head = [b for b in opened.find_elements("css selector", "#points th button") if b.text.startswith("time")][0]
+    head = next(b for b in opened.find_elements("css selector", "#points th button") if b.text.startswith("time"))
     for up in (True, False):
         head.click()
         shown = [float(t) for t in cells(opened, "time") if t != "–"]

@@ -13,7 +13,7 @@ EXAMPLE = common.examples(
     "turbosim plot sfu.results --kind lines --x pipes.sfu.rate --value time_s -o sfu.png",
     "turbosim plot sfu.results --kind stalls --where \"kernel = 'flash3'\" -o flash3.png",
     "turbosim plot sfu.results --kind pareto --x time_s --y power_w --by kernel",
-    after="Columns are those of `turbosim results`; with a dot, --where has them in quotes: '\"hbm.bandwidth\" > 2e12'.")
+    after="Columns are as in `turbosim results`; with a dot they need quotes in --where: '\"hbm.bandwidth\" > 2e12'.")
 
 
 def plot(
