@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from turbosim.hw import list_gpus, load_gpu, with_overrides
     from turbosim.result import Result
     from turbosim.sass.description import Description
+    from turbosim.study.document import read_study
+    from turbosim.study.results import load_results
+    from turbosim.study.sweep import run_study
     from turbosim.tuning import Trial, tune
     from turbosim.workload import Attention, CopyBytes, Gemm, Phase, attention_of, get_model
 
@@ -27,12 +30,13 @@ _WHERE = {
     "CopyBytes": "turbosim.workload", "Gemm": "turbosim.workload", "Phase": "turbosim.workload",
     "attention_of": "turbosim.workload", "get_model": "turbosim.workload", "lift_kernel": "turbosim.api",
     "simulate_kernel": "turbosim.api", "Description": "turbosim.sass.description", "Trial": "turbosim.tuning",
-    "tune": "turbosim.tuning",
+    "tune": "turbosim.tuning", "load_results": "turbosim.study.results", "read_study": "turbosim.study.document",
+    "run_study": "turbosim.study.sweep",
 }
 
 __all__ = ["Attention", "CopyBytes", "Description", "Gemm", "Phase", "Result", "Trial", "__version__", "attention_of",
-           "build_program", "get_model", "lift_kernel", "list_gpus", "load_gpu", "simulate", "simulate_kernel", "tune",
-           "with_overrides"]
+           "build_program", "get_model", "lift_kernel", "list_gpus", "load_gpu", "load_results", "read_study",
+           "run_study", "simulate", "simulate_kernel", "tune", "with_overrides"]
 
 
 def __getattr__(name: str) -> Any:

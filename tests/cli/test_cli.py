@@ -30,7 +30,7 @@ def test_help_imports_no_heavy_library():
 
 @pytest.mark.parametrize("command", [
     [], ["simulate"], ["compare"], ["roofline"], ["timeline"], ["kv-size"], ["list"], ["hw"], ["hw", "list"],
-    ["lift"], ["sass"], ["tune"], ["validate"], ["hw", "show"], ["hw", "check"], ["hw", "schema"], ["hw", "diff"], ["trace"], ["trace", "show"], ["trace", "check"]])
+    ["lift"], ["sass"], ["tune"], ["sweep"], ["results"], ["validate"], ["hw", "show"], ["hw", "check"], ["hw", "schema"], ["hw", "diff"], ["trace"], ["trace", "show"], ["trace", "check"]])
 def test_every_command_has_help_with_an_example(command):
     done = turbosim(*command, "--help", COLUMNS="80")
     assert done.returncode == 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from turbosim.study.document import read_study
 from turbosim.study.journal import NAME, lines
@@ -47,30 +48,35 @@ def command(*arguments):
 
 def turbosim(*arguments, cwd=None):
     return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, cwd=cwd,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "160"})
 
 
 def started(*arguments):
     """Start the command in a process group of its own."""
     return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                            start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "160"})
 
 
 def children(pid):
     """Return the ids of the processes that evaluate points for *pid*."""
     found = []
-    for child in os.listdir("/proc"):
-        if child.isdigit():
-            try:
-                with open(f"/proc/{child}/stat") as file:
-                    parent = int(file.read().rpartition(")")[2].split()[1])
-                with open(f"/proc/{child}/cmdline") as file:
-                    words = file.read()
-            except (OSError, IndexError):
-                continue
-            if parent == pid and "spawn_main" in words:
-                found.append(int(child))
+    for child in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((child / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (child / "cmdline").read_text()
+        except (OSError, IndexError):
+            continue
+        if parent == pid and "spawn_main" in words:
+            found.append(int(child.name))
     return found
+
+
+def alive(pid):
+    """Whether there is such a process that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def rows_in(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -68,7 +69,7 @@ DEFECTS = {
     "no hw": ("kernel: flash\n", "1:1: hw: missing; write for example hw: h200_sxm"),
     "no kernel": ("hw: h200_sxm\n", "1:1: kernel: missing; write for example kernel: flash"),
     "unknown key": (HEAD + "axis: {}\n", "4:1: axis: unknown key (did you mean 'axes'?); there are title, hw, kernel, "
-                    "workload, options, set, axes, sampling, constraints, metrics, baseline"),
+                    "workload, options, set, axes, sampling, constraints, metrics, baseline, pictures"),
     "unknown gpu": ("hw: h200_sxmm\nkernel: flash\n", "1:5: hw: unknown GPU 'h200_sxmm': not among a100_2x_hbm, "),
     "second gpu": ("hw: [h100_sxm, h300]\nkernel: flash\n", "1:16: hw: unknown GPU 'h300': not among "),
     "unknown kernel": ("hw: h200_sxm\nkernel: flush\n", "2:9: kernel: unknown kernel 'flush': not among flash, flash3, "
@@ -155,6 +156,10 @@ DEFECTS = {
     "its call": (HEAD + "metrics: {a: '__import__(1)'}\n", "4:14: metrics.a: '__import__(1)' calls '__import__': "
                  "functions are min, max, abs, sqrt, exp, log, log2, ceil, floor"),
     "a subscript": (HEAD + "metrics: {a: 'time_s[0]'}\n", "4:14: metrics.a: 'time_s[0]': Subscript is not allowed; "),
+    "operands": (HEAD + "constraints: ['batch > 1', 'kernel > 2']\n",
+                 "4:28: constraints: 'kernel > 2' has no value: '>' not supported between instances of 'str' and 'int'"),
+    "operands of a metric": (HEAD + "metrics: {a: time_s * 2, b: a + bound}\n",
+                             "4:29: metrics.b: 'a + bound' has no value: a text is not a number"),
     "metric's name": (HEAD + "metrics: {time_s: '1'}\n",
                       "4:11: metrics.time_s: is the name of a column already; choose another"),
     "metric's shape": (HEAD + "metrics: {a-b: '1'}\n",
@@ -235,3 +240,16 @@ def test_keys_follow_from_what_is_simulated_alone(tmp_path):
     for change in ("options: {clock: boost}\n", "options: {l2: warm}\n", "set: {pieces: 4}\n",
                    "axes: {batch: [2]}\n", "axes: {l2.bandwidth: [9 TB/s]}\n"):
         assert next(study_of(tmp_path, HEAD + change).tasks()).key != plain.key
+
+
+def test_the_study_in_the_readme_is_acceptable(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    study = study_of(tmp_path, readme.partition("## Design points at scale")[2].split("```yaml\n")[1].split("```")[0])
+    allowed = sum(study.allows(axes) for axes in study.candidates())
+    assert 0 < allowed < sum(1 for _ in study.candidates()) == 3 * 2 * 4 * 3 * 3 * 2
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "analysis" / "studies").glob("*.yaml")),
+                         ids=lambda path: path.stem)
+def test_worked_studies_are_acceptable(path):
+    assert all(not task.refused for task in read_study(path).tasks())

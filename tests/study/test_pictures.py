@@ -27,7 +27,7 @@ def test_pictures_do_not_change_the_points(tmp_path):
     ("- {x: time_s}", "9:5", "kind is missing"),
     ("- {kind: lines, name: a/b}", "9:25", "is a file name of letters, digits, - and _, got 'a/b'"),
     ("- {kind: lines}\n  - {kind: lines}", "10:5", "a picture is called 'lines' already; give this one a name"),
-    ("- lines", "9:5", "must be a valid table, got 'lines'"),
+    ("- lines", "9:5", "must be a table such as {kind: lines, value: time_s}, got 'lines'"),
 ])
 def test_wrong_pictures_are_told(tmp_path, pictures, place, message):
     with pytest.raises(ConfigError) as caught:

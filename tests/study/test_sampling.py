@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from turbosim.study.axis import Axis, Kind, Range
 from turbosim.study.sampling import Sampling, sample
 
+# SciPy takes longer to load than an example may.
+list(sample([Axis("a", Kind.WORKLOAD, (1,))], Sampling("random", 1)))
 NAMES = ("a", "b", "c", "d")
 
 
@@ -92,3 +94,10 @@ def test_other_seeds_give_other_points():
     axes = [Axis("a", Kind.HARDWARE, (), "", Range(0.0, 1.0, log=False, whole=False))]
     assert [p["a"] for p in sample(axes, Sampling("random", 5, 1))] != pytest.approx(
         [p["a"] for p in sample(axes, Sampling("random", 5, 2))])
+
+
+@pytest.mark.parametrize("method", ["grid", "zip", "random", "latin-hypercube"])
+def test_without_axes_there_is_one_point(method):
+    assert list(sample([], Sampling(method, 3))) == [{}]
+    crossed = Axis("a", Kind.WORKLOAD, (1, 2))
+    assert list(sample([crossed], Sampling(method, 3, 0, ("a",)))) == [{"a": 1}, {"a": 2}]

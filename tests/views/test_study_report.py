@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
@@ -68,7 +69,7 @@ def test_the_page_names_nothing_outside(results):
     text = page(results, {}, "c POINT")
     own = text.replace(re.findall(r"<script>(.*?)</script>", text, re.DOTALL)[0], "")
     assert re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)=(?!"data:,")', own) == []
-    assert "default-src 'none'" in text
+    assert "default-src 'none'" in html.unescape(text)
 
 
 def test_text_of_a_study_is_no_markup(results):

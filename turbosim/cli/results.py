@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLE = common.examples(
-    "turbosim results sfu.results",
-    'turbosim results sfu.results "select kernel, min(time_s) from points group by kernel"',
-    'turbosim results sfu.results "select reason, count(*) from failures group by reason" --json',
+    "turbosim results sfu --csv sfu.csv",
+    'turbosim results sfu "select kernel, min(time_s) from points group by all"',
+    'turbosim results sfu "select reason, count(*) from failures group by all"',
     after='Columns with a dot need quotes in SQL: "hbm.bandwidth". Without a query, axes, metrics and outcome of all '
           "points are shown.")
 SHOWN = ("time_s", "tflops", "hbm_gbps", "bound")
@@ -25,7 +25,8 @@ SHOWN = ("time_s", "tflops", "hbm_gbps", "bound")
 def results(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output folder of a sweep.", show_default=False)],
     query: Annotated[str | None, typer.Argument(
-        metavar="[QUERY]", help="SQL over the tables points and failures, which DuckDB runs.", show_default=False)] = None,
+        metavar="[QUERY]", help="SQL over the tables points and failures, which DuckDB runs.", show_default=False)
+                     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the rows as CSV, all columns unless there is a query.")
                    ] = None,
     as_json: common.Json = False,

@@ -44,9 +44,9 @@ class Range:
             value = self.low * math.pow(self.high / self.low, share)
         else:
             value = self.low + (self.high - self.low) * share
-        value = min(max(value, self.low), self.high)
-        # Twelve digits are what a reader of a row may hold against the study.
-        return round(value) if self.whole else float(f"{value:.12g}")
+        # Twelve digits, so that 4e12 is not 3999999999999.9995.
+        rounded = round(value) if self.whole else float(f"{value:.12g}")
+        return min(max(rounded, self.low), self.high)
 
 
 @dataclass(frozen=True)

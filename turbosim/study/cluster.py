@@ -51,7 +51,7 @@ class Cluster:
 
         That is where no scheduler answers, it has no workers, or a worker's turbosim is another one.
         """
-        distributed = needed("distributed", "--dask")
+        distributed = needed("distributed", "--dask", "cluster")
         self.address = address
         # Its own report of what is told here in one line.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -97,7 +97,7 @@ class Cluster:
 
         What a lost worker had is done by another one. Raises ClusterError if the scheduler is lost.
         """
-        distributed = needed("distributed", "--dask")
+        distributed = needed("distributed", "--dask", "cluster")
         left = list(range(len(tasks)))[::-1]
         running = distributed.as_completed(loop=self.client.loop)
         batches: dict[Any, tuple[int, ...]] = {}

@@ -45,6 +45,10 @@ class Evaluator:
     _programs: OrderedDict[Any, Checked] = field(default_factory=OrderedDict)
     _hardware: OrderedDict[Any, Gpu] = field(default_factory=OrderedDict)
 
+    def __reduce__(self) -> tuple[type[Evaluator], tuple[Mapping[str, Gpu]]]:
+        """Leave behind what is kept when it is sent to another process."""
+        return Evaluator, (self.gpus,)
+
     def __call__(self, task: Task) -> Done:
         """Return the outcome of *task*; what cannot be simulated fails with the reason."""
         start = time.perf_counter()

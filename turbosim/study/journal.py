@@ -42,6 +42,8 @@ class Index:
     by_point: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     """(study, point) to (key, offset) of the last such row."""
     by_key: dict[str, int] = field(default_factory=dict)
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(study, point) to the reason, of those that failed."""
     rows: int = 0
     end: int = 0
     """Bytes of whole rows."""
@@ -50,7 +52,12 @@ class Index:
 
     def add(self, row: Row, offset: int) -> None:
         """Note that *row* is at *offset*."""
-        self.by_point[row["study"], row["point"]] = (row["key"], offset)
+        point = row["study"], row["point"]
+        self.by_point[point] = (row["key"], offset)
+        if row["outcome"]["status"] == "ok":
+            self.failed.pop(point, None)
+        else:
+            self.failed[point] = row["outcome"]["reason"]
         self.by_key[row["key"]] = offset
         self.rows += 1
 
@@ -158,8 +165,9 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            # What an interrupt has left of a row.
-            os.ftruncate(self._handle, self._end)
+            if os.fstat(self._handle).st_size > self._end:
+                # What an interrupt has left of a row.
+                os.ftruncate(self._handle, self._end)
             if kind is None or not issubclass(kind, JournalError):
                 self.sync()
         finally:

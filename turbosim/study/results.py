@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from turbosim.files import write_whole
 from turbosim.study.axis import Kind, Value
 from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.journal import NAME, Row, lines
-from turbosim.study.saved import open_study
+from turbosim.study.saved import STUDY, open_study
 from turbosim.study.study import Names, Study
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ PARQUET = "points.parquet"
 _FIRST = ("point", "key", "status", "reason", "hw", "kernel")
 
 
-def needed(name: str, what: str) -> Any:
+def needed(name: str, what: str, extra: str = "studies") -> Any:
     """Return the module *name*. Raises UsageError with the way to install it, for *what*."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UsageError(f"{what} needs {name}: pip install 'turbosim[studies]'") from None
+        raise UsageError(f"{what} needs {name}: pip install 'turbosim[{extra}]'") from None
 
 
 def flatten(row: Row) -> dict[str, Any]:
@@ -52,11 +53,16 @@ class Rows:
 
     def __post_init__(self) -> None:
         self._offsets: dict[str, int] = {}
+        self.times: dict[str, float] = {}
+        """Seconds by point, of those that did not fail."""
         for offset, row in lines(self.path):
             if row["study"] == self.study.digest:
                 # The last one of a point is the one that holds.
                 self._offsets.pop(row["point"], None)
                 self._offsets[row["point"]] = offset
+                self.times.pop(row["point"], None)
+                if row["outcome"]["status"] == "ok":
+                    self.times[row["point"]] = row["outcome"]["time_s"]
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -68,6 +74,13 @@ class Rows:
                 file.seek(offset)
                 yield json.loads(file.readline())
 
+    def at(self, point: str) -> Row:
+        """Return the row of *point*. Raises KeyError."""
+        with self.path.open("rb") as file:
+            file.seek(self._offsets[point])
+            row: Row = json.loads(file.readline())
+            return row
+
     def record(self, row: Row) -> dict[str, Any]:
         """Return *row* as one record, with the derived metrics of the study."""
         return flatten(row) | derived(self.study, row, self.baseline(row))
@@ -77,12 +90,7 @@ class Rows:
         if not self.study.baseline:
             return None
         point = self.study.point_of({**row["axes"], **self.study.baseline})
-        if point not in self._offsets:
-            return None
-        with self.path.open("rb") as file:
-            file.seek(self._offsets[point])
-            found: Row = json.loads(file.readline())
-            return found
+        return self.at(point) if point in self._offsets else None
 
 
 class _Columns(Mapping[str, Any]):
@@ -134,13 +142,14 @@ def records(folder: Path, study: Study | None = None) -> Iterator[dict[str, Any]
 def load_results(folder: str | Path) -> pd.DataFrame:
     """Return the results in *folder* as a DataFrame, a row per point; :mod:`turbosim.study` has the columns.
 
-    ``attrs["study"]`` is the title of the study. Can be called while a sweep is running. Raises UsageError where there
-    are no results or pandas is missing, ConfigError for files that are not acceptable.
+    Rows are in the order in which the study lists its values; ``attrs["study"]`` is its title. Can be called while a
+    sweep is running. Raises UsageError where there are no results or pandas is missing, ConfigError for files that are
+    not acceptable.
     """
     pandas = needed("pandas", "load_results")
     folder = Path(folder)
     study = open_study(folder)
-    frame = pandas.DataFrame(list(records(folder, study)))
+    frame = pandas.DataFrame(sorted(records(folder, study), key=_order(study)))
     if frame.empty:
         frame = pandas.DataFrame(columns=[*_FIRST, *study.axis_names, *OUTCOMES])
     shares = [c for c in frame.columns if c.startswith(("stall.", "energy."))]
@@ -159,15 +168,26 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     return frame
 
 
-def compact(folder: Path) -> Path:
-    """Write the results in *folder* as parquet and return the file. Raises UsageError where pyarrow is missing."""
-    import io
+def _order(study: Study) -> Callable[[dict[str, Any]], tuple[float, ...]]:
+    """Return what sorts records as the study lists the values of its axes, whichever process was first."""
+    places = [(a.name, {value: place for place, value in enumerate(a.values)} if a.range is None else {})
+              for a in study.axes]
+    return lambda record: tuple(place.get(record[name], record[name]) for name, place in places)
 
+
+def compact(folder: Path) -> Path:
+    """Write the results in *folder* as parquet, unless they are, and return the file.
+
+    Raises UsageError where pyarrow or pandas is missing.
+    """
     needed("pyarrow", "parquet")
+    path = folder / PARQUET
+    if path.is_file() and all((folder / x).stat().st_mtime_ns < path.stat().st_mtime_ns for x in (NAME, STUDY)):
+        return path
     buffer = io.BytesIO()
     load_results(folder).to_parquet(buffer, index=False)
-    write_whole(folder / PARQUET, buffer.getvalue())
-    return folder / PARQUET
+    write_whole(path, buffer.getvalue())
+    return path
 
 
 def query(folder: Path, sql: str) -> pd.DataFrame:

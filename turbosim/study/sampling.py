@@ -31,7 +31,7 @@ def sample(axes: Sequence[Axis], sampling: Sampling) -> Iterator[dict[str, Value
     ``zip`` takes the first values of all axes together, then the second ones; axes have equally many. The samples of
     ``latin-hypercube`` lie one in each of as many equal parts of every axis as there are samples.
     """
-    if sampling.method == "grid":
+    if sampling.method == "grid" or not {a.name for a in axes}.difference(sampling.cross):
         yield from _grid(axes)
     elif sampling.method == "zip":
         for values in zip(*(a.values for a in axes), strict=True):

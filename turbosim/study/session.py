@@ -66,10 +66,14 @@ class Session:
         except BaseException:
             self._disconnect()
             raise
+        try:
+            save_study(study, folder)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         self._evaluator = Evaluator({name: r.gpu for name, r in study.hardware.items()})
 
     def __enter__(self) -> Self:
-        save_study(self.study, self.folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: object) -> None:

@@ -172,25 +172,36 @@ class Study:
         kernel, settings = self.kernel_of(axes)
         fields = self.fields_of(axes)
         run = {**RUN_DEFAULTS, **self.run, **{a.name: axes[a.name] for a in self.axes if a.kind is Kind.RUN}}
-        workload, refused = None, ""
-        program: Any = [settings, fields]
-        try:
-            schedule = get_schedule(kernel)
-            # An option as given and its default are the same program, unless giving it is refused in this phase.
-            options = dataclasses.asdict(schedule.parse_options(settings))
-            workload = shapes.workload_of(schedule, fields)
-            described = {k: v for k, v in workload.describe().items() if k != "model"}
-            foreign = [n for n in settings if schedule.only.get(n) not in (None, described.get("phase"))]
-            program = [options, described, foreign]
-        except TurbosimError as error:
-            refused = str(error).splitlines()[0]
-        values = self._values_of(hw, overrides)
-        key = _digest([engine_version(), values, kernel, program, run])
+        # Hardware mostly varies faster than what is run on it.
+        if self._last.get("name") != (name := repr((kernel, settings, fields))):
+            self._last.update(name=name, what=_resolved(kernel, settings, fields))
+        workload, program, refused = self._last["what"]
+        key = _digest([engine_version(), self._hardware_digest(hw, overrides), kernel, program, run])
         return Task(self.point_of(chosen), key, chosen, hw, overrides, kernel, settings, workload, run, refused)
 
-    def _values_of(self, hw: str, overrides: Mapping[str, Value]) -> dict[str, Value]:
-        """Return what is simulated of a GPU, by dotted name."""
-        return self._simulated[hw] | {name: value for name, value in overrides.items() if _is_read(name)}
+    def _hardware_digest(self, hw: str, overrides: Mapping[str, Value]) -> str:
+        """Return the digest of what is simulated of a GPU."""
+        lines = self._lines[hw]
+        changed = {name: f"{name}={json.dumps(value)}" for name, value in overrides.items() if self._is_read[name]}
+        new = lines | changed
+        return hashlib.sha256("\n".join(new.values() if len(new) == len(lines) else sorted(new.values())).encode()
+                              ).hexdigest()
+
+    @cached_property
+    def _lines(self) -> dict[str, dict[str, str]]:
+        """The simulated fields of every GPU as text, in the order of these texts."""
+        return {hw: dict(sorted(((name, f"{name}={json.dumps(value)}") for name, value in values.items()),
+                                key=lambda item: item[1])) for hw, values in self._simulated.items()}
+
+    @cached_property
+    def _is_read(self) -> dict[str, bool]:
+        """Whether the fields that vary matter to a simulation."""
+        return {a.name: _matters(find_field(a.name, "")[0]) for a in self.axes if a.kind is Kind.HARDWARE}
+
+    @cached_property
+    def _last(self) -> dict[str, Any]:
+        """The kernel and workload of the last task."""
+        return {}
 
     @cached_property
     def _simulated(self) -> dict[str, dict[str, Value]]:
@@ -243,9 +254,19 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _is_read(name: str) -> bool:
-    """Whether the hardware field *name* matters to a simulation."""
-    return _matters(find_field(name, "")[0])
+def _resolved(kernel: str, settings: dict[str, Value], fields: Mapping[str, Value]
+              ) -> tuple[Workload | None, list[Any], str]:
+    """Return the workload, what determines the program beside hardware, and why there is none."""
+    try:
+        schedule = get_schedule(kernel)
+        # An option as given and its default are the same program, unless giving it is refused in this phase.
+        options = dataclasses.asdict(schedule.parse_options(settings))
+        workload = shapes.workload_of(schedule, fields)
+    except TurbosimError as error:
+        return None, [dict(settings), dict(fields)], str(error).splitlines()[0]
+    described = {k: v for k, v in workload.describe().items() if k != "model"}
+    foreign = [n for n in settings if schedule.only.get(n) not in (None, described.get("phase"))]
+    return workload, [options, described, foreign], ""
 
 
 def _matters(path: Field) -> bool:

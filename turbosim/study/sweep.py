@@ -10,7 +10,6 @@ from pathlib import Path
 
 from turbosim.errors import TurbosimError, UsageError
 from turbosim.processes import cores
-from turbosim.study.journal import NAME
 from turbosim.study.session import Session
 from turbosim.study.study import Study, Task
 
@@ -61,7 +60,7 @@ def plan(study: Study) -> tuple[list[Task], int]:
     return tasks, dropped
 
 
-def run_study(study: Study, folder: Path, *, jobs: int | None = None, dask: str | None = None,
+def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask: str | None = None,
               reuse: Sequence[Path] = (), retry: bool = False, progress: Progress | None = None,
               into: Report | None = None) -> Report:
     """Simulate the points of *study* that *folder* has no row of, and return what was done.
@@ -74,6 +73,7 @@ def run_study(study: Study, folder: Path, *, jobs: int | None = None, dask: str 
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs: must be at least 1, got {jobs}")
     report = Report() if into is None else into
+    folder = Path(folder)
     start = time.perf_counter()
     tasks, report.dropped = plan(study)
     report.points = len(tasks)
@@ -93,16 +93,10 @@ def run_study(study: Study, folder: Path, *, jobs: int | None = None, dask: str 
                 note()
         finally:
             note()
-    report.failures = failures_of(study, folder)
+            failed = session.journal.index.failed
+            report.failures = Counter(failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed)
     if sum(report.failures.values()) >= report.points:
         reason, times = report.failures.most_common(1)[0]
         others = f" ({times:,} of them; {len(report.failures)} reasons in all)" if len(report.failures) > 1 else ""
         raise NoPointError(f"none of the {report.points:,} points can be simulated: {reason}{others}")
     return report
-
-
-def failures_of(study: Study, folder: Path) -> Counter[str]:
-    """Return the failed points of *study* in *folder* by reason."""
-    from turbosim.study.results import Rows
-
-    return Counter(row["outcome"]["reason"] for row in Rows(study, folder / NAME) if row["outcome"]["status"] != "ok")

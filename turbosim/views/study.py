@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,26 +54,19 @@ def summary(study: Study, folder: Path, report: Report) -> RenderableType:
     from rich.text import Text
 
     rows = Rows(study, folder / NAME)
-    done = sum(1 for row in rows if row["outcome"]["status"] == "ok")
-
-    def time_of(row: dict[str, Any]) -> float:
-        return float(row["outcome"]["time_s"])
-
-    good = (row for row in rows if row["outcome"]["status"] == "ok")
-    if done <= SHOWN:
-        title, chosen = "points, the fastest first", sorted(good, key=time_of)
-    else:
-        fast = heapq.nsmallest(SHOWN // 2, good, key=time_of)
-        slow = heapq.nlargest(SHOWN // 2, (r for r in rows if r["outcome"]["status"] == "ok"), key=time_of)
-        title, chosen = f"fastest and slowest of {done:,} points", [*fast, *reversed(slow)]
+    done = len(rows.times)
+    order = sorted(rows.times, key=lambda point: rows.times[point])
+    title = "points, the fastest first"
+    if done > SHOWN:
+        title, order = f"fastest and slowest of {done:,} points", [*order[:SHOWN // 2], *order[-(SHOWN // 2):]]
     columns = [(a.name, a.dimension) for a in study.axes] + [("time_s", "s"), ("bound", "")]
     columns += [(name, "") for name in study.metrics]
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2))
     for name, _ in columns:
         text = name in ("bound", "kernel", "hw")
         table.add_column("time" if name == "time_s" else name, justify="left" if text else "right", overflow="fold")
-    for i, row in enumerate(chosen):
-        record = rows.record(row)
+    for i, point in enumerate(order):
+        record = rows.record(rows.at(point))
         if done > SHOWN and i == SHOWN // 2:
             table.add_row(*("..." for _ in columns))
         table.add_row(*(shown(record.get(name), dimension) for name, dimension in columns))

@@ -1,0 +1,128 @@
+"""Sweeps on a dask cluster of real worker processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from tests.study.studies import MANY, rows_in, study_of, summary_of, turbosim, wait_for
+from turbosim.study import cluster
+from turbosim.study.cluster import Cluster, ClusterError
+from turbosim.study.session import KILLED
+from turbosim.study.sweep import run_study
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def local():
+    """A scheduler with two worker processes of one thread."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0",
+                                  host="127.0.0.1", silence_logs=50) as found:
+        yield found
+
+
+def outcomes(folder):
+    return {r["point"]: r["outcome"] for r in rows_in(folder)}
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_rows_of_one_process(tmp_path, local):
+    study = study_of(tmp_path, MANY)
+    run_study(study, tmp_path / "alone", jobs=1)
+    done = summary_of(turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--json", "--dask",
+                               local.scheduler_address))
+    assert (done["points"], done["simulated"]) == (60, 60)
+    assert len(rows_in(tmp_path / "out")) == 60
+    assert outcomes(tmp_path / "out") == outcomes(tmp_path / "alone")
+    again = summary_of(turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--json", "--dask",
+                                local.scheduler_address))
+    assert (again["done_before"], again["simulated"]) == (60, 0)
+
+
+@pytest.mark.slow
+def test_the_work_of_a_killed_worker_is_done_by_another(tmp_path, local):
+    study = study_of(tmp_path, MANY.replace("steps: 60", "steps: 200"))
+    killed = []
+
+    def kill_one(done, total):
+        if done > 20 and not killed:
+            killed.append(next(iter(local.workers.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    report = run_study(study, tmp_path / "out", dask=local.scheduler_address, progress=kill_one)
+    assert killed
+    assert (report.simulated, report.failures) == (200, {})
+    assert len(rows_in(tmp_path / "out")) == len(outcomes(tmp_path / "out")) == 200
+
+
+class Deadly:
+    """Ends its process at one point."""
+
+    def __init__(self, point):
+        self.point = point
+
+    def __call__(self, task):
+        from turbosim.study.evaluate import Done
+
+        if task.point == self.point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Done({"status": "ok"}, 0.01)
+
+
+@pytest.mark.slow
+def test_a_point_that_ends_every_worker_is_a_row(tmp_path, local):
+    tasks = list(study_of(tmp_path, MANY.replace("steps: 60", "steps: 6")).tasks())
+    connection = Cluster(local.scheduler_address)
+    try:
+        found = dict(connection.streamed(Deadly(tasks[4].point), tasks))
+    finally:
+        connection.close()
+    assert sorted(found) == list(range(6))
+    assert found[4] is None
+    assert sum(done is None for done in found.values()) == 1
+    assert KILLED
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1", "tcp://nowhere.invalid:8786"])
+def test_an_unreachable_scheduler_is_one_clear_error(tmp_path, address):
+    study_of(tmp_path, MANY)
+    start = time.monotonic()
+    done = turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--dask", address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: --dask {address}: no scheduler answers within 5 s; start one with `dask scheduler`, and workers with "
+        "`dask worker ADDRESS --nthreads 1 --nworkers N`\n")
+    assert not (tmp_path / "out").exists()
+    assert time.monotonic() - start < 100
+
+
+def test_a_scheduler_without_workers_is_told(monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 1.0)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0", host="127.0.0.1", silence_logs=50) as empty, \
+            pytest.raises(ClusterError, match="the scheduler has no workers; start some with `dask worker tcp://"):
+        Cluster(empty.scheduler_address)
+
+
+def test_workers_with_another_turbosim_are_refused(local, monkeypatch):
+    wait_for(lambda: len(local.scheduler_info["workers"]) >= 1)
+    monkeypatch.setattr(cluster, "engine_version", other_version)
+    with pytest.raises(ClusterError, match=re.escape("has another turbosim (sources ")):
+        Cluster(local.scheduler_address)
+
+
+def other_version():
+    """Say here what no worker says."""
+    from turbosim.study.version import engine_version
+
+    return f"{engine_version()}-{os.getpid()}"
+
+
+def test_dask_that_is_not_installed_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(Exception, match=re.escape("--dask needs distributed: pip install 'turbosim[cluster]'")):
+        run_study(study_of(tmp_path), tmp_path / "out", dask="tcp://127.0.0.1:1")

@@ -1,0 +1,253 @@
+"""``turbosim sweep`` and ``turbosim results`` as processes, and what they leave."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import sys
+
+import pandas
+import pytest
+
+from tests.study.studies import SMALL, rows_in, study_of, summary_of, turbosim
+from turbosim import attention_of, get_model, load_gpu, simulate, with_overrides
+from turbosim.errors import UsageError
+from turbosim.study import results
+from turbosim.study.results import load_results, query
+from turbosim.study.session import Session
+from turbosim.study.sweep import NoPointError, run_study
+from turbosim.workload import Phase
+
+STUDY = """\
+title: bandwidth
+hw: h200_sxm
+kernel: [flash, turbo:bits=2]
+workload: {model: llama3-8b, phase: decode, seq: [1k, 2k]}
+axes:
+  hbm.bandwidth: [2, 8 TB/s]
+constraints: ["not (hbm.bandwidth > 7 TB/s and seq_k > 1k)"]
+metrics:
+  tokens_per_s: batch / time_s
+  speedup: baseline.time_s / time_s
+  faster: speedup > 1
+  wait: stall.data_dram
+baseline: {kernel: flash}
+"""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The folder of a finished sweep, and what the command printed."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "study.yaml").write_text(STUDY)
+    return folder, turbosim("sweep", "study.yaml", "--jobs", "1", cwd=folder)
+
+
+def test_a_sweep_prints_its_points(swept):
+    folder, done = swept
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"6 points: 6 simulated, 2 dropped by constraints; [\d.]+ s", lines[0])
+    assert lines[2].strip() == "points, the fastest first"
+    assert lines[3].split() == ["kernel", "seq", "hbm.bandwidth", "time", "bound", "tokens_per_s", "speedup", "faster",
+                                "wait"]
+    assert len(lines) == 10
+    assert sorted(p.name for p in (folder / "study.results").iterdir()) == [
+        "hardware", "journal.jsonl", "points.parquet", "study.yaml"]
+
+
+def test_rows_are_what_simulate_finds(swept):
+    frame = load_results(swept[0] / "study.results")
+    assert frame.attrs["study"] == "bandwidth"
+    for row in frame.to_dict("records"):
+        gpu = with_overrides(load_gpu("h200_sxm"), {"hbm.bandwidth": row["hbm.bandwidth"]})
+        shape = attention_of(get_model("llama3-8b"), Phase.DECODE, 1, row["seq"])
+        name, _, option = row["kernel"].partition(":")
+        result = simulate(gpu, shape, name, options=dict([option.split("=")]) if option else None)
+        assert row["time_s"] == result.time_s
+        assert (row["bound"], row["tflops"], row["cycles"]) == (result.bound, result.tflops, result.cycles)
+        assert {k.removeprefix("util."): v for k, v in row.items() if k.startswith("util.")} == pytest.approx(
+            result.utilization, rel=1e-5)
+        stalls = {k.removeprefix("stall."): v for k, v in row.items() if k.startswith("stall.") and v}
+        assert stalls == pytest.approx(result.stalls, rel=1e-5)
+        assert row["energy_j"] == result.total_energy_j
+        assert (row["seq_k"], row["seq_q"], row["batch"], row["model"]) == (row["seq"], 1, 1, "llama3-8b")
+
+
+def test_derived_metrics_compare_with_the_baseline(swept):
+    frame = load_results(swept[0] / "study.results")
+    for _, group in frame.groupby(["seq", "hbm.bandwidth"]):
+        flash = group[group["kernel"] == "flash"].iloc[0]
+        turbo = group[group["kernel"] == "turbo:bits=2"].iloc[0]
+        assert flash["speedup"] == 1
+        assert turbo["speedup"] == flash["time_s"] / turbo["time_s"]
+        assert bool(turbo["faster"]) == (turbo["speedup"] > 1)
+        assert turbo["wait"] == turbo["stall.data_dram"]
+
+
+def test_parquet_has_what_load_results_returns(swept):
+    folder = swept[0] / "study.results"
+    pandas.testing.assert_frame_equal(pandas.read_parquet(folder / "points.parquet"), load_results(folder),
+                                      check_dtype=False)
+
+
+def test_results_are_printed_as_a_table_json_and_csv(swept):
+    folder, _ = swept
+    frame = load_results(folder / "study.results")
+    table = turbosim("results", folder / "study.results").stdout.splitlines()
+    assert table[0].split() == ["kernel", "seq", "hbm.bandwidth", "time_s", "tflops", "hbm_gbps", "bound",
+                                "tokens_per_s", "speedup", "faster", "wait"]
+    assert len(table) == 1 + len(frame)
+    done = turbosim("results", folder / "study.results", "--json", "--csv", folder / "all.csv")
+    assert done.stderr == f"wrote {folder}/all.csv\n"
+    rows = json.loads(done.stdout)
+    assert [list(r) for r in rows] == [list(frame.columns)] * len(frame)
+    assert [r["time_s"] for r in rows] == list(frame["time_s"])
+    assert [float(r["time_s"]) for r in csv.DictReader(io.StringIO((folder / "all.csv").read_text()))] == list(
+        frame["time_s"])
+
+
+def test_queries(swept):
+    folder = swept[0] / "study.results"
+    sql = 'select kernel, count(*) as n, min("hbm.bandwidth") as low from points group by kernel order by kernel'
+    assert json.loads(turbosim("results", folder, sql, "--json").stdout) == [
+        {"kernel": "flash", "n": 3, "low": 2e12}, {"kernel": "turbo:bits=2", "n": 3, "low": 2e12}]
+    assert len(query(folder, "select * from failures")) == 0
+
+
+@pytest.mark.parametrize(("sql", "message"), [
+    ("select kernl from points", 'Referenced column "kernl" not found'), ("select", "SELECT clause without"),
+    ("select * from read_csv('/etc/passwd')", "disabled by configuration"),
+    ("copy points to 'x.csv'", "disabled by configuration")])
+def test_queries_that_are_refused(swept, sql, message):
+    done = turbosim("results", swept[0] / "study.results", sql, cwd=swept[0])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: query: ")
+    assert message in done.stderr
+
+
+def test_folders_without_results(tmp_path):
+    done = turbosim("results", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2, f"error: {tmp_path}: is not the folder of a study: there is no study.yaml in it\n")
+    study_of(tmp_path)
+    done = turbosim("results", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2, f"error: {tmp_path}: has no results: there is no journal.jsonl in it\n")
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path):
+    study_of(tmp_path, STUDY)
+    done = turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--dry-run", "--jobs", "2")
+    first, second = done.stdout.splitlines()
+    assert first == "6 points: 0 done, 0 reused, 6 new; 2 more are dropped by constraints"
+    assert re.fullmatch(r"about [\d.e+-]+ m?s in 2 processes, from 4 timed points", second)
+    assert not (tmp_path / "out").exists()
+    summary_of(turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--json", "--jobs", "1"))
+    counted = summary_of(turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--json", "--dry-run"))
+    assert (counted["points"], counted["done"], counted["new"], counted["seconds"]) == (6, 6, 0, 0.0)
+
+
+def test_points_of_other_studies_are_reused(tmp_path):
+    first = run_study(study_of(tmp_path), tmp_path / "one", jobs=1)
+    assert (first.points, first.simulated) == (6, 6)
+    wider = SMALL.replace("[2, 4.8, 8 TB/s]", "[1, 2, 4.8, 8 TB/s]")
+    same = run_study(study_of(tmp_path, wider), tmp_path / "one", jobs=1)
+    assert (same.before, same.reused, same.simulated) == (0, 6, 2)
+    other = study_of(tmp_path, wider.replace("kernel: copy", "kernel: [copy]"))
+    report = run_study(other, tmp_path / "two", jobs=1, reuse=[tmp_path / "one"])
+    assert (report.before, report.reused, report.simulated) == (0, 8, 0)
+    columns = ["hbm.bandwidth", "l2.bandwidth", "time_s", "hbm_bytes", "util.hbm"]
+    one, two = (load_results(tmp_path / name).sort_values(columns[:2]).reset_index(drop=True)[columns]
+                for name in ("one", "two"))
+    pandas.testing.assert_frame_equal(one, two)
+
+
+def test_equal_points_are_simulated_once(tmp_path):
+    report = run_study(study_of(tmp_path, SMALL + "  die.area: [800, 900 mm2]\n"), tmp_path / "out", jobs=1)
+    assert (report.points, report.simulated, report.reused) == (12, 6, 6)
+    assert len(load_results(tmp_path / "out")) == len({r["point"] for r in rows_in(tmp_path / "out")}) == 12
+
+
+def test_another_engine_makes_rows_anew(tmp_path, monkeypatch):
+    run_study(study_of(tmp_path), tmp_path / "out", jobs=1)
+    monkeypatch.setattr("turbosim.study.study.engine_version", lambda: "other")
+    report = run_study(study_of(tmp_path), tmp_path / "out", jobs=1)
+    assert (report.before, report.simulated) == (0, 6)
+    assert len(load_results(tmp_path / "out")) == 6
+
+
+def test_impossible_points_are_rows_with_the_reason(tmp_path):
+    study_of(tmp_path, "hw: h200_sxm\nkernel: [flash, flash3]\nworkload: {model: llama3-8b, phase: [prefill, decode], "
+                       "seq: 512}\naxes:\n  sm.smem_per_cta: [227, 300 KiB]\n")
+    done = turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--jobs", "1")
+    assert done.returncode == 0
+    frame = load_results(tmp_path / "out")
+    assert len(frame) == 8
+    reasons = frame.loc[frame["status"] == "failed"].groupby("reason").size().to_dict()
+    assert sorted(reasons.values()) == [1, 4]
+    assert "kernel 'flash3' has prefill only; use flash for decode" in reasons
+    for reason, times in reasons.items():
+        assert re.search(rf"^ +{times} +{re.escape(reason)} *$", done.stdout, re.MULTILINE)
+    assert frame.loc[frame["status"] == "failed", "time_s"].isna().all()
+
+
+def test_a_study_none_of_whose_points_can_be_simulated(tmp_path):
+    study = study_of(tmp_path, "hw: h200_sxm\nkernel: gemm\nworkload: {model: llama3-8b, seq: [512, 1k]}\n")
+    message = ("none of the 2 points can be simulated: workload: kernel 'gemm' takes m, n and k, not model, seq")
+    done = turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
+    with pytest.raises(NoPointError, match=re.escape(message)):
+        run_study(study, tmp_path / "out")
+
+
+def test_constraints_that_drop_all_points(tmp_path):
+    with pytest.raises(UsageError, match=re.escape("the constraints drop all 6 points")):
+        run_study(study_of(tmp_path, SMALL + "constraints: ['hbm.bandwidth < 1']\n"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_that_are_refused(tmp_path):
+    study_of(tmp_path)
+    path = tmp_path / "study.yaml"
+    assert turbosim("sweep", path, "--jobs", "0").stderr == "error: --jobs: must be at least 1, got 0\n"
+    assert turbosim("sweep", path, "--jobs", "2", "--dask", "x").stderr == (
+        "error: --jobs, --dask: the workers of the cluster share the points; drop one of the two\n")
+
+
+def test_a_session_takes_points_as_they_are_chosen(tmp_path):
+    study = study_of(tmp_path)
+    with Session(study, tmp_path / "out") as session:
+        first = list(session.rows([study.task({"hbm.bandwidth": 3e12, "l2.bandwidth": 6e12})]))
+        again = list(session.rows([study.task({"hbm.bandwidth": 3_000_000_000_000, "l2.bandwidth": 6e12})]))
+    assert first == again
+    assert (session.counts.simulated, session.counts.before) == (1, 1)
+    assert load_results(tmp_path / "out")["hbm.bandwidth"].tolist() == [3e12]
+
+
+@pytest.mark.parametrize(("name", "call", "message"), [
+    ("pandas", load_results, "load_results needs pandas: pip install 'turbosim[studies]'"),
+    ("duckdb", lambda folder: query(folder, "select 1"), "a query needs duckdb: pip install 'turbosim[studies]'"),
+    ("pyarrow", results.compact, "parquet needs pyarrow: pip install 'turbosim[studies]'")])
+def test_what_is_not_installed_is_told(swept, monkeypatch, name, call, message):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        call(swept[0] / "study.results")
+
+
+def test_a_sweep_needs_none_of_it(tmp_path):
+    study_of(tmp_path)
+    blocked = ("import sys\nfor name in ('pandas', 'duckdb', 'pyarrow', 'dask', 'distributed'):\n"
+               "    sys.modules[name] = None\n")
+    (tmp_path / "sitecustomize.py").write_text(blocked)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    import subprocess
+    done = subprocess.run([sys.executable, "-m", "turbosim", "sweep", tmp_path / "study.yaml", "-o", tmp_path / "out"],
+                          capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("6 points: 6 simulated; ")
+    assert not (tmp_path / "out" / "points.parquet").exists()
