@@ -69,7 +69,7 @@ DEFECTS = {
     "no hw": ("kernel: flash\n", "1:1: hw: missing; write for example hw: h200_sxm"),
     "no kernel": ("hw: h200_sxm\n", "1:1: kernel: missing; write for example kernel: flash"),
     "unknown key": (HEAD + "axis: {}\n", "4:1: axis: unknown key (did you mean 'axes'?); there are title, hw, kernel, "
-                    "workload, options, set, axes, sampling, constraints, metrics, baseline"),
+                    "workload, options, set, axes, sampling, constraints, metrics, baseline, pictures"),
     "unknown gpu": ("hw: h200_sxmm\nkernel: flash\n", "1:5: hw: unknown GPU 'h200_sxmm': not among a100_2x_hbm, "),
     "second gpu": ("hw: [h100_sxm, h300]\nkernel: flash\n", "1:16: hw: unknown GPU 'h300': not among "),
     "unknown kernel": ("hw: h200_sxm\nkernel: flush\n", "2:9: kernel: unknown kernel 'flush': not among flash, flash3, "

@@ -179,6 +179,12 @@ def write_figure(figure: Figure, path: Path) -> None:
     write_file(path, buffer.getvalue())
 
 
+def write_figures(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG and as SVG beside each other; *path* has one of the two suffixes."""
+    for suffix in (".png", ".svg"):
+        write_figure(figure, path.with_suffix(suffix))
+
+
 def announce_compilation(engine: str) -> None:
     """Say on stderr that the first run compiles."""
     if engine == "numba":

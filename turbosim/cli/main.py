@@ -21,6 +21,8 @@ from turbosim.cli import (
     kvsize,
     lift,
     listing,
+    plot,
+    report,
     results,
     roofline,
     sass,
@@ -83,6 +85,9 @@ app.command("tune", short_help="Rank configurations of a Triton kernel without r
 app.command("sweep", short_help="Simulate the design points of a study.", epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command("results", short_help="Print the results of a sweep, or query them.",
             epilog=results.EXAMPLE)(results.results)
+app.command("plot", short_help="Draw the results of a sweep.", epilog=plot.EXAMPLE)(plot.plot)
+app.command("report", short_help="Write the results of a sweep as one HTML page.",
+            epilog=report.EXAMPLE)(report.report)
 app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
             epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",

@@ -20,6 +20,9 @@ EXAMPLE = common.examples(
     "turbosim sweep analysis/studies/sfu.yaml -o sfu --dask tcp://127.0.0.1:8786",
     after="The same command goes on where an interrupted one ended. Ctrl-C keeps what is done.")
 
+PICTURES = "pictures"
+"""Folder of the pictures that a study asks for, in that of its results."""
+
 
 def sweep(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file, see the README.",
@@ -75,6 +78,7 @@ def _write(study: Study, folder: Path, report: Report, as_json: bool) -> None:
         out = common.console()
         out.print(summary(study, folder, report))
     _compact(folder)
+    _draw(study, folder)
 
 
 def _compact(folder: Path) -> None:
@@ -85,6 +89,27 @@ def _compact(folder: Path) -> None:
         compact(folder)
     except UsageError:
         return
+
+
+def _draw(study: Study, folder: Path) -> None:
+    """Draw the pictures that the study asks for, into the folder. Raises UsageError for one that cannot be drawn."""
+    if not study.pictures:
+        return
+    from turbosim.study.results import needed
+    from turbosim.views.study_picture import draw
+
+    try:
+        needed("pandas", "a picture of results")
+    except UsageError as error:
+        common.console(stderr=True).print(f"note: {error}", soft_wrap=True, markup=False)
+        return
+    (folder / PICTURES).mkdir(exist_ok=True)
+    for picture in study.pictures:
+        try:
+            drawn = draw(folder, picture)
+        except UsageError as error:
+            raise UsageError(f"{study.path}: pictures: {picture.file}: {error}; the results are kept") from None
+        common.write_figures(drawn, folder / PICTURES / f"{picture.file}.png")
 
 
 def _dry_run(study: Study, folder: Path, jobs: int | None, reuse: list[Path], retry: bool, as_json: bool) -> None:

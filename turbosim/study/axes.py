@@ -41,6 +41,7 @@ class File(Strict):
     constraints: list[str] = Field([])
     metrics: dict[str, str] = Field({})
     baseline: dict[str, Any] = Field({})
+    pictures: list[Any] = Field([])
 
 
 class _Range(Strict):

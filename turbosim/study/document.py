@@ -18,6 +18,7 @@ from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.expression import Expression
 from turbosim.study.expression import parse as parse_expression
 from turbosim.study.known import column_names, point_names
+from turbosim.study.pictures import read_pictures
 from turbosim.study.places import Loc, Strict
 from turbosim.study.sampling import METHODS, Sampling
 from turbosim.study.study import Names, Study, split_kernel
@@ -64,6 +65,7 @@ class _Reader(AxisReader):
         constraints = self.constraints(file, point_names(axes, names))
         metrics = self.metrics(file, column_names(axes, names))
         baseline = self.baseline(file, axes, sampling, metrics)
+        pictures = read_pictures(self, file.pictures, [*column_names(axes, names), *metrics])
         self.finish_if_defective()
         study = Study(
             title=file.title or self.path.stem, path=self.path, text=self.path.read_text(encoding="utf-8"),
@@ -71,7 +73,8 @@ class _Reader(AxisReader):
             workload={n: v for n, v in fixed.items() if n in shapes.ALL},
             run={n: v for n, v in fixed.items() if n in CHOICES},
             settings={n.removeprefix("set."): v for n, v in fixed.items() if n.startswith("set.")},
-            axes=tuple(axes), sampling=sampling, constraints=tuple(constraints), metrics=metrics, baseline=baseline)
+            axes=tuple(axes), sampling=sampling, constraints=tuple(constraints), metrics=metrics, baseline=baseline,
+            pictures=pictures)
         self.rehearse(study)
         return study
 

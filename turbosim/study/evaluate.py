@@ -63,14 +63,17 @@ class Evaluator:
             outcome = failed(f"a defect of turbosim: {type(error).__name__}: {error}")
         return Done(outcome, time.perf_counter() - start)
 
-    def simulate(self, task: Task) -> Result:
-        """Return the whole result of *task*. Raises as :func:`turbosim.api.simulate`, UsageError if it is refused."""
+    def simulate(self, task: Task, record: tuple[int, ...] = ()) -> Result:
+        """Return the whole result of *task*, with a timeline of the SMs *record*.
+
+        Raises as :func:`turbosim.api.simulate`, UsageError if it is refused.
+        """
         if task.workload is None:
             raise UsageError(task.refused)
         gpu = self._gpu(task)
         how: dict[str, Any] = task.run
         return run(gpu, self._program(task, gpu), clock=how["clock"], launch=how["launch"], l2=how["l2"],
-                   engine=how["engine"], workload=task.workload.describe())
+                   engine=how["engine"], workload=task.workload.describe(), record=record)
 
     def _gpu(self, task: Task) -> Gpu:
         name = (task.hw, *task.overrides.items())

@@ -21,6 +21,7 @@ from turbosim.schedules.registry import get_schedule
 from turbosim.study import shapes
 from turbosim.study.axis import Axis, Kind, Value
 from turbosim.study.expression import Expression
+from turbosim.study.pictures import Picture
 from turbosim.study.sampling import Sampling, sample
 from turbosim.study.version import engine_version
 from turbosim.workload import Workload
@@ -92,6 +93,7 @@ class Study:
     metrics: Mapping[str, Expression]
     baseline: Mapping[str, Value]
     """Values on some axes: ``baseline.x`` of a metric is x at the point that has these and is otherwise the same."""
+    pictures: tuple[Picture, ...] = ()
 
     def axis(self, name: str) -> Axis:
         """Return the axis called *name*. Raises KeyError."""

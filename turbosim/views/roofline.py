@@ -64,12 +64,14 @@ def intensities(gpu: Gpu, result: Result) -> dict[str, float]:
     return {level: result.useful_flops / nbytes for level, nbytes in moved.items() if nbytes}
 
 
-def compute_ceilings(gpu: Gpu, results: Iterable[Result] = ()) -> dict[str, tuple[float, float]]:
+def compute_ceilings(gpu: Gpu, results: Iterable[Result] = (), all_paths: bool = False
+                     ) -> dict[str, tuple[float, float]]:
     """Return (specified, sustained) FLOP/s per operand type and instruction path, fastest first.
 
-    These are the fastest paths of INT8 and FP16 and all that *results* use.
+    These are the fastest paths of INT8 and FP16, or *all_paths* of the two, and all that *results* use.
     """
-    best = {(gpu.mma_path(dtype), dtype) for dtype in (Dtype.INT8, Dtype.FP16)}
+    best = {(path, dtype) for dtype in (Dtype.INT8, Dtype.FP16)
+            for path in (gpu.tensor if all_paths else (gpu.mma_path(dtype),))}
     used = {tuple(name.split()) for result in results for name in result.peak_macs}
     spec, held = gpu.clock.hertz("tensor_spec"), gpu.clock.hertz("sustained")
     rates = {(path, dtype): 2 * gpu.tensor[path].rates[dtype] * gpu.sm.count for path in gpu.tensor
