@@ -136,14 +136,14 @@ workload: {bytes: 1 MiB}
 axes:
   hbm.bandwidth: [2, 4.8, 8 TB/s]
   sm.count: [100, 132]
-constraints: [area_mm2 < 870]
+constraints: [area_mm2 < 860]
 metrics: {per_area: hbm_gbps / area_mm2, more: area_mm2 - baseline.area_mm2}
 baseline: {sm.count: 132}
 """)
     run_study(study, tmp_path / "out", jobs=1)
     frame = load_results(tmp_path / "out")
     assert len(frame) == 5
-    assert (frame["area_mm2"] < 870).all()
+    assert (frame["area_mm2"] < 860).all()
     row = frame[(frame["hbm.bandwidth"] == 4.8e12) & (frame["sm.count"] == 132)].iloc[0]
     assert (row["area_mm2"], row["more"]) == (pytest.approx(814), 0)
     assert row["per_area"] == pytest.approx(row["hbm_gbps"] / 814)

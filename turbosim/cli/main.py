@@ -24,6 +24,8 @@ from turbosim.cli import (
     results,
     roofline,
     sass,
+    search,
+    sensitivity,
     simulate,
     sweep,
     timeline,
@@ -83,6 +85,10 @@ app.command("tune", short_help="Rank configurations of a Triton kernel without r
 app.command("sweep", short_help="Simulate the design points of a study.", epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command("results", short_help="Print the results of a sweep, or query them.",
             epilog=results.EXAMPLE)(results.results)
+app.command("search", short_help="Search a study for the points that no other beats.",
+            epilog=search.EXAMPLE)(search.search)
+app.command("sensitivity", short_help="Show which hardware field moves a kernel most.",
+            epilog=sensitivity.EXAMPLE)(sensitivity.sensitivity)
 app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
             epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",

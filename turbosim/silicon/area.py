@@ -96,10 +96,18 @@ def area_of(values: Mapping[str, Any]) -> Area:
     name, base, chip, process = origin(values)
     parts = _parts(data, chip, data.processes[process], values, base)
     published = base["die.area"]
-    residual = published - sum(p.mm2 for p in _parts(data, chip, data.processes[process], base, base))
+    residual = _residual(str(values["die.product"]))
     what = f"to the {published:g} mm2 of {name}"
     return Area((*parts, Part("residual", "residual", residual, what, (), measured=False)), name, process, chip.dies,
                 published)
+
+
+@cache
+def _residual(product: str) -> float:
+    """Return what is left of the published area of a shipped GPU [mm2]."""
+    data, _ = areas()
+    _, base, chip, process = origin({"die.product": product})
+    return float(base["die.area"]) - sum(p.mm2 for p in _parts(data, chip, data.processes[process], base, base))
 
 
 def origin(values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], Chip, str]:

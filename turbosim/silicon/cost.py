@@ -43,15 +43,16 @@ def cost_of_gpu(gpu: Gpu) -> Cost:
     return cost_of(values_of(gpu))
 
 
-def cost_of(values: Mapping[str, Any]) -> Cost:
+def cost_of(values: Mapping[str, Any], mm2: float | None = None) -> Cost:
     """Return the cost of the GPU whose hardware fields are *values*, by dotted name and in SI units.
 
-    Infinite where no die fits on a wafer. Raises UsageError as :func:`~turbosim.silicon.area.area_of`.
+    *mm2* is the area of its dies, where that is known already. Infinite where no die fits on a wafer. Raises UsageError
+    as :func:`~turbosim.silicon.area.area_of`.
     """
     data, _ = prices()
     _, _, chip, process = origin(values)
     making = data.processes[process]
-    area = area_of(values).mm2 / chip.dies
+    area = (area_of(values).mm2 if mm2 is None else mm2) / chip.dies
     per_wafer = dies_per_wafer(area)
     good = die_yield(area, making.defects, data.cluster)
     dies = chip.dies * making.wafer / (per_wafer * good) if per_wafer > 0 else math.inf

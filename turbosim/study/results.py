@@ -24,12 +24,12 @@ PARQUET = "points.parquet"
 _FIRST = ("point", "key", "status", "reason", "hw", "kernel")
 
 
-def needed(name: str, what: str) -> Any:
+def needed(name: str, what: str, extra: str = "studies") -> Any:
     """Return the module *name*. Raises UsageError with the way to install it, for *what*."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UsageError(f"{what} needs {name}: pip install 'turbosim[studies]'") from None
+        raise UsageError(f"{what} needs {name}: pip install 'turbosim[{extra}]'") from None
 
 
 def flatten(row: Row) -> dict[str, Any]:

@@ -205,7 +205,8 @@ class Study:
         """Return area and cost of the GPU at *axes*; None where nothing is known of its die."""
         values = self._all_values[self.hw_of(axes)] | self.overrides_of(axes)
         try:
-            return {"area_mm2": area_of(values).mm2, "cost_usd": cost_of(values).usd}
+            area = area_of(values).mm2
+            return {"area_mm2": area, "cost_usd": cost_of(values, area).usd}
         except UsageError:
             return {"area_mm2": None, "cost_usd": None}
 
