@@ -18,8 +18,8 @@ EXAMPLE = common.examples(
     "turbosim search analysis/studies/silicon.yaml --minimize time,area_mm2 --trials 200 -o silicon",
     "turbosim search analysis/studies/silicon.yaml --minimize cost_usd --maximize tflops --json",
     after="Objectives are columns of a row (time, area, cost, energy and power are short for time_s, area_mm2, "
-          "cost_usd, energy_j and power_w) and metrics of the study. The same command with the same seed finds the same points, "
-          "and goes on where it was interrupted.")
+          "cost_usd, energy_j and power_w) and metrics of the study. The same command with the same seed finds the "
+          "same points, and goes on where it was interrupted.")
 
 
 def search(

@@ -44,7 +44,7 @@ def sensitivity(
     from turbosim.study.objectives import Objective, column
     from turbosim.study.sensitivity import Global, Local, at_of, chosen_fields, elasticities, point_of, sobol
     from turbosim.units import parse
-    from turbosim.views.sensitivity import summary, to_json
+    from turbosim.views.sensitivity import place, summary, to_json
     from turbosim.views.tornado_figure import figure
 
     common.one_of("--method", method, METHODS)
@@ -85,6 +85,7 @@ def sensitivity(
         common.emit_json(to_json(study, found))
     else:
         common.console().print(summary(study, found))
-    picture = figure(found, study.title)
+    title = f"{study.title}\n{place(study, found)}" if isinstance(found, Local) else study.title
+    picture = figure(found, title)
     for suffix in ("png", "svg"):
         common.write_figure(picture, folder / f"{'sobol' if method == 'sobol' else 'tornado'}.{suffix}")

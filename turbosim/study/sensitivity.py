@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,6 +21,7 @@ from turbosim.study.journal import Row
 from turbosim.study.known import hardware_names, likely_field
 from turbosim.study.objectives import Objective, number, record_of
 from turbosim.study.results import needed
+from turbosim.study.sampling import Sampling
 from turbosim.study.search import NoFrontError, rows_of
 from turbosim.study.session import Session
 from turbosim.study.study import Study, Task
@@ -172,11 +174,11 @@ def elasticities(study: Study, folder: Path, metric: Objective, *, at: Mapping[s
                 continue
             moves[name, side] = value
             tasks[name, side] = _varied(wide, everywhere, at, name, value)
-    with Session(study, folder, jobs=jobs or cores()) as session:
+    with Session(wide, folder, jobs=jobs or cores()) as session:
         rows = rows_of(session, list(tasks.values()), jobs or cores(), progress)
     values = {}
     for key, task in tasks.items():
-        values[key], reason = _value(study, rows[task.point], metric)
+        values[key], reason = _value(wide, rows[task.point], metric)
         if values[key] is None:
             if not key[0]:
                 raise UsageError(f"{metric.name} has no value at the point: {reason}")
@@ -227,7 +229,7 @@ def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
 def _value(study: Study, row: Row, metric: Objective) -> tuple[float | None, str]:
     if row["outcome"]["status"] != "ok":
         return None, str(row["outcome"]["reason"])
-    known = dataclasses.replace(study, baseline={}) if study.baseline else study
+    known = dataclasses.replace(study, axes=tuple(a for a in study.axes if a.name in row["axes"]), baseline={})
     found = number(record_of(known, row, None), known, row, metric.name)
     return (found, "") if found is None or found > 0 else (None, f"{metric.name} is {found:g}")
 
@@ -235,7 +237,8 @@ def _value(study: Study, row: Row, metric: Objective) -> tuple[float | None, str
 def _with_axes(study: Study, names: Sequence[str]) -> Study:
     """Return *study* with the hardware fields *names* as further axes."""
     more = [Axis(n, Kind.HARDWARE, (), find_field(n, "")[1].dimension) for n in names if n not in study.axis_names]
-    return dataclasses.replace(study, axes=(*study.axes, *more))
+    # What is drawn tells these rows from the study's own.
+    return dataclasses.replace(study, axes=(*study.axes, *more), sampling=Sampling("random", cross=tuple(names)))
 
 
 def _varied(wide: Study, everywhere: Mapping[str, Value], at: Mapping[str, Value], name: str, value: Value) -> Task:
@@ -314,7 +317,11 @@ def _read(axis: Axis, text: str) -> Value:
     from turbosim.study.values import number as quantity
 
     if axis.kind is Kind.HARDWARE:
-        return quantity(find_field(axis.name, "")[1], text)
+        value: str | float = text
+        with contextlib.suppress(ValueError):
+            # In SI units, as in a study.
+            value = float(text)
+        return quantity(find_field(axis.name, "")[1], value)
     if axis.name in CHOICES:
         return chosen(axis.name, text)
     if axis.kind is Kind.WORKLOAD and axis.name != "causal":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbosim.study.search import Search, Trial
 from turbosim.study.study import Study
+from turbosim.units import show
 from turbosim.views.study import shown
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def summary(study: Study, search: Search) -> RenderableType:
                          justify="right")
     for trial in front[:MOST]:
         assert trial.values is not None
-        cells = [shown(trial.axes[a.name], a.dimension) for a in study.axes]
+        cells = [show(float(trial.axes[a.name]), "B") if a.dimension == "B" else shown(trial.axes[a.name], a.dimension)
+                 for a in study.axes]
         cells += [shown(v, o.unit if o.unit in ("s", "J") else "")
                   for o, v in zip(search.objectives, trial.values, strict=True)]
         table.add_row(*map(Text, cells))

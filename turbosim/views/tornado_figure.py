@@ -40,8 +40,7 @@ def _local(found: Local, title: str) -> Figure:
     axes.set_yticks(range(len(bars)), [f"{e.field} ({value_of(e)})" for e in bars], fontsize=9, color=DARK)
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
     axes.axvline(0, color=DARK, linewidth=0.8)
-    unit = f" [{found.metric.unit}]" if found.metric.unit else ""
-    axes.set_xlabel(f"elasticity of {found.metric.name}{unit}: % of it per % of the field [-]")
+    axes.set_xlabel(f"elasticity of {found.metric.name}: % of it per % of the field [-]")
     from matplotlib.patches import Patch
 
     handles = [Patch(color=OKABE_ITO[0], label=f"field over {1 + found.step:g}"),
