@@ -161,6 +161,12 @@ def test_a_gpu_without_known_die_has_neither(tmp_path):
     assert [study.silicon(axes) for axes in study.candidates()] == 2 * [{"area_mm2": None, "cost_usd": None}]
 
 
+def test_hw_check_knows_the_files():
+    files = [str(directory() / name) for name in ("area.yaml", "cost.yaml")]
+    done = CliRunner().invoke(app, ["hw", "check", *files])
+    assert (done.exit_code, done.stdout.splitlines()) == (0, [f"{file}: ok" for file in files])
+
+
 def test_command():
     done = CliRunner().invoke(app, ["hw", "area", "h200_2x_sfu"])
     assert done.exit_code == 0, done.output

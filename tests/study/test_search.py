@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sys
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ def test_the_front_is_what_none_dominates(found):
 
 @given(points)
 def test_hypervolume_counts_the_cells_that_are_dominated(found):
-    cells = sum(any(all(x <= c for x, c in zip(p, cell)) for p in found)
+    cells = sum(any(all(x <= c for x, c in zip(p, cell, strict=True)) for p in found)
                 for cell in ((x, y, z) for x in range(7) for y in range(7) for z in range(7)))
     assert hypervolume(found, (7, 7, 7)) == pytest.approx(cells)
 
@@ -67,7 +68,7 @@ def test_the_front_is_that_of_the_whole_grid(tmp_path, trials):
     found = run_search(study, tmp_path / "search", wanted, trials=trials, jobs=1)
     run_study(study, tmp_path / "grid", jobs=1)
     frame = load_results(tmp_path / "grid")
-    values = list(zip(frame["time_s"], frame["area_mm2"]))
+    values = list(zip(frame["time_s"], frame["area_mm2"], strict=True))
     best = {values[i] for i in front(values)}
     assert len({t.values for t in found.front}) > 3
     if trials >= 72:
@@ -104,7 +105,7 @@ def test_hypervolume_never_decreases(tmp_path):
     study = study_of(tmp_path, OPEN)
     found = run_search(study, tmp_path / "out", objectives(study, "time_s,area_mm2", ""), trials=40, jobs=1)
     volumes = [hypervolume(seen, (1e-4, 800.0)) for seen in history(found)]
-    assert all(a <= b + 1e-15 for a, b in zip(volumes, volumes[1:]))
+    assert all(a <= b + 1e-15 for a, b in pairwise(volumes))
     assert 0 < volumes[0] < volumes[-1] or volumes[0] == 0 < volumes[-1]
 
 
@@ -171,6 +172,7 @@ def test_optuna_is_asked_for(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     study_of(tmp_path, GRID)
     done = turbosim("search", "study.yaml", "--minimize", "time,area", "--trials", 80, "--jobs", 1, "--csv", "f.csv",
@@ -181,7 +183,7 @@ def test_command(tmp_path):
     again = turbosim("search", "study.yaml", "--minimize", "time,area", "--trials", 80, "--jobs", 1, "--json", cwd=tmp_path)
     found = json.loads(again.stdout)
     assert (found["simulated"], found["done_before"], found["exhausted"]) == (0, 72, True)
-    rows = list(csv.DictReader((tmp_path / "f.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
     assert [float(r["area_mm2"]) for r in rows] == [r["area_mm2"] for r in found["front"]]
     assert (tmp_path / "study.results/pareto.png").stat().st_size > 10_000
     assert "die area [mm2], less is better" in (tmp_path / "study.results/pareto.svg").read_text()

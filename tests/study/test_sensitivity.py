@@ -58,6 +58,7 @@ def found_at(tmp_path, text, at=(), fields=None, metric=TIME, **more):
     return {e.field: e for e in found.fields}, found
 
 
+@pytest.mark.slow
 def test_a_copy_is_moved_by_the_memory_alone(tmp_path):
     fields, found = found_at(tmp_path, COPY)
     for name in ("hbm.bandwidth", "hbm.efficiency"):
@@ -162,6 +163,7 @@ def test_salib_is_asked_for(tmp_path, monkeypatch):
         sobol(study_of(tmp_path, COPY), tmp_path / "out", TIME, jobs=1)
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
     study_of(tmp_path, COPY)
     done = turbosim("sensitivity", "study.yaml", "--fields", "hbm,pipes.sfu", "--step", "5%", "--jobs", 1, cwd=tmp_path)

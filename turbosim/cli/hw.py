@@ -108,11 +108,12 @@ def check(files: Annotated[list[Path], typer.Argument(help="YAML files; bases (_
     """Check hardware files and instruction tables; report every defect with its place."""
     from turbosim.hw import check_file
     from turbosim.sass.tables import check_table, is_table
+    from turbosim.silicon.files import checker
 
     defects = []
     for file in files:
         try:
-            (check_table if is_table(file) else check_file)(file)
+            (checker(file) or (check_table if is_table(file) else check_file))(file)
             typer.echo(f"{file}: ok")
         except TurbosimError as error:
             defects.append(str(error))

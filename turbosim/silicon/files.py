@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -204,6 +204,16 @@ def read_areas(path: Path) -> tuple[Areas, Sourced]:
 def read_prices(path: Path) -> tuple[Prices, Sourced]:
     """Return the prices in *path*. Raises ConfigError, one line per defect."""
     return _read(path, Prices, Kind("file of prices", tree_of(Prices), directory, _no_rules, ("sources",)))
+
+
+def checker(path: Path) -> Callable[[Path], object] | None:
+    """Return what checks *path* if it is a file of areas or of prices: by the table that only these have."""
+    tables = {"chips:": read_areas, "package:": read_prices}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((read for table, read in tables.items() if any(line.startswith(table) for line in lines)), None)
 
 
 @cache

@@ -68,7 +68,8 @@ def _panel(axes: Axes, search: Search, i: int, j: int, by: str) -> None:
         axis.set_label_text(f"{word} [{unit}], {better}" if unit else f"{word}, {better}")
     axes.tick_params(colors=MEDIUM, labelsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#EEEEEE", zorder=0)
+    axes.grid(color="#EEEEEE")
+    axes.set_axisbelow(True)
 
 
 def _scale(objective: Objective, values: list[float]) -> tuple[float, str]:
