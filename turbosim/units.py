@@ -27,6 +27,12 @@ UNITS: dict[str, dict[str, float]] = {
     "J/B": {"J/B": 1.0, "pJ/B": 1e-12},
     "J/MAC": {"J/MAC": 1.0, "pJ/MAC": 1e-12},
     "mm2": {"mm2": 1.0},
+    "um2": {"um2": 1.0},
+    "Tr": {"Tr": 1.0, "kTr": 1e3, "MTr": 1e6},
+    "Tr/mm2": {"Tr/mm2": 1.0, "MTr/mm2": 1e6},
+    "/cm2": {"/cm2": 1.0},
+    "USD": {"USD": 1.0},
+    "USD/GB": {"USD/GB": 1.0},
     "": {"": 1.0, "%": 0.01},
 }
 """Accepted units per dimension, with their factor to the base unit (the dimension's own name)."""

@@ -105,11 +105,11 @@ def test_a_base_may_lack_fields_but_has_no_other_defects(tmp_path):
 def test_show_marks_what_is_not_simulated():
     done = hw("show", "l4")
     starred = [line.split()[0] for line in done.stdout.splitlines() if line.split()[:1] and line.split()[0].endswith("*")]
-    assert starred == ["l2.latency_near*", "die.area*", "die.process*", "*"]
+    assert starred == ["l2.latency_near*", "die.area*", "die.process*", "die.product*", "*"]
     assert "* recorded, not simulated: no engine reads it" in done.stdout.splitlines()
     values = json.loads(hw("show", "l4", "--json").stdout)["values"]
     assert {path for path, value in values.items() if value.get("simulated") is False} == {
-        "l2.latency_near", "die.area", "die.process"}
+        "l2.latency_near", "die.area", "die.process", "die.product"}
 
 
 def test_schema():

@@ -51,7 +51,7 @@ def test_what_is_marked_is_what_nothing_reads(monkeypatch):
     numbers = {field for field, node in nodes.items() if node.kind == "quantity"}
     assert recorded & read == set()
     assert numbers - read == recorded & numbers
-    assert recorded == {("L2", "latency_near"), ("Die", "area"), ("Die", "process")}
+    assert recorded == {("L2", "latency_near"), ("Die", "area"), ("Die", "process"), ("Die", "product")}
 
 
 def test_the_readme_names_what_is_not_simulated():

@@ -88,16 +88,32 @@ def _shown(item: Resolved, resolved: bool) -> list[Leaf]:
     return [x for x in item.leaves.values() if resolved or x.file == item.file]
 
 
+@app.command(epilog="Example: turbosim hw area h200_2x_sfu")
+def area(name: Name, as_json: common.Json = False) -> None:
+    """Show the area of a GPU's dies, unit by unit, and what it costs to make, with sources."""
+    from turbosim.hw import load_gpu
+    from turbosim.silicon import area_of_gpu, cost_of_gpu
+    from turbosim.views.silicon import table, to_json
+
+    gpu = load_gpu(name)
+    found, cost = area_of_gpu(gpu), cost_of_gpu(gpu)
+    if as_json:
+        common.emit_json(to_json(gpu.name, found, cost))
+    else:
+        common.console().print(table(gpu.name, found, cost))
+
+
 @app.command(epilog="Example: turbosim hw check my_gpu.yaml configs/*.yaml")
 def check(files: Annotated[list[Path], typer.Argument(help="YAML files; bases (_*.yaml) may lack fields.")]) -> None:
     """Check hardware files and instruction tables; report every defect with its place."""
     from turbosim.hw import check_file
     from turbosim.sass.tables import check_table, is_table
+    from turbosim.silicon.files import checker
 
     defects = []
     for file in files:
         try:
-            (check_table if is_table(file) else check_file)(file)
+            (checker(file) or (check_table if is_table(file) else check_file))(file)
             typer.echo(f"{file}: ok")
         except TurbosimError as error:
             defects.append(str(error))

@@ -26,6 +26,8 @@ from turbosim.cli import (
     results,
     roofline,
     sass,
+    search,
+    sensitivity,
     simulate,
     sweep,
     timeline,
@@ -88,6 +90,10 @@ app.command("results", short_help="Print the results of a sweep, or query them."
 app.command("plot", short_help="Draw the results of a sweep.", epilog=plot.EXAMPLE)(plot.plot)
 app.command("report", short_help="Write the results of a sweep as one HTML page.",
             epilog=report.EXAMPLE)(report.report)
+app.command("search", short_help="Search a study for the points that no other beats.",
+            epilog=search.EXAMPLE)(search.search)
+app.command("sensitivity", short_help="Show which hardware field moves a kernel most.",
+            epilog=sensitivity.EXAMPLE)(sensitivity.sensitivity)
 app.command("calibrate", short_help="Fit a GPU's memory and launches on micro-benchmarks.",
             epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command("validate", short_help="Hold predictions against measured times.",

@@ -241,6 +241,8 @@ class Die(Frozen):
     area: Annotated[Area, Recorded()]
     """[mm2]."""
     process: Annotated[str, Recorded()]
+    product: Annotated[str | None, Recorded()] = None
+    """The shipped GPU with this die, from which :mod:`turbosim.silicon` scales what design points change."""
 
 
 class Gpu(Frozen):

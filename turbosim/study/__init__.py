@@ -23,6 +23,9 @@ outcome
     ``l2_hit_rate``, ``compulsory_bytes``, ``roofline_s`` (no schedule is faster), ``intensity`` [FLOP/B of device
     memory], ``bound``, ``ctas_per_sm``, ``occupancy_limit``, ``waves``; ``energy_j`` and ``power_w`` where the GPU's
     file has energies.
+what the GPU takes to make
+    ``area_mm2``, ``cost_usd``, from :mod:`turbosim.silicon`; empty where its file has no ``die.product``. Constraints
+    may read them too.
 workload
     ``phase``, ``model``, ``batch``, ``q_heads``, ``kv_heads``, ``seq_q``, ``seq_k``, ``head_dim``, ``causal``, or
     ``m``, ``n``, ``k``, or ``nbytes``.

@@ -17,6 +17,8 @@ from turbosim.study.axis import Axis
 from turbosim.study.evaluate import OUTCOMES
 
 RUN = ("clock", "launch", "l2", "engine")
+SILICON = {"area_mm2": "mm2", "cost_usd": "USD"}
+"""What a GPU takes to make, and units; known before a simulation."""
 _WORDS = {"bw": "bandwidth", "mem": "hbm", "memory": "hbm", "dram": "hbm", "gddr": "hbm", "sms": "sm", "freq": "clock",
           "frequency": "clock", "size": "capacity", "throughput": "rate", "mufu": "sfu"}
 
@@ -53,8 +55,8 @@ def _words(name: str) -> set[str]:
 def point_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, None]:
     """Return what a constraint may read."""
     options = {f"set.{f.name}" for name in kernels for f in dataclasses.fields(get_schedule(name).options)}
-    return dict.fromkeys((*(a.name for a in axes), "hw", "kernel", *RUN, *shapes.ALL, "nbytes", *sorted(options),
-                          *hardware_names()))
+    return dict.fromkeys((*(a.name for a in axes), "hw", "kernel", *RUN, *shapes.ALL, "nbytes", *SILICON,
+                          *sorted(options), *hardware_names()))
 
 
 def column_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, None]:

@@ -83,7 +83,7 @@ class Rows:
 
     def record(self, row: Row) -> dict[str, Any]:
         """Return *row* as one record, with the derived metrics of the study."""
-        return flatten(row) | derived(self.study, row, self.baseline(row))
+        return flatten(row) | self.study.silicon(row["axes"]) | derived(self.study, row, self.baseline(row))
 
     def baseline(self, row: Row) -> Row | None:
         """Return the row that *row* is compared with; None where there is none yet."""

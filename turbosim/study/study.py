@@ -18,6 +18,7 @@ from turbosim.hw.override import find_field
 from turbosim.hw.rules import Path as Field
 from turbosim.hw.rules import flat
 from turbosim.schedules.registry import get_schedule
+from turbosim.silicon import area_of, cost_of
 from turbosim.study import shapes
 from turbosim.study.axis import Axis, Kind, Value
 from turbosim.study.expression import Expression
@@ -213,6 +214,15 @@ class Study:
             return axes[name]
         return self._all_values[self.hw_of(axes)].get(name)
 
+    def silicon(self, axes: Mapping[str, Value]) -> dict[str, float | None]:
+        """Return area and cost of the GPU at *axes*; None where nothing is known of its die."""
+        values = self._all_values[self.hw_of(axes)] | self.overrides_of(axes)
+        try:
+            area = area_of(values).mm2
+            return {"area_mm2": area, "cost_usd": cost_of(values, area).usd}
+        except UsageError:
+            return {"area_mm2": None, "cost_usd": None}
+
     @cached_property
     def _all_values(self) -> dict[str, dict[str, Value]]:
         return {name: {".".join(path): value for path, value in flat(r.gpu.model_dump()).items()}
@@ -233,7 +243,13 @@ class Names(Mapping[str, Any]):
             return self._known[name]
         if name in _DESCRIBED:
             return self._described.get(name)
+        if name in ("area_mm2", "cost_usd"):
+            return self._silicon[name]
         return self.study.hardware_value(self.axes, name)
+
+    @cached_property
+    def _silicon(self) -> dict[str, float | None]:
+        return self.study.silicon(self.axes)
 
     @cached_property
     def _described(self) -> dict[str, object]:
