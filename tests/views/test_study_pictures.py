@@ -12,9 +12,9 @@ from matplotlib.testing.compare import compare_images
 from tests.views.pictures_of_studies import BASELINE, PICTURES, save
 from tests.views.study_data import SMALL, written
 from turbosim.errors import UsageError
+from turbosim.study.pareto import front
 from turbosim.study.pictures import Picture
 from turbosim.views.study_lines import _spread
-from turbosim.views.study_pareto import front
 from turbosim.views.study_picture import draw
 
 TOLERANCE = 6.0

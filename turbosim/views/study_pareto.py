@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from turbosim.errors import UsageError
+from turbosim.study.pareto import front
 from turbosim.study.pictures import Picture
 from turbosim.views.study_columns import Column, Columns, is_geometric, log_ticks
 from turbosim.views.style import DARK, LIGHT, MARKERS, OKABE_ITO
@@ -16,20 +16,6 @@ if TYPE_CHECKING:
 
 NAMED = 14
 """Most points of the front that are named."""
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return which of *points* are on the front, both objectives being minimised, in the order of the first.
-
-    A point is not on it if another is at least as good in both and better in one; equal points are all on it.
-    """
-    found: list[int] = []
-    best: tuple[float, float] | None = None
-    for place in sorted(range(len(points)), key=lambda n: points[n]):
-        if best is None or points[place][1] < best[1] or points[place] == best:
-            found.append(place)
-            best = points[place]
-    return found
 
 
 def figure(columns: Columns, picture: Picture) -> Figure:
