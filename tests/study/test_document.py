@@ -24,7 +24,7 @@ def axes_of(tmp_path, text):
 @pytest.mark.parametrize(("line", "values"), [
     ("hbm.bandwidth: [2, 4.8, 8 TB/s]", (2e12, 4.8e12, 8e12)),
     ("hbm.bandwidth: [2 TB/s, 4800 GB/s, 8 TB/s]", (2e12, 4.8e12, 8e12)),
-    ("hbm.bandwidth: [2.0e+12, 8.0e+12]", (2e12, 8e12)),
+    ("hbm.bandwidth: [2.0e+12 B/s, 8.0e+12 B/s]", (2e12, 8e12)),
     ("hbm.bandwidth: {from: 2, to: 8 TB/s, steps: 3, scale: log}", (2e12, 4e12, 8e12)),
     ("pipes.sfu.rate: [16, 32, 64]", (16.0, 32.0, 64.0)),
     ("sm.count: {from: 100, to: 132, steps: 3}", (100, 116, 132)),
@@ -106,6 +106,8 @@ DEFECTS = {
                    "5:27: axes.hbm.bandwidth: '8 TB': unit 'TB' does not measure B/s (did you mean 'TB/s'?)"),
     "one without unit": (HEAD + "axes:\n  hbm.bandwidth: [2 TB/s, 4.8]\n",
                          "5:27: axes.hbm.bandwidth: '4.8' has no unit; write for example '4.8 TB/s'"),
+    "no unit at all": (HEAD + "axes:\n  hbm.bandwidth: [4.8]\n",
+                       "5:19: axes.hbm.bandwidth: '4.8' has no unit; write for example '4.8 TB/s'"),
     "unit of a count": (HEAD + "axes:\n  sm.count: [132, 264 clk]\n",
                         "5:19: axes.sm.count: '264 clk': takes no unit, got 'clk'"),
     "negative": (HEAD + "axes:\n  pipes.sfu.rate: [16, -1]\n",

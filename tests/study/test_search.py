@@ -151,6 +151,13 @@ def test_objectives_that_are_none(tmp_path, minimize, maximize, message):
         objectives(study_of(tmp_path, GRID), minimize, maximize)
 
 
+def test_points_that_do_different_work_are_not_compared(tmp_path):
+    study = study_of(tmp_path, GRID.replace("workload: {bytes: 4 MiB}\n", "workload: {bytes: [4 MiB, 8 MiB]}\n"))
+    with pytest.raises(UsageError, match="^time_s of points that differ in bytes cannot be compared: the least work"):
+        objectives(study, "time,area", "")
+    assert [o.name for o in objectives(study, "area", "hbm_gbps")] == ["area_mm2", "hbm_gbps"]
+
+
 def test_what_an_objective_is(tmp_path):
     study = study_of(tmp_path, GRID)
     assert [o.unit for o in objectives(study, "time,energy,area", "util.hbm,per_area")] == ["s", "J", "mm2", "", ""]

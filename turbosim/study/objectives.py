@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from turbosim.errors import UsageError, did_you_mean
+from turbosim.study.axis import Kind
 from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.journal import Row
 from turbosim.study.known import SILICON, column_names
@@ -15,6 +17,9 @@ from turbosim.study.study import Study, split_kernel
 ALIASES = {"time": "time_s", "area": "area_mm2", "cost": "cost_usd", "energy": "energy_j", "power": "power_w"}
 _TEXTS = ("bound", "occupancy_limit", "hw", "kernel", "model", "phase", "causal", "clock", "launch", "l2", "engine")
 _UNITS = OUTCOMES | SILICON
+OF_THE_WORK = ("time_s", "cycles", "energy_j", "flops", "hbm_bytes", "l2_bytes", "compulsory_bytes", "roofline_s",
+               "waves")
+"""Columns that grow with the work."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,24 @@ def objectives(study: Study, minimize: str, maximize: str) -> tuple[Objective, .
             if name in found:
                 raise UsageError(f"{option}: {part} is given twice; drop one")
             found[name] = Objective(name, option == "--maximize")
+    check_comparable(study, list(found))
     if not found:
         raise UsageError("--minimize: name at least one objective, for example --minimize time_s,area_mm2")
     return tuple(found.values())
+
+
+def check_comparable(study: Study, names: Sequence[str], varying: Sequence[str] | None = None) -> None:
+    """Raise UsageError if one of *names* grows with the work, and the points of *study* do different work.
+
+    They differ on all axes unless *varying* names those on which they do.
+    """
+    works = [a.name for a in study.axes if a.kind is Kind.WORKLOAD and (a.range is not None or len(a.values) > 1)
+             and (varying is None or a.name in varying)]
+    for name in names:
+        if works and (name in OF_THE_WORK or name.startswith("energy.")):
+            raise UsageError(
+                f"{name} of points that differ in {', '.join(works)} cannot be compared: the least work would win; fix "
+                "these axes, or give a metric per unit of work, such as metrics: {ns_per_token: 1e9 * time_s / batch}")
 
 
 def record_of(study: Study, row: Row, baseline: Row | None) -> dict[str, object]:

@@ -61,7 +61,7 @@ class Local:
     value: float
     step: float
     fields: tuple[Elasticity, ...]
-    """By magnitude, the largest first."""
+    """By the magnitude of the steeper side, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,16 @@ def elasticities(study: Study, folder: Path, metric: Objective, *, at: Mapping[s
         else:
             central = up if down is None else down
         found.append(Elasticity(name, everywhere[name], down, up, central, low, high, "; ".join(notes[name])))
-    found.sort(key=lambda e: (-abs(e.central) if e.central is not None else 1.0, e.field))
+        if (low, high) != (None, None) and find_field(name, "")[1].python is int and float(everywhere[name]) * step < 1:
+            notes[name].append(f"moved to {' and '.join(str(v) for v in (low, high) if v is not None)}")
+            found[-1] = dataclasses.replace(found[-1], note="; ".join(notes[name]))
+    # Sides of opposite signs, as about a point that is itself an outlier, must not cancel.
+    found.sort(key=lambda e: (-_steepest(e), e.field))
     return Local(metric, dict(at), study.hw_of(at), centre, step, tuple(found))
+
+
+def _steepest(found: Elasticity) -> float:
+    return max((abs(x) for x in (found.central, found.down, found.up) if x is not None), default=-1.0)
 
 
 def _rule(message: str, name: str) -> str:

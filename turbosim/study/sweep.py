@@ -56,7 +56,8 @@ def plan(study: Study) -> tuple[list[Task], int]:
         else:
             dropped += 1
     if not tasks:
-        raise UsageError(f"{study.path}: the constraints drop all {dropped:,} points")
+        raise UsageError(f"{study.path}: the constraints drop all {dropped:,} points: "
+                         f"{'; '.join(c.text for c in study.constraints)}")
     return tasks, dropped
 
 

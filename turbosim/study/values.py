@@ -12,16 +12,22 @@ from turbosim.engine.api import CLOCKS, ENGINES, L2_STARTS, LAUNCH_MODES
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.hw.fields import Node
 from turbosim.study.axis import Value
-from turbosim.units import parse
+from turbosim.units import UNITS, parse
 
 CHOICES: dict[str, tuple[str, ...]] = {"clock": CLOCKS, "launch": LAUNCH_MODES, "l2": L2_STARTS, "engine": ENGINES}
 """How a program may be run."""
 
 
 def number(node: Node, value: Any) -> Value:
-    """Return *value* as the hardware field takes it; a number without unit is in SI units. Raises UsageError."""
+    """Return *value* as the hardware field takes it. Raises UsageError.
+
+    A number needs its unit where there are several: a forgotten TB/s would be B/s.
+    """
     if isinstance(value, (CommentedMap, CommentedSeq)):
         raise UsageError(f"is a value, got {seen(value)}")
+    if (node.kind == "quantity" and node.dimension and len(UNITS[node.dimension]) > 1
+            and isinstance(value, (int, float)) and not isinstance(value, bool)):
+        value = str(value)
     bare = parse(value, node.dimension) if isinstance(value, str) and node.kind == "quantity" else value
     fitting, rule = node.check(bare)
     if rule is not None:

@@ -68,7 +68,9 @@ def _local(study: Study, found: Local) -> RenderableType:
         table.add_row(e.field, value_of(e), cell(e.down), cell(e.up), cell(e.central), Text(e.note))
     parts: list[RenderableType] = [
         Text(place(study, found)),
-        Text("elasticity: percent of the metric per percent of the field, below, above, over both"), "", table]
+        Text("elasticity: percent of the metric per percent of the field, below, above and over both; steepest first"),
+        Text("how CTAs interleave moves times by some percent: sides that disagree are cliffs or noise, not slopes"),
+        "", table]
     if still:
         parts += ["", Text(f"no effect ({len(still)}): {', '.join(e.field for e in still)}")]
     if stuck:

@@ -29,7 +29,7 @@ def counts(report: Report) -> str:
     """Return the numbers of a sweep on one line."""
     parts = [f"{report.simulated:,} simulated", f"{report.before:,} done before" if report.before else "",
              f"{report.reused:,} reused" if report.reused else "",
-             f"{sum(report.failures.values()):,} failed" if report.failures else "",
+             f"{sum(report.failures.values()):,} of all failed" if report.failures else "",
              f"{report.dropped:,} dropped by constraints" if report.dropped else ""]
     return f"{report.points:,} points: {', '.join(filter(None, parts))}; {report.seconds:.1f} s"
 

@@ -69,7 +69,7 @@ def figure(columns: Columns, picture: Picture) -> Figure:
         axes.set_visible(False)
     notes = filter(None, (columns.fixed(frame, [x.name, y.name, *panels]), columns.baseline(value.name),
                           "grey: no value" if shades.empty else "",
-                          "white: not simulated" if any(len(c) < len(across) * len(up) for c in cells) else ""))
+                          "white: no result" if any(len(c) < len(across) * len(up) for c in cells) else ""))
     fig.suptitle("\n".join(filter(None, (columns.study.title, ", ".join(notes)))), fontsize=11, x=0.01, ha="left")
     shades.key(fig, grid[:len(keys)])
     return fig

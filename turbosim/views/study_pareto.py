@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from turbosim.errors import UsageError
+from turbosim.study.objectives import check_comparable
 from turbosim.study.pareto import front
 from turbosim.study.pictures import Picture
 from turbosim.views.study_columns import Column, Columns, is_geometric, log_ticks
@@ -28,6 +29,7 @@ def figure(columns: Columns, picture: Picture) -> Figure:
     for name in picture.maximize:
         if name not in names:
             raise UsageError(f"maximize: {name} is none of the objectives {names[0]} and {names[1]}")
+    check_comparable(columns.study, names, [n for n in columns.varying() if n in columns.study.axis_names])
     frame = columns.frame[columns.frame[[x.name, y.name]].notna().all(axis=1)]
     if frame.empty:
         raise UsageError(f"pareto: no point has both {x.name} and {y.name}")
