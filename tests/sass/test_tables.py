@@ -45,7 +45,7 @@ def write(tmp_path, text, name="sm_80a.yaml"):
     (BASE + "  FOO: {pipe: mio}\n",
      "{file}:3:15: opcodes.FOO.pipe: no latency: give latency, op_class, mma or barrier"),
     (BASE + "  FOO: {pipe: tensor, mma: mma.sync}\n",
-     "{file}:3:15: opcodes.FOO.pipe: no dtype: mma needs one of fp16, fp16_acc16, bf16, fp8, int8, int4"),
+     "{file}:3:15: opcodes.FOO.pipe: no dtype: mma needs one of fp16, fp16_acc16, bf16, tf32, fp8, int8, int4"),
     (BASE + "  'LDG 128': {pipe: mio}\n",
      "{file}:3:21: opcodes.LDG 128.pipe: 'LDG 128' is not an opcode; write for example LDG.128"),
     (BASE + "  FOO:\n",
