@@ -50,10 +50,10 @@ def write(tmp_path, text, name="sm_80a.yaml"):
      "{file}:3:21: opcodes.LDG 128.pipe: 'LDG 128' is not an opcode; write for example LDG.128"),
     (BASE + "  FOO:\n",
      "{file}:3:3: opcodes.FOO: is a table of pipe, op_class, mma, dtype, scale, interval, latency, read, uniform_latency, "
-     "uniform_read, data, bandwidth, barrier, note, got nothing"),
+     "uniform_read, data, bandwidth, barrier, note, omits, got nothing"),
     (BASE + "  FOO: {}\n",
      "{file}:3:3: opcodes.FOO: is a table of pipe, op_class, mma, dtype, scale, interval, latency, read, uniform_latency, "
-     "uniform_read, data, bandwidth, barrier, note, got an empty table"),
+     "uniform_read, data, bandwidth, barrier, note, omits, got an empty table"),
     ("extends: sm_8\nopcodes:\n  FOO: {pipe: mio}\n",
      "{file}:1:1: extends: no instruction table 'sm_8' (did you mean 'sm_89'?)"),
     ("- opcodes\n", "{file}:1:1: an instruction table is a table of fields, got a list"),

@@ -44,6 +44,8 @@ class Rule:
     """Whether table and GPU file have the opcode. If not, *note* says what stands in for it."""
     note: str
     """The assumption in words, or empty."""
+    omits: str = ""
+    """What the instruction does to the time and the model leaves out, in words, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Rules:
         if uniform:
             latency, read = fields.get("uniform_latency", latency), fields.get("uniform_read", read)
         return Rule(pipe, max(1, _whole(interval)), _whole(latency), _whole(read), math.ceil(shared), not missing,
-                    "; ".join(notes))
+                    "; ".join(notes), fields.get("omits") or "")
 
     def _product(self, opcode: str, fields: dict[str, Any]) -> tuple[float, float, str]:
         """Return interval and latency of a matrix product, and what had to be assumed about its rate."""
@@ -131,9 +133,12 @@ class Rules:
 
 
 def notes_on(kernel: Kernel, gpu: Gpu) -> list[str]:
-    """Return what is assumed of the opcodes of *kernel* that *gpu* has no rule for, in words."""
+    """Return what is assumed of the opcodes of *kernel* that *gpu* has no rule for, and what is left out, in words."""
     rules = Rules.of(gpu)
-    return sorted({rules.rule(i).note for i in kernel.instructions if not rules.rule(i).known})
+    found = [(i.opcode, rules.rule(i)) for i in kernel.instructions]
+    return [*sorted({rule.note for _, rule in found if not rule.known}),
+            *sorted({f"{opcode} costs an issue slot and its latency: {rule.omits} is left out"
+                     for opcode, rule in found if rule.omits})]
 
 
 def unknown_opcodes(kernel: Kernel, gpu: Gpu) -> dict[str, int]:
