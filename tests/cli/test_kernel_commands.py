@@ -225,8 +225,14 @@ def test_no_resource_is_taken_for_more_than_the_time(turbosim, tmp_path):
         "  W: {dtype: fp16, shape: [columns]}\n  columns: columns\n")
     done = turbosim("sass", "norm.py:norm", *A100, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    shares = json.loads(done.stdout)["busy"]
-    assert 0 < max(shares.values()) <= 1
+    loop = json.loads(done.stdout)
+    assert 0 < max(loop["busy"].values()) <= 1
+    # What shares are of is said: 4 schedulers issue the turns of all warps in no less.
+    needed = loop["instructions_per_turn"] * loop["warps_per_sm"] / 4
+    assert loop["busy"]["issue slots"] * loop["cycles_of_shares"] == pytest.approx(needed)
+    text = turbosim("sass", "norm.py:norm", *A100, cwd=tmp_path).stdout
+    assert f"share of the {loop['cycles_of_shares']:.1f} cycles that each resource is taken" in text
+    assert ("were all " in text) == (loop["cycles_of_shares"] > loop["cycles_per_turn"])
 
 
 def test_a_value_that_no_launch_has_is_a_row_with_the_reason(own, turbosim):

@@ -64,6 +64,11 @@ class HotLoop:
     every resource than it would have then."""
 
     @property
+    def crowded(self) -> bool:
+        """Whether a turn would take longer than it has, were all warps in the loop."""
+        return self.together > self.cycles
+
+    @property
     def critical(self) -> str:
         """What bounds the loop, as :func:`turbosim.bottleneck.bound_of`."""
         return bound_of(self.shares)
