@@ -433,3 +433,37 @@ def test_assumed_traffic_is_told(turbosim, tmp_path):
     assert done.returncode == 0
     assert done.stderr.endswith(f"note: kernel 'gather': addresses in 'X' of some instructions {end}"), done.stderr
     assert done.stderr.count("note:") == 1
+
+
+ODD = """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def odd(X, Y, BLOCK: tl.constexpr):
+    p = tl.program_id(0)
+    c = p * BLOCK + tl.arange(0, BLOCK)
+    if p % 2 == 0:
+        tl.store(Y + c, tl.load(X + c))
+
+
+@triton.jit
+def spin(X, Y, BLOCK: tl.constexpr):
+    while tl.atomic_cas(X, 0, 1) == 1:
+        pass
+
+"""
+
+
+@pytest.mark.parametrize(("name", "dtype", "said"), [
+    ("odd", "fp32", "which CTAs run the code at 0x"), ("spin", "i32", "compare-and-swap looks like a lock")])
+def test_kernels_that_cannot_be_followed_end_with_one_code(turbosim, tmp_path, name, dtype, said):
+    (tmp_path / "o.py").write_text(ODD)
+    (tmp_path / f"o.{name}.yaml").write_text(
+        f"kernel: o.py:{name}\nsizes: {{n: 8388608}}\nconstants: {{BLOCK: 1024}}\ngrid: [n // BLOCK]\narguments:\n"
+        f"  X: {{dtype: {dtype}, shape: [n]}}\n  Y: {{dtype: {dtype}, shape: [n]}}\n")
+    for command in (["lift", f"o.py:{name}", *A100, "-o", "x.trace"], ["sass", f"o.py:{name}", *A100]):
+        done = turbosim(*command, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr
