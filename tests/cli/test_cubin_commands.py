@@ -188,7 +188,7 @@ def test_a_cubin_without_triton_s_conventions(turbosim, cubins, tmp_path):
      "code.yaml:5:6: arguments.A: a tensor descriptor is passed as a map of 128 bytes; parameter 1 of 11 of matmul has 8 "
      "bytes"),
     ([("smem_bytes: 32768\n", "")], 3,
-     "launch description: smem_bytes: matmul touches shared memory up to byte 32768, and has 0 of its own and 0 by the "
+     "code.yaml:1:8: smem_bytes: matmul touches shared memory up to byte 32768, and has 0 of its own and 0 by the "
      "launch; give its dynamic shared memory as smem_bytes"),
     ([("smem_bytes: 32768", "smem_bytes: 16384")], 3,
      "code.yaml:2:13: smem_bytes: matmul touches shared memory up to byte 32768, and has 0 of its own and 16384 by the "
@@ -240,14 +240,45 @@ def test_commands_that_a_cubin_does_not_go_with(turbosim, described, cubins, tmp
     (folder / "twice.cubin").write_bytes((cubins / "twice.cubin").read_bytes())
     (folder / "twice.yaml").write_text(TWICE.replace("entry: twice\n", ""))
     assert said("twice.cubin", "--target", "sm_80") == (
-        3, "error: launch description: entry: twice.cubin: holds 2 kernels, name one of them: other, twice")
+        3, "error: twice.yaml:1:8: entry: twice.cubin: holds 2 kernels, name one of them: other, twice")
     (folder / "twice.yaml").write_text(TWICE.replace("num_warps: 4\n", "").replace("num_warps", "4"))
     assert said("twice.cubin", "--target", "sm_80") == (
-        3, "error: launch description: num_warps: missing; twice of twice.cubin runs with any number of warps")
+        3, "error: twice.yaml:1:8: num_warps: missing; twice of twice.cubin runs with any number of warps")
     (folder / "twice.yaml").write_text(TWICE.replace("  n: n\n", ""))
     code, message = said("twice.cubin", "--target", "sm_80")
     assert code == 3
     assert "parameter 3 is missing" in message
+
+
+def test_a_kernel_takes_no_more_warps_than_it_was_compiled_for(turbosim, cubins, tmp_path):
+    """``.maxntid`` is a limit, and a launch beyond it fails on the GPU."""
+    ptxas = cubin.nvdisasm().with_name("ptxas")
+    head, brace, body = PTX.partition("\n{")
+    assert brace
+    (tmp_path / "k.ptx").write_text(f"{head}\n.maxntid 256, 1, 1{brace}{body}")
+    subprocess.run([ptxas, "-arch=sm_80", tmp_path / "k.ptx", "-o", tmp_path / "twice.cubin"], check=True)
+    limited = [n for n in ("twice", "other")
+               if read_cubin((tmp_path / "twice.cubin").read_bytes(), n).most_threads == 256]
+    assert len(limited) == 1
+    (tmp_path / "twice.yaml").write_text(TWICE.replace("entry: twice", f"entry: {limited[0]}").replace(
+        "num_warps: 4", "num_warps: 16"))
+    done = turbosim("lift", "twice.yaml", "--target", "sm_80", "-o", "x.trace", cwd=tmp_path)
+    place = next(n for n, x in enumerate((tmp_path / "twice.yaml").read_text().splitlines(), 1) if "num_warps: 16" in x)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        3, f"error: twice.yaml:{place}:12: num_warps: is at most 8, got 16; {limited[0]} of twice.cubin runs with any "
+           "number of warps up to 8")
+
+
+def test_damaged_code_is_named_with_the_first_error(cubins):
+    from elftools.elf.elffile import ELFFile
+
+    data = bytearray((cubins / "matmul_80.cubin").read_bytes())
+    with (cubins / "matmul_80.cubin").open("rb") as file:
+        at = ELFFile(file).get_section_by_name(".text.matmul")["sh_offset"]
+    data[at + 0x30:at + 0x40] = b"\xff" * 16
+    with pytest.raises(ConfigError, match=r"^k\.cubin: the code of kernel matmul cannot be disassembled, as if the file "
+                                          r"were damaged: nvdisasm error .* at address 0x0+30$"):
+        read_cubin(bytes(data), source="k.cubin")
 
 
 def test_a_disassembler_that_does_not_end_is_an_error(cubins, tmp_path, monkeypatch):

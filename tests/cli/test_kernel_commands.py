@@ -225,8 +225,14 @@ def test_no_resource_is_taken_for_more_than_the_time(turbosim, tmp_path):
         "  W: {dtype: fp16, shape: [columns]}\n  columns: columns\n")
     done = turbosim("sass", "norm.py:norm", *A100, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    shares = json.loads(done.stdout)["busy"]
-    assert 0 < max(shares.values()) <= 1
+    loop = json.loads(done.stdout)
+    assert 0 < max(loop["busy"].values()) <= 1
+    # What shares are of is said: 4 schedulers issue the turns of all warps in no less.
+    needed = loop["instructions_per_turn"] * loop["warps_per_sm"] / 4
+    assert loop["busy"]["issue slots"] * loop["cycles_of_shares"] == pytest.approx(needed)
+    text = turbosim("sass", "norm.py:norm", *A100, cwd=tmp_path).stdout
+    assert f"share of the {loop['cycles_of_shares']:.1f} cycles that each resource is taken" in text
+    assert ("were all " in text) == (loop["cycles_of_shares"] > loop["cycles_per_turn"])
 
 
 def test_a_value_that_no_launch_has_is_a_row_with_the_reason(own, turbosim):
@@ -427,3 +433,37 @@ def test_assumed_traffic_is_told(turbosim, tmp_path):
     assert done.returncode == 0
     assert done.stderr.endswith(f"note: kernel 'gather': addresses in 'X' of some instructions {end}"), done.stderr
     assert done.stderr.count("note:") == 1
+
+
+ODD = """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def odd(X, Y, BLOCK: tl.constexpr):
+    p = tl.program_id(0)
+    c = p * BLOCK + tl.arange(0, BLOCK)
+    if p % 2 == 0:
+        tl.store(Y + c, tl.load(X + c))
+
+
+@triton.jit
+def spin(X, Y, BLOCK: tl.constexpr):
+    while tl.atomic_cas(X, 0, 1) == 1:
+        pass
+
+"""
+
+
+@pytest.mark.parametrize(("name", "dtype", "said"), [
+    ("odd", "fp32", "which CTAs run the code at 0x"), ("spin", "i32", "compare-and-swap looks like a lock")])
+def test_kernels_that_cannot_be_followed_end_with_one_code(turbosim, tmp_path, name, dtype, said):
+    (tmp_path / "o.py").write_text(ODD)
+    (tmp_path / f"o.{name}.yaml").write_text(
+        f"kernel: o.py:{name}\nsizes: {{n: 8388608}}\nconstants: {{BLOCK: 1024}}\ngrid: [n // BLOCK]\narguments:\n"
+        f"  X: {{dtype: {dtype}, shape: [n]}}\n  Y: {{dtype: {dtype}, shape: [n]}}\n")
+    for command in (["lift", f"o.py:{name}", *A100, "-o", "x.trace"], ["sass", f"o.py:{name}", *A100]):
+        done = turbosim(*command, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr

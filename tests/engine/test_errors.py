@@ -48,7 +48,7 @@ def launch(**changes):
     (Program("p", (), (Launch("k", (Dim("i", 1),), (Role("a", 4, (
         Compute("t", mma=Mma(64, 64, 64, Dtype.FP8, MmaPath.WGMMA)),)),)),)),
      "launch 'k' on a100_sxm_80gb: 't' needs wgmma fp8, which this GPU does not have; it has mma.sync fp16, mma.sync "
-     "bf16, mma.sync fp16_acc16, mma.sync int8, mma.sync int4"),
+     "bf16, mma.sync fp16_acc16, mma.sync tf32, mma.sync int8, mma.sync int4"),
 ])
 def test_what_does_not_fit_says_by_how_much(program, message):
     with pytest.raises(ProgramError, match=f"^{re.escape(message)}$"):

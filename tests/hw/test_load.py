@@ -193,7 +193,7 @@ def test_missing_pieces_of_tables(tmp_path):
         f"{path}:4:3: pipes.sfu.rate: missing; write for example rate: {{value: 16 /clk, source: TAG}}",
         f"{path}:4:3: pipes.sfu.latency: missing; write for example latency: {{value: 16 clk, source: TAG}}",
         f"{path}:6:3: tensor.wgmma.macs_per_instruction_fp16: missing",
-        f"{path}:6:11: tensor.wgmma.rates: missing; it is a table of fp16, fp16_acc16, bf16, fp8, int8, int4",
+        f"{path}:6:11: tensor.wgmma.rates: missing; it is a table of fp16, fp16_acc16, bf16, tf32, fp8, int8, int4",
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.sass.conftest import TARGETS
-from turbosim.errors import ProgramError, SimulationError, UsageError
+from turbosim.errors import ProgramError, UsageError
 from turbosim.sass import evaluate
 from turbosim.sass.evaluate import walk
 from turbosim.sass.flow import blocks_of, loops_of
@@ -270,7 +270,7 @@ def test_a_walk_has_a_limit(compiled, monkeypatch):
     code = compiled("gather", 80)
     launch = Launch((1, 1, 1), 1, (Tensor("P", 4096), Tensor("A", 4096), 2**31 - 1))
     monkeypatch.setattr(evaluate, "LIMIT", 1000)
-    with pytest.raises(SimulationError, match=r"^kernel 'gather', warp 0: executed 1000 blocks and did not end; the last "
+    with pytest.raises(ProgramError, match=r"^kernel 'gather', warp 0: executed 1000 blocks and did not end; the last "
                        r"ended at 0x[0-9a-f]{4}: .*\. Give a smaller problem, or check the arguments$"):
         walk(code.kernel, launch, (0, 0, 0), 0)
 

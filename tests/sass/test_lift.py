@@ -14,8 +14,10 @@ from turbosim.program.validate import validate
 from turbosim.program.work import class_counts, launch_work, trip_counts
 from turbosim.sass import oracle, replay
 from turbosim.sass.build import code_of, cta_class, sm_model
+from turbosim.sass.instruction import Control, Instruction
 from turbosim.sass.lift import lift, resident
-from turbosim.sass.price import product_of, replayed_numbers
+from turbosim.sass.price import replayed_numbers
+from turbosim.sass.product import product_of
 from turbosim.sass.rules import Rules
 
 GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm"), 100: load_gpu("b200")}
@@ -200,15 +202,46 @@ def test_prices_between_replayed_numbers_lie_on_a_line(compiled):
     assert longest.cycles[-1] > 2 * longest.cycles[0]
 
 
-@pytest.mark.parametrize(("opcode", "product"), [
-    ("HMMA.16816.F32", (16, 8, 16, "fp16", "mma.sync")), ("HMMA.16816.F32.BF16", (16, 8, 16, "bf16", "mma.sync")),
-    ("IMMA.16832.S8.S8", (16, 8, 32, "int8", "mma.sync")), ("HGMMA.64x128x16.F32", (64, 128, 16, "fp16", "wgmma")),
-    ("IGMMA.64x64x32.S8.S8", (64, 64, 32, "int8", "wgmma")), ("HFMA2.MMA", None), ("FFMA", None),
-    ("UTCHMMA.128x64x16", (128, 64, 16, "fp16", "tcgen05")), ("UTCHMMA.BF16.64x256x16", (64, 256, 16, "bf16", "tcgen05")),
-    ("UTCIMMA.128x128x32", (128, 128, 32, "int8", "tcgen05")), ("UTCQMMA.128x64x32", (128, 64, 32, "fp8", "tcgen05")),
-    ("UTCHMMA", None)])
-def test_products_by_opcode(opcode, product):
-    assert product_of(opcode) == product
+@pytest.mark.parametrize(("gpu", "opcode", "product"), [
+    ("a100_sxm_80gb", "HMMA.16816.F32", (16, 8, 16, "fp16", "mma.sync")),
+    ("a100_sxm_80gb", "HMMA.16816.F32.BF16", (16, 8, 16, "bf16", "mma.sync")),
+    ("a100_sxm_80gb", "HMMA.16816.F16", (16, 8, 16, "fp16_acc16", "mma.sync")),
+    ("a100_sxm_80gb", "HMMA.1688.F32.TF32", (16, 8, 8, "tf32", "mma.sync")),
+    ("rtx_4090", "HMMA.1684.F32.TF32", (16, 8, 4, "tf32", "mma.sync")),
+    ("a100_sxm_80gb", "IMMA.16832.S8.S8", (16, 8, 32, "int8", "mma.sync")),
+    ("a100_sxm_80gb", "IMMA.16864.S4.S4", (16, 8, 64, "int4", "mma.sync")),
+    ("h100_sxm", "HGMMA.64x128x16.F32", (64, 128, 16, "fp16", "wgmma")),
+    ("h100_sxm", "HGMMA.64x128x8.F32.TF32", (64, 128, 8, "tf32", "wgmma")),
+    ("h100_sxm", "IGMMA.64x64x32.S8.S8", (64, 64, 32, "int8", "wgmma")),
+    ("a100_sxm_80gb", "HFMA2.MMA", None), ("a100_sxm_80gb", "FFMA", None),
+    ("b200", "UTCHMMA.128x64x16", (128, 64, 16, "fp16", "tcgen05")),
+    ("b200", "UTCHMMA.BF16.64x256x16", (64, 256, 16, "bf16", "tcgen05")),
+    ("b200", "UTCHMMA.TF32.128x64x8", (128, 64, 8, "tf32", "tcgen05")),
+    ("b200", "UTCIMMA.128x128x32", (128, 128, 32, "int8", "tcgen05")),
+    ("b200", "UTCQMMA.128x64x32", (128, 64, 32, "fp8", "tcgen05")), ("b200", "UTCHMMA", None)])
+def test_products_by_opcode(gpu, opcode, product):
+    found = product_of(opcode, load_gpu(gpu))
+    assert (found and (found.m, found.n, found.k, found.served.dtype, found.served.path)) == product
+
+
+@pytest.mark.parametrize("gpu", ["a100_sxm_80gb", "rtx_3090", "rtx_4090", "l4"])
+@pytest.mark.parametrize("opcode", ["HMMA.16816.F32", "HMMA.16816.F16", "HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32",
+                                    "HMMA.1684.F32.TF32", "IMMA.16832.S8.S8"])
+def test_the_peak_of_a_product_is_the_pace_that_it_is_issued_at(gpu, opcode):
+    """A tensor pipe that is never free is one at 100 % of the peak, whatever the type."""
+    gpu = load_gpu(gpu)
+    text = Instruction(0, opcode, (), None, Control(1, False, None, None, (), 0))
+    assert Rules.of(gpu).rule(text).interval == gpu.sm.schedulers * product_of(opcode, gpu).peak_cycles
+
+
+def test_tf32_without_a_rate_of_its_own_costs_two_of_fp16():
+    gpu = load_gpu("a100_sxm_80gb")
+    unit = gpu.tensor["mma.sync"]
+    rates = {d: rate for d, rate in unit.rates.items() if d != "tf32"}
+    without = gpu.model_copy(update={"tensor": {**gpu.tensor, "mma.sync": unit.model_copy(update={"rates": rates})}})
+    found = product_of("HMMA.1688.F32.TF32", without)
+    assert found.peak_cycles == product_of("HMMA.1688.F32.TF32", gpu).peak_cycles
+    assert found.served.assumed == "a100_sxm_80gb has no rate of tf32 on mma.sync: half that of fp16 is taken"
 
 
 def test_loops_hold_their_loads(lifted):

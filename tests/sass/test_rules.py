@@ -102,6 +102,24 @@ def test_unknown_opcodes_are_noted_and_cost_what_their_kind_does(gpu, text, like
         other.pipe, other.interval, other.latency, other.read, other.shared)
 
 
+@pytest.mark.parametrize(("gpu", "text", "omits"), [
+    ("a100_sxm_80gb", "NANOSLEEP 0x64", "the time that it sleeps"),
+    ("a100_sxm_80gb", "MEMBAR.SC.GPU", "the wait until other threads see the memory accesses before it"),
+    ("h100_sxm", "USETMAXREG.TRY_ALLOC.CTAPOOL UP0, 0xe8", "the wait for registers that other warps give up"),
+])
+def test_what_is_left_out_of_the_time_is_noted_by_name(gpu, text, omits):
+    inst = instruction(text)
+    kernel = Kernel("k", 80, (inst, instruction("IADD3 R1, R2, R3, R4")), 32, 0, 0, (), 0, None)
+    assert notes_on(kernel, load_gpu(gpu)) == [f"{inst.opcode} costs an issue slot and its latency: {omits} is left out"]
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100"])
+def test_only_control_flow_has_no_latency_without_saying_what_that_leaves_out(arch):
+    free = {name for name, entry in table_of(arch).entries.items() if entry["latency"] == 0 and not entry["omits"]}
+    assert free <= {"BPT", "BRA", "BREAK", "BRX", "BSSY", "BSYNC", "CALL", "EXIT", "JMP", "KILL", "RET", "WARPSYNC",
+                    "YIELD", "NOP", "DEPBAR", "UVIRTCOUNT", "WARPGROUP", "WARPGROUPSET"}, free
+
+
 def test_types_that_the_gpu_file_has_no_rate_of():
     found = rule("h100_sxm", "IMMA.16864.S4.S4")
     assert (found.known, found.note) == (False, "h100_sxm has no rate of int4 on mma.sync: that of fp16 is taken")

@@ -45,15 +45,15 @@ def write(tmp_path, text, name="sm_80a.yaml"):
     (BASE + "  FOO: {pipe: mio}\n",
      "{file}:3:15: opcodes.FOO.pipe: no latency: give latency, op_class, mma or barrier"),
     (BASE + "  FOO: {pipe: tensor, mma: mma.sync}\n",
-     "{file}:3:15: opcodes.FOO.pipe: no dtype: mma needs one of fp16, fp16_acc16, bf16, fp8, int8, int4"),
+     "{file}:3:15: opcodes.FOO.pipe: no dtype: mma needs one of fp16, fp16_acc16, bf16, tf32, fp8, int8, int4"),
     (BASE + "  'LDG 128': {pipe: mio}\n",
      "{file}:3:21: opcodes.LDG 128.pipe: 'LDG 128' is not an opcode; write for example LDG.128"),
     (BASE + "  FOO:\n",
      "{file}:3:3: opcodes.FOO: is a table of pipe, op_class, mma, dtype, scale, interval, latency, read, uniform_latency, "
-     "uniform_read, data, bandwidth, barrier, note, got nothing"),
+     "uniform_read, data, bandwidth, barrier, note, omits, got nothing"),
     (BASE + "  FOO: {}\n",
      "{file}:3:3: opcodes.FOO: is a table of pipe, op_class, mma, dtype, scale, interval, latency, read, uniform_latency, "
-     "uniform_read, data, bandwidth, barrier, note, got an empty table"),
+     "uniform_read, data, bandwidth, barrier, note, omits, got an empty table"),
     ("extends: sm_8\nopcodes:\n  FOO: {pipe: mio}\n",
      "{file}:1:1: extends: no instruction table 'sm_8' (did you mean 'sm_89'?)"),
     ("- opcodes\n", "{file}:1:1: an instruction table is a table of fields, got a list"),

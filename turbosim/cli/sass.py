@@ -37,7 +37,7 @@ def sass(
     prices = found.prices
     common.tell_assumed(found.program.meta)
     loop = hot_loop(prices, prepared.launch.warps)
-    share = tensor_share(loop, gpu)
+    share = tensor_share(loop)
     code, launch = prepared.kernel, prepared.launch
     about: dict[str, Any] = {
         "kernel": prepared.bound.kernel, "hw": gpu.name, "target": gpu.arch, "settings": dict(prepared.bound.values),

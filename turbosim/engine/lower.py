@@ -36,7 +36,8 @@ from turbosim.units import show
 ClockName = Literal["boost", "tensor_spec", "sustained", "power"]
 LaunchMode = Literal["graph", "stream"]
 
-_BITS = {Dtype.FP16: 16, Dtype.FP16_ACC16: 16, Dtype.BF16: 16, Dtype.FP8: 8, Dtype.INT8: 8, Dtype.INT4: 4}
+_BITS = {Dtype.FP16: 16, Dtype.FP16_ACC16: 16, Dtype.BF16: 16, Dtype.TF32: 32, Dtype.FP8: 8, Dtype.INT8: 8,
+         Dtype.INT4: 4}
 _UNIT_INDEX = {unit: i for i, unit in enumerate(UNITS)}
 _SUBCORE_UNITS = frozenset(UNITS) - {Unit.SMEM, Unit.COPY}
 _BYTES_PER_WARP_ACCESS = WARP_SIZE * 16

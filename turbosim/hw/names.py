@@ -46,11 +46,12 @@ class Unit(StrEnum):
 
 
 class Dtype(StrEnum):
-    """Operand types of tensor-core instructions. FP16 and BF16 accumulate in FP32, integers in INT32."""
+    """Operand types of tensor-core instructions. FP16, BF16 and TF32 accumulate in FP32, integers in INT32."""
 
     FP16 = "fp16"
     FP16_ACC16 = "fp16_acc16"
     BF16 = "bf16"
+    TF32 = "tf32"
     FP8 = "fp8"
     INT8 = "int8"
     INT4 = "int4"

@@ -56,6 +56,8 @@ class Kernel:
     """Threads per CTA that the kernel was compiled for; None when it does not say."""
     digest: str = ""
     """Of the cubin it was read from."""
+    most_threads: int | None = None
+    """Threads per CTA up to which it may be launched; None when it does not say."""
 
 
 _LINE = re.compile(r"\s*/\*(?P<at>[0-9a-f]{4,})\*/\s+(?:@(?P<guard>!?U?P[0-9T]+)\s+)?(?P<opcode>[A-Z][\w.]*)"
@@ -65,7 +67,8 @@ _LABEL = re.compile(r"(\.L_\w+|\$[\w$]+):")
 """Branch targets, and functions that the compiler put behind the kernel, as 64-bit division."""
 _SECTION = re.compile(r"\s*\.section\s+\.text\.(\S+?),")
 
-_REGISTERS, _FRAME, _PARAMETER_BANK, _PARAMETER, _REQUIRED_THREADS = 0x2F, 0x11, 0x0A, 0x17, 0x10
+_REGISTERS, _FRAME, _PARAMETER_BANK, _PARAMETER, _MOST_THREADS, _REQUIRED_THREADS = (
+    0x2F, 0x11, 0x0A, 0x17, 0x05, 0x10)
 """Attributes of .nv.info sections [names and layouts as cuobjdump -elf prints them]."""
 
 
@@ -92,7 +95,8 @@ def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> K
     needed because it holds several.
     """
     attributes = _Attributes(data, source)
-    text = _disassemble(data, source)
+    named = [n for n in attributes.kernels if name in (None, n)]
+    text = _disassemble(data, source, f"kernel {named[0]}" if len(named) == 1 else f"a kernel of {', '.join(named)}")
     found = {kernel: lines for kernel, lines in _sections(text) if kernel in attributes.kernels}
     if not found:
         raise ConfigError(f"{source}: holds no kernel")
@@ -104,7 +108,7 @@ def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> K
     return attributes.kernel(chosen, tuple(_instructions(found[chosen], source)))
 
 
-def _disassemble(data: bytes, source: str) -> str:
+def _disassemble(data: bytes, source: str, kernels: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(data)
         file.flush()
@@ -116,7 +120,10 @@ def _disassemble(data: bytes, source: str) -> str:
                               ) from None
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
-        raise ConfigError(f"{source}: nvdisasm: {said[-1].replace(file.name, source)}")
+        # Warnings stand before and behind the errors, of which the first has the address.
+        first = next((line for line in said if re.match(r"nvdisasm (error|fatal)", line)), said[-1])
+        raise ConfigError(f"{source}: the code of {kernels} cannot be disassembled, as if the file were damaged: "
+                          f"{first.replace(file.name, source)}")
     return done.stdout
 
 
@@ -189,22 +196,22 @@ class _Attributes:
 
     def kernel(self, name: str, instructions: tuple[Instruction, ...]) -> Kernel:
         parameters: dict[int, Parameter] = {}
-        base, threads = 0, None
+        base, threads, most = 0, None, None
         for attribute, value in self.kernels[name]:
             if attribute == _PARAMETER_BANK:
                 _, base, _ = struct.unpack("<IHH", value)
             elif attribute == _PARAMETER:
                 _, ordinal, offset, packed = struct.unpack("<IHHI", value)
                 parameters[ordinal] = Parameter(offset, packed >> 18)
-            elif attribute == _REQUIRED_THREADS:
+            elif attribute in (_MOST_THREADS, _REQUIRED_THREADS):
                 x, y, z = struct.unpack("<III", value)
-                threads = x * y * z
+                threads, most = (x * y * z, most) if attribute == _REQUIRED_THREADS else (threads, x * y * z)
         if not instructions or name not in self._registers:
             raise ConfigError(f"{self._source}: kernel {name!r} has no code")
         # The static shared memory of newer targets holds 1 KiB that the system takes.
         return Kernel(name, self.capability, instructions, self._registers[name], self._frames.get(name, 0),
                       self._shared.get(name, 0), tuple(parameters[n] for n in sorted(parameters)), base, threads,
-                      self._digest)
+                      self._digest, most)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -98,10 +98,15 @@ def _warps(description: Description, bound: Bound, kernel: Kernel) -> int:
     given = bound.options.get("num_warps")
     where = description.where(("num_warps",))
     if kernel.threads is None:
+        most = LANES if kernel.most_threads is None else min(LANES, -(-kernel.most_threads // LANES))
+        runs = (f"{kernel.name} of {description.cubin} runs with any number of warps"
+                f"{'' if kernel.most_threads is None else f' up to {most}'}")
         if given is None:
-            raise ConfigError(f"{where}: missing; {kernel.name} of {description.cubin} runs with any number of warps")
-        if given > LANES:
-            raise ConfigError(f"{where}: is at most {LANES}, got {given}")
+            raise ConfigError(f"{where}: missing; {runs}")
+        if given > most:
+            if "num_warps" not in description.model_fields_set:
+                raise UsageError(f"setting 'num_warps': is at most {most}, got {given}; {runs}")
+            raise ConfigError(f"{where}: is at most {most}, got {given}; {runs}")
         return given
     if given is not None and given * LANES != kernel.threads:
         raise ConfigError(f"{where}: is {given}, and {kernel.name} of {description.cubin} was compiled for "

@@ -149,9 +149,10 @@ class Description(_Model):
         return _Binding(self, dict(settings or {})).bound()
 
     def where(self, field: Field_) -> str:
-        """Return the place of *field* and its name."""
+        """Return the place of *field* and its name; of one that the file does not have, that of what it belongs to."""
         name = ".".join(str(part) for part in field)
-        return f"{self._places[field]}: {name}" if field in self._places else f"{NOUN}: {name}"
+        place = next((self._places[f] for f in (field, ("kernel",), ("cubin",)) if f in self._places), NOUN)
+        return f"{place}: {name}"
 
     def with_code(self, *, kernel: str = "", cubin: str = "") -> Description:
         """Return the same for another FILE.py:FUNCTION, or another FILE.cubin.

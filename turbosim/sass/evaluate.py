@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from turbosim.errors import ProgramError, SimulationError
+from turbosim.errors import ProgramError
 from turbosim.sass import semantics as s
 from turbosim.sass.access import Access
 from turbosim.sass.cubin import INSTRUCTION_BYTES, Kernel
@@ -74,7 +74,7 @@ def walk(kernel: Kernel, launch: Launch, cta: tuple[int, int, int], warp: int, v
     """Follow *warp* of *cta* through *kernel*.
 
     Accesses are recorded of the first *visits* executions of every block. Raises UsageError when launch, CTA and warp
-    do not fit the kernel, ProgramError when the way depends on data, SimulationError when it does not end.
+    do not fit the kernel, ProgramError when the way depends on data or does not end.
     """
     made = _maps(Same(kernel), launch, cta) if warp and plan_of(kernel).makes_maps else {}
     return _Walker(kernel, launch, cta, warp, visits, made).run()
@@ -136,7 +136,7 @@ class _Walker:
             for act in code[block]:
                 act(values)
             if len(executed) > LIMIT:
-                raise SimulationError(
+                raise ProgramError(
                     f"kernel {self._kernel.name!r}, warp {self._warp}: executed {LIMIT} blocks and did not end; the "
                     f"last ended at {self._at(self._ends[block])}. Give a smaller problem, or check the arguments")
             block = self._next(block)
@@ -249,7 +249,17 @@ class _Walker:
             f"kernel {self._kernel.name!r}, warp {self._warp}: the branch at {self._at(end)} depends on {source}. The "
             "way of a warp must follow from sizes and integers of the launch: make a loop's turns an integer argument "
             "or a constant, choose between values with tl.where, and use approximations of functions that have a slow "
-            "path for some values, as tl.sin has")
+            f"path for some values, as tl.sin has{self._reason()}")
+
+    def _reason(self) -> str:
+        """Return what in the kernel branches on data as a rule, and what to do, or nothing."""
+        if any(i.name in ("ATOM", "ATOMG") and "CAS" in i.modifiers for i in self._kernel.instructions):
+            return (". Its compare-and-swap looks like a lock, and how long CTAs wait for each other is not modelled: "
+                    "lift the kernel without it")
+        if any(i.name == "ATOMS" for i in self._kernel.instructions):
+            return (". Its atomics on shared memory are those of tl.histogram, whose counts by warp branch on the "
+                    "values: tl.atomic_add to global memory, at addresses from the data, can be lifted")
+        return ""
 
     def _at(self, inst: Instruction) -> str:
         return f"{INSTRUCTION_BYTES * inst.index:#06x}: {inst}"

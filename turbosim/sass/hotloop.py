@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from turbosim.bottleneck import bound_of
-from turbosim.hw.names import MmaPath
-from turbosim.hw.spec import Gpu
 from turbosim.sass.flow import Block, Loop, blocks_of, loops_of
 from turbosim.sass.instruction import Instruction
 from turbosim.sass.machine import Column, Kind, Pipe, Wait
-from turbosim.sass.price import Prices, product_of
+from turbosim.sass.price import Prices
+from turbosim.sass.product import product_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,9 @@ class HotLoop:
     """On the SM."""
     instructions: float
     """Issued per turn and warp."""
-    macs: float
-    """Multiply-accumulates of a turn of all warps of the SM."""
+    peak_cycles: float | None
+    """Cycles that the matrix products of a turn of all warps of the SM would take at the peak, each at that of its own
+    operands' type; None without products."""
     shares: Mapping[str, float]
     """Share of :attr:`together` that each resource is taken, the largest first."""
     waits: Mapping[Wait, float]
@@ -62,6 +62,11 @@ class HotLoop:
     together: float
     """Cycles of a turn if all warps of the SM are in the loop: some may be in other code, and leave this one more of
     every resource than it would have then."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a turn would take longer than it has, were all warps in the loop."""
+        return self.together > self.cycles
 
     @property
     def critical(self) -> str:
@@ -126,11 +131,10 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
         if busy and pipe is not Pipe.CONTROL:
             needs[PIPE_WORDS[pipe]] = busy
     together = max(cycle, *needs.values())
-    products = [(product_of(line.instruction.opcode), line.issues) for line in lines]
-    # A warp group's product is that of four warps together.
-    macs = sum(p[0] * p[1] * p[2] / (4 if p[4] is MmaPath.WGMMA else 1) * n for p, n in products if p)
+    products = [(p, x.issues) for x in lines if (p := product_of(x.instruction.opcode, gpu))]
+    peak = sum(p.peak_cycles * issues for p, issues in products) * sm_warps if products else None
     total = {w: sum(line.waits.get(w, 0.0) for line in lines) for w in Wait}
-    return HotLoop(tuple(lines), is_loop, turns, cycle, sm_warps, float(counts.sum()), macs * sm_warps,
+    return HotLoop(tuple(lines), is_loop, turns, cycle, sm_warps, float(counts.sum()), peak,
                    {n: need / together for n, need in sorted(needs.items(), key=lambda item: -item[1])}, total,
                    share_of_time, together)
 
@@ -146,11 +150,6 @@ WAIT_WORDS = {Wait.STALL: "stall count (fixed latencies)", Wait.SCOREBOARD: "sco
 """Names of the reasons in tables."""
 
 
-def tensor_share(loop: HotLoop, gpu: Gpu) -> float | None:
+def tensor_share(loop: HotLoop) -> float | None:
     """Return the share of the tensor cores' peak that the loop reaches; None without matrix products."""
-    products = [p for line in loop.lines if (p := product_of(line.instruction.opcode))]
-    if not products:
-        return None
-    _, _, _, dtype, path = products[0]
-    rates = gpu.tensor[path].rates
-    return loop.macs / loop.together / rates[dtype] if dtype in rates else None
+    return None if loop.peak_cycles is None else loop.peak_cycles / loop.together

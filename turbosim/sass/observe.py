@@ -27,6 +27,9 @@ from turbosim.sass.tensor_memory import is_bulk_load
 
 MOST_SCANNED = 4096
 """Coordinates of an axis that are looked at one by one."""
+FEWER_CTAS = (f"up to {MOST_SCANNED} are looked at one by one: change sizes with --set so that the grid has no more "
+              "along x, or choose between values with tl.where")
+"""The limit and what to do, for errors."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,11 @@ class _Observer:
         if len(lines) == len(self.order):
             return [{n: lines[n](x) for n in self.order} for x in range(size)]
         if size > MOST_SCANNED:
-            raise ProgramError(f"{self.where}: loop counts change irregularly over {size} CTAs; at most {MOST_SCANNED} "
-                               "can be looked at one by one")
+            name = next(n for n in self.order if n not in lines)
+            first = self.sampler.blocks[int(name.removeprefix("loop").removeprefix("block"))].first
+            what = "how many turns CTAs make of the loop" if name.startswith("loop") else "which CTAs run the code"
+            raise ProgramError(f"{self.where}: {what} at {INSTRUCTION_BYTES * first:#06x} follows no line over the "
+                               f"{size} CTAs along x; {FEWER_CTAS}")
         self.scanned = True
         found = self.sampler.along(corners[0], 0, range(size))
         self.order = self.sampler.order(found)
@@ -282,8 +288,7 @@ class _Observer:
         """Return a form with a class parameter, for starts that follow no line in x."""
         size = self.launch.grid[0]
         if size > MOST_SCANNED:
-            raise ProgramError(f"{what} changes irregularly over {size} CTAs; at most {MOST_SCANNED} can be looked at "
-                               "one by one")
+            raise ProgramError(f"{what} follows no line over the {size} CTAs along x; {FEWER_CTAS}")
         starts = {sample.cta[0]: start
                   for sample, start in self._starts(stream, self.sampler.along(base, 0, range(size)))}
         # Counted in steps from the lowest, so that streams that move alike share a parameter.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from turbosim.hw.names import Dtype, MmaPath, OpClass
+from turbosim.hw.names import MmaPath, OpClass
 from turbosim.hw.spec import Gpu
 from turbosim.program.ops import Mma
 from turbosim.sass.build import code_of, sm_model
@@ -21,10 +19,11 @@ from turbosim.sass.evaluate import Walk
 from turbosim.sass.flow import blocks_of, loops_of
 from turbosim.sass.machine import Code, Column, CtaClass, Kind, Pipe, Replay
 from turbosim.sass.observe import Observation
+from turbosim.sass.product import Product, product_of
 from turbosim.sass.replay import replay
 from turbosim.sass.rules import Rules
 from turbosim.sass.skeleton import shape_of, shortened
-from turbosim.sass.tensor_memory import specified, tile_of
+from turbosim.sass.tensor_memory import specified
 
 TURNS = 48
 """Turns of a loop that are replayed; its cost settles in a few."""
@@ -34,8 +33,6 @@ MOST_ONE_BY_ONE = 4
 """CTAs on the SM up to which every number of them is replayed."""
 _CLASS = {Pipe.FMA: OpClass.FP32, Pipe.HEAVY: OpClass.IMAD, Pipe.ALU: OpClass.INT, Pipe.FP16: OpClass.FP16X2,
           Pipe.XU: OpClass.SFU}
-_SHAPE = re.compile(r"[HIQ]G?MMA\.(?:64x(?P<n>\d+)x(?P<k>\d+)|(?P<small>16816|1688|16832|16864))")
-_SMALL = {"16816": (16, 8, 16), "1688": (16, 8, 8), "16832": (16, 8, 32), "16864": (16, 8, 64)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Prices:
         """
         busy: dict[int, float] = defaultdict(float)
         shared = 0.0
-        products: Counter[tuple[int, int, int, Dtype, MmaPath]] = Counter()
+        products: Counter[Product] = Counter()
         pipes, intervals, kinds, served = (
             self.code.table[:, c].tolist() for c in (Column.PIPE, Column.INTERVAL, Column.KIND, Column.SHARED))
         shares = (self.share * self.code.acting(warps)).tolist()
@@ -80,36 +77,21 @@ class Prices:
             if kinds[index] not in (Kind.COPY, Kind.BULK_LOAD):
                 # What asynchronous copies write is the load's.
                 shared += served[index] * share
-            if product := product_of(self.kernel.instructions[index].opcode):
-                products[product] += 1 if product[4] is MmaPath.TCGEN05 else warps
+            if product := product_of(self.kernel.instructions[index].opcode, self.gpu):
+                products[product] += 1 if product.served.path is MmaPath.TCGEN05 else warps
         sm = self.gpu.sm
         lanes = tuple((c, round(busy[p] * self.gpu.pipes[c].rate / sm.schedulers * warps)) for p, c in _CLASS.items()
                       if busy[p])
         mma = None
         if products:
-            # A block multiplies operands of one kind; the first shape stands for all.
-            m, n, k, dtype, path = next(iter(products))
-            macs = sum(a * b * c * count for (a, b, c, *_), count in products.items())
-            macs //= 4 if path is MmaPath.WGMMA else 1
-            mma = Mma(m, n, k, dtype, path, max(1, macs // (m * n * k)))
+            # The first stands for all. What others take of the tensor cores is counted in its operands' rate, so that
+            # each has its share of the peak of its own type.
+            first = next(iter(products))
+            cycles = sum(product.peak_cycles * count for product, count in products.items())
+            macs, kind = cycles * first.served.rate, first.served
+            count = max(1, round(macs / (first.m * first.n * first.k)))
+            mma = Mma(first.m, first.n, first.k, kind.dtype, kind.path, count)
         return lanes, mma, round(shared * sm.smem_bandwidth * warps)
-
-
-@lru_cache(maxsize=1 << 12)
-def product_of(opcode: str) -> tuple[int, int, int, Dtype, MmaPath] | None:
-    """Return the shape and kind of a matrix product; None for other opcodes."""
-    found, tile = _SHAPE.match(opcode), tile_of(opcode)
-    if tile is not None:
-        path, (m, n, k) = MmaPath.TCGEN05, tile
-    elif found is not None:
-        path = MmaPath.WGMMA if found["n"] else MmaPath.MMA_SYNC
-        m, n, k = _SMALL[found["small"]] if found["small"] else (64, int(found["n"]), int(found["k"]))
-    else:
-        return None
-    kind = opcode.removeprefix("UTC")[0]
-    dtype = Dtype.INT8 if kind == "I" else Dtype.FP8 if kind == "Q" else (
-        Dtype.BF16 if "BF16" in opcode else Dtype.FP16)
-    return m, n, k, dtype, path
 
 
 def prices_of(kernel: Kernel, gpu: Gpu, hertz: float, seen: Observation, resident: int) -> Prices:

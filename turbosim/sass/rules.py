@@ -12,11 +12,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from turbosim.errors import ConfigError, ProgramError
+from turbosim.errors import ProgramError
 from turbosim.hw.names import Dtype, MmaPath, OpClass
 from turbosim.hw.spec import Gpu
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.instruction import ZERO, Instruction, Kind
+from turbosim.sass.product import macs_of, served
 from turbosim.sass.tables import Pipe, Resolved, merged, table_of
 
 __all__ = ["Pipe", "Rule", "Rules", "notes_on", "unknown_opcodes"]
@@ -43,6 +44,8 @@ class Rule:
     """Whether table and GPU file have the opcode. If not, *note* says what stands in for it."""
     note: str
     """The assumption in words, or empty."""
+    omits: str = ""
+    """What the instruction does to the time and the model leaves out, in words, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,12 @@ class Rules:
         if "bandwidth" in fields:
             interval = max(interval, _bytes(opcode) / fields["bandwidth"])
         if "op_class" in fields:
-            served = gpu.pipes[fields["op_class"]]
-            latency = served.latency
+            lanes = gpu.pipes[fields["op_class"]]
+            latency = lanes.latency
             if fields["op_class"] is OpClass.SHUFFLE:
-                shared = WARP / served.rate
+                shared = WARP / lanes.rate
             else:
-                interval = WARP / (served.rate / gpu.sm.schedulers)
+                interval = WARP / (lanes.rate / gpu.sm.schedulers)
         if "mma" in fields:
             interval, latency, absent = self._product(opcode, fields)
             missing = missing or absent
@@ -113,35 +116,29 @@ class Rules:
         if uniform:
             latency, read = fields.get("uniform_latency", latency), fields.get("uniform_read", read)
         return Rule(pipe, max(1, _whole(interval)), _whole(latency), _whole(read), math.ceil(shared), not missing,
-                    "; ".join(notes))
+                    "; ".join(notes), fields.get("omits") or "")
 
     def _product(self, opcode: str, fields: dict[str, Any]) -> tuple[float, float, str]:
         """Return interval and latency of a matrix product, and what had to be assumed about its rate."""
-        path, dtype = MmaPath(fields["mma"]), Dtype(fields["dtype"])
-        served = self.gpu.tensor.get(path)
-        if served is None:
-            raise ConfigError(f"{self.gpu.name}: tensor.{path}: missing, but {opcode} needs its rates")
-        absent = ""
-        rate = served.rates.get(dtype)
-        if rate is None:
-            # Every path has one type at least; the slowest has the rate that no other type falls below.
-            stand_in = Dtype.FP16 if Dtype.FP16 in served.rates else min(served.rates, key=lambda d: served.rates[d])
-            rate = served.rates[stand_in]
-            absent = f"{self.gpu.name} has no rate of {dtype} on {path}: that of {stand_in} is taken"
-        macs = _macs(opcode)
+        found = served(opcode, fields, self.gpu)
+        unit, dtype = self.gpu.tensor[found.path], Dtype(fields["dtype"])
+        macs: float | None = macs_of(opcode)
         if macs is None:
-            # The tile is that of the FP16 instruction; operands of a byte have twice its depth.
-            macs = served.macs_per_instruction_fp16 * (2 if dtype in (Dtype.FP8, Dtype.INT8) else 1)
+            # The tile is that of the FP16 instruction; operands of a byte have twice its depth, those of four half.
+            macs = unit.macs_per_instruction_fp16 * {Dtype.FP8: 2.0, Dtype.INT8: 2.0, Dtype.TF32: 0.5}.get(dtype, 1.0)
         # The instruction of mma.sync is one scheduler's, the others occupy all of them.
-        share = rate / self.gpu.sm.schedulers if path is MmaPath.MMA_SYNC else rate
-        interval = macs * fields.get("scale", 1.0) / share
-        return interval, served.latency + (interval if path.is_async else 0.0), absent
+        share = found.rate / self.gpu.sm.schedulers if found.path is MmaPath.MMA_SYNC else found.rate
+        interval = macs * found.scale / share
+        return interval, unit.latency + (interval if found.path.is_async else 0.0), found.assumed
 
 
 def notes_on(kernel: Kernel, gpu: Gpu) -> list[str]:
-    """Return what is assumed of the opcodes of *kernel* that *gpu* has no rule for, in words."""
+    """Return what is assumed of the opcodes of *kernel* that *gpu* has no rule for, and what is left out, in words."""
     rules = Rules.of(gpu)
-    return sorted({rules.rule(i).note for i in kernel.instructions if not rules.rule(i).known})
+    found = [(i.opcode, rules.rule(i)) for i in kernel.instructions]
+    return [*sorted({rule.note for _, rule in found if not rule.known}),
+            *sorted({f"{opcode} costs an issue slot and its latency: {rule.omits} is left out"
+                     for opcode, rule in found if rule.omits})]
 
 
 def unknown_opcodes(kernel: Kernel, gpu: Gpu) -> dict[str, int]:
@@ -182,22 +179,6 @@ def _bytes(opcode: str) -> int:
         columns = next((int(m[1:]) for m in modifiers if re.fullmatch(r"x\d+", m)), 1)
         return 4 * columns * (16 if modifiers[0].startswith("16dp") else WARP)
     return WARP * next((_WIDTHS[m] for m in modifiers if m in _WIDTHS), 4)
-
-
-_SHAPES = {"16816": (16, 8, 16), "1688": (16, 8, 8), "1684": (16, 8, 4), "16832": (16, 8, 32), "16864": (16, 8, 64),
-           "168128": (16, 8, 128), "8816": (8, 8, 16), "8832": (8, 8, 32)}
-
-
-def _macs(opcode: str) -> int | None:
-    """Return the multiply-accumulates of one matrix product by its shape; None if the opcode does not have it."""
-    for modifier in opcode.split(".")[1:]:
-        if modifier in _SHAPES:
-            return math.prod(_SHAPES[modifier])
-        if re.fullmatch(r"\d+x\d+x\d+", modifier):
-            m, n, k = (int(side) for side in modifier.split("x"))
-            # Fewer than 128 rows leave a part of tensor memory's lanes idle: half the rate for 64 [hardware facts B].
-            return (max(m, 128) if opcode.startswith("UTC") else m) * n * k
-    return None
 
 
 def _whole(cycles: float) -> int:

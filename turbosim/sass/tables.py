@@ -100,6 +100,8 @@ class Entry(Frozen):
     """Which barrier cost of the GPU file is the latency."""
     note: str | None = None
     """What is assumed beyond the numbers."""
+    omits: str | None = None
+    """What it does to the time of a kernel and the model leaves out."""
 
 
 class Table(Frozen):

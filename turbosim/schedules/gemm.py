@@ -41,7 +41,7 @@ class GemmOptions:
 
 def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     """Return the program. Raises UsageError for an option out of range or a type the tensor cores lack."""
-    names = [d.value for d in Dtype if d is not Dtype.FP16_ACC16]
+    names = [d.value for d in Dtype if d not in (Dtype.FP16_ACC16, Dtype.TF32)]
     if options.dtype not in names:
         raise UsageError(f"kernel 'gemm': option dtype must be one of {', '.join(names)}, got {options.dtype!r}"
                          f"{did_you_mean(options.dtype, names)}")

@@ -20,7 +20,7 @@ from turbosim.hw.rules import flat
 from turbosim.silicon.files import Areas, Chip, Process, areas
 
 MIB = 2.0**20
-_SHARED = {"fp16": 1.0, "bf16": 1.0, "fp16_acc16": 1.0, "fp8": 2.0, "int8": 2.0, "int4": 4.0}
+_SHARED = {"fp16": 1.0, "bf16": 1.0, "fp16_acc16": 1.0, "tf32": 0.5, "fp8": 2.0, "int8": 2.0, "int4": 4.0}
 """Products a clock that FP16 multipliers do of a type."""
 _FURTHER = ("fp8", "int8", "int4")
 

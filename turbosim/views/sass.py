@@ -51,7 +51,7 @@ def to_table(loop: HotLoop, facts: list[tuple[str, str]], tensor_share: float | 
     grid.add_column()
     for name, value in [*facts, *_facts(loop, tensor_share)]:
         grid.add_row(name, value)
-    shares = _bars("share of the time that each resource is taken",
+    shares = _bars(f"share of the {loop.together:.1f} cycles that each resource is taken",
                    [(name, share) for name, share in loop.shares.items() if share >= 0.005])
     total = loop.cycles
     waits = sorted(((c / total, w) for w, c in loop.waits.items() if c / total >= 0.005), key=lambda item: -item[0])
@@ -74,8 +74,11 @@ def _facts(loop: HotLoop, tensor_share: float | None) -> list[tuple[str, str]]:
     facts = [("code", "the innermost loop that takes most time" if loop.is_loop else "all of it: there is no loop"),
              ("share of the warps' time", f"{loop.share_of_time:.1%}"),
              (f"cycles per {per}", f"{loop.cycles:.1f}, of {loop.instructions:.0f} instructions"),
-             ("warps per SM", str(loop.warps)),
-             ("critical", bound_words(loop.critical, loop.shares))]
+             ("warps per SM", str(loop.warps))]
+    if loop.crowded:
+        crowd = f"{loop.together:.1f} at least, were all {loop.warps} warps in this code, and shares are of these"
+        facts.append(("with all warps", f"{crowd}; some run other code meanwhile"))
+    facts.append(("critical", bound_words(loop.critical, loop.shares)))
     if tensor_share is not None:
         facts.append(("tensor utilisation", f"{tensor_share:.1%} of the peak of its instructions"))
     return facts
@@ -84,7 +87,8 @@ def _facts(loop: HotLoop, tensor_share: float | None) -> list[tuple[str, str]]:
 def to_json(loop: HotLoop, tensor_share: float | None) -> dict[str, Any]:
     """Return the loop for machines."""
     return {
-        "is_loop": loop.is_loop, "cycles_per_turn": loop.cycles, "instructions_per_turn": loop.instructions,
+        "is_loop": loop.is_loop, "cycles_per_turn": loop.cycles, "cycles_of_shares": loop.together,
+        "instructions_per_turn": loop.instructions,
         "warps_per_sm": loop.warps, "share_of_time": loop.share_of_time, "critical": loop.critical,
         "prices": AT_HAND, "tensor_utilization": tensor_share, "busy": dict(loop.shares),
         "waits": {w.name.lower(): c for w, c in loop.waits.items()},
