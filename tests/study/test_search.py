@@ -153,7 +153,7 @@ def test_objectives_that_are_none(tmp_path, minimize, maximize, message):
 
 def test_points_that_do_different_work_are_not_compared(tmp_path):
     study = study_of(tmp_path, GRID.replace("workload: {bytes: 4 MiB}\n", "workload: {bytes: [4 MiB, 8 MiB]}\n"))
-    with pytest.raises(UsageError, match="^time_s of points that differ in bytes cannot be compared: the least work"):
+    with pytest.raises(UsageError, match=r"^time_s of points that differ in bytes cannot be compared: the least work"):
         objectives(study, "time,area", "")
     assert [o.name for o in objectives(study, "area", "hbm_gbps")] == ["area_mm2", "hbm_gbps"]
 
