@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 12
+LETTER = 0.082
+"""Width of a letter of a panel's title [inch]."""
 WRITTEN = 400
 """Most cells of a panel whose values are written in them."""
 
@@ -36,11 +38,17 @@ def figure(columns: Columns, picture: Picture) -> Figure:
                          "where")
     across, up = columns.order(x.name), columns.order(y.name)
     cell_w, cell_h = max(0.34, min(0.78, 10 / len(across))), max(0.24, min(0.42, 6.5 / len(up)))
+    titles = [columns.group(panels, dict(zip(panels, key, strict=True))) if panels else "" for key in keys]
+    # The longest part of a title has to fit the width of its panel.
+    cell_w = max(cell_w, max(len(part) for title in titles for part in title.split(", ")) * LETTER / len(across))
+    titles = [_wrapped(title, cell_w * len(across)) for title in titles]
     wide = min(len(keys), 4, max(1, int(13 / (cell_w * len(across)))))
     high = math.ceil(len(keys) / wide)
     labels = max(len(_tick(columns, y, v)) for v in up) * 0.085
     fig = Figure(figsize=(max(6.2, 1.9 + labels + wide * (cell_w * len(across) + 0.25)),
-                          max(3.0, 1.5 + high * (cell_h * len(up) + 0.6))), layout="constrained")
+                          max(3.0, 1.5 + high * (cell_h * len(up) + 0.6 + 0.17 * max(t.count("\n") for t in titles)))),
+                 layout="constrained")
+    one_label = high > 1 and len(y.label) * LETTER > cell_h * len(up)
     grid = list(fig.subplots(high, wide, sharex=True, sharey=True, squeeze=False).flat)
     cells = [_cells(frame, panels, key, x, y, value) for key in keys]
     shades = _Shades(value, [v for panel in cells for v in panel.values()])
@@ -59,12 +67,14 @@ def figure(columns: Columns, picture: Picture) -> Figure:
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         if panels:
-            axes.set_title(columns.group(panels, dict(zip(panels, keys[n], strict=True))), loc="left", fontsize=10)
-        if n % wide == 0:
+            axes.set_title(titles[n], loc="left", fontsize=10)
+        if n % wide == 0 and not one_label:
             axes.set_ylabel(y.label)
         if n + wide >= len(keys):
             axes.set_xlabel(x.label)
             axes.tick_params(labelbottom=True)
+    if one_label:
+        fig.supylabel(y.label, fontsize=10)
     for axes in grid[len(keys):]:
         axes.set_visible(False)
     notes = filter(None, (columns.fixed(frame, [x.name, y.name, *panels]), columns.baseline(value.name),
@@ -73,6 +83,17 @@ def figure(columns: Columns, picture: Picture) -> Figure:
     fig.suptitle("\n".join(filter(None, (columns.study.title, ", ".join(notes)))), fontsize=11, x=0.01, ha="left")
     shades.key(fig, grid[:len(keys)])
     return fig
+
+
+def _wrapped(title: str, inches: float) -> str:
+    """Return *title* in lines of at most *inches*, broken between its parts."""
+    lines: list[str] = []
+    for part in title.split(", "):
+        if lines and (len(lines[-1]) + len(part) + 2) * LETTER <= inches:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return ",\n".join(lines)
 
 
 def _tick(columns: Columns, column: Column, value: Any) -> str:
