@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from turbosim.arithmetic import COMPARISON, PARTS, SIGN, SUM, Arithmetic
 from turbosim.errors import UsageError, did_you_mean
 
 Value = int | float | bool | str | None
@@ -31,14 +31,6 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "sqrt": (math.sqrt, 1), "exp": (math.exp, 1), "log2": (math.log2, 1), "ceil": (math.ceil, 1),
     "floor": (math.floor, 1), "int": (int, 1), "float": (float, 1)}
 """Functions by name, with the number of their arguments; 0 for any."""
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod}
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos,
-                                                       ast.Not: operator.not_}
 _CONSTANTS: dict[str, Value] = {"true": True, "false": False, "none": None}
 
 
@@ -69,14 +61,12 @@ def _check(node: ast.AST, text: str) -> None:
         if (known[1] and len(node.args) != known[1]) or not node.args:
             raise UsageError(f"{text!r}: {ast.unparse(node.func)} takes {known[1] or 'one or more'} "
                              f"argument{'s' if known[1] != 1 else ''}, got {len(node.args)}")
-    elif isinstance(node, ast.BinOp):
-        if type(node.op) not in _BINARY:
-            raise UsageError(f"{text!r}: operators are + - * / // % and comparisons")
+    elif not _ARITHMETIC.knows(node):
+        raise UsageError(f"{text!r}: operators are + - * / // % and comparisons")
     elif isinstance(node, ast.Constant):
         if not isinstance(node.value, (bool, int, float, str, type(None))):
             raise UsageError(f"{text!r}: {node.value!r} is neither a number nor a text")
-    elif not isinstance(node, (ast.Name, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.expr_context,
-                               ast.operator, ast.unaryop, ast.boolop, ast.cmpop)):
+    elif not isinstance(node, (ast.Name, *PARTS)):
         raise UsageError(f"{text!r}: {type(node).__name__} is not allowed; expressions have numbers, names, "
                          "arithmetic, comparisons and functions")
 
@@ -91,7 +81,7 @@ def evaluate(expression: Value, names: Mapping[str, Value]) -> Value:
         return expression
     tree = parse(expression)
     try:
-        return cast(Value, _value(tree, names))
+        return cast(Value, _ARITHMETIC.value(tree, lambda name: _named(name, names)))
     except ZeroDivisionError:
         raise UsageError(f"{expression!r} has no value: division by zero") from None
     except (ArithmeticError, TypeError, ValueError) as error:
@@ -100,45 +90,17 @@ def evaluate(expression: Value, names: Mapping[str, Value]) -> Value:
         raise UsageError(f"{expression!r}: {error}") from None
 
 
-def _value(node: ast.expr, names: Mapping[str, Value]) -> Any:
-    match node:
-        case ast.Constant():
-            return _bounded(node.value)
-        case ast.Name():
-            if node.id in names:
-                return names[node.id]
-            if node.id in _CONSTANTS:
-                return _CONSTANTS[node.id]
-            raise UsageError(f"unknown name {node.id!r}: known here are {', '.join(names) or 'none'}"
-                             f"{did_you_mean(node.id, names)}")
-        case ast.BinOp():
-            return _bounded(_BINARY[type(node.op)](_number(node.left, names), _number(node.right, names)))
-        case ast.UnaryOp(op=ast.Invert()):
-            raise UsageError("operators are + - * / // % and comparisons")
-        case ast.UnaryOp():
-            return _UNARY[type(node.op)](_value(node.operand, names))
-        case ast.BoolOp(op=ast.And()):
-            return all(_value(v, names) for v in node.values)
-        case ast.BoolOp():
-            return any(_value(v, names) for v in node.values)
-        case ast.IfExp():
-            return _value(node.body if _value(node.test, names) else node.orelse, names)
-        case ast.Compare():
-            values = [_value(v, names) for v in (node.left, *node.comparators)]
-            for op in node.ops:
-                if type(op) not in _COMPARE:
-                    raise UsageError("operators are + - * / // % and comparisons")
-            return all(_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:], strict=False))
-        case ast.Call(func=ast.Name(id=name)):
-            return _bounded(FUNCTIONS[name][0](*(_number(a, names) for a in node.args)))
-    raise UsageError(f"{ast.unparse(node)} is not allowed")
+def _named(name: str, names: Mapping[str, Value]) -> Value:
+    if name not in names and name not in _CONSTANTS:
+        raise UsageError(f"unknown name {name!r}: known here are {', '.join(names) or 'none'}"
+                         f"{did_you_mean(name, names)}")
+    return names[name] if name in names else _CONSTANTS[name]
 
 
-def _number(node: ast.expr, names: Mapping[str, Value]) -> int | float:
-    value = _value(node, names)
+def _number(node: ast.expr, value: Any) -> Any:
     if value is None or isinstance(value, str):
         raise UsageError(f"{ast.unparse(node)} is {value!r}, not a number")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _bounded(value: Any) -> Any:
@@ -147,3 +109,7 @@ def _bounded(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError("a value is not finite")
     return value
+
+
+_ARITHMETIC = Arithmetic(SUM | SIGN | COMPARISON, {name: function for name, (function, _) in FUNCTIONS.items()},
+                         operand=_number, outcome=_bounded)

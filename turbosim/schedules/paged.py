@@ -20,12 +20,15 @@ from turbosim.workload import Attention, Phase
 MOST_THREADS = 512
 SECTOR = 32
 """Bytes: the least a load of a length or of a page's number moves."""
-SLOT_INSTRUCTIONS = 58
+SLOT_INSTRUCTIONS = 46
 """Of a thread, from the token's slot to the addresses in its page: a division and a remainder of 64-bit integers on the
-path for small ones. Counted in the machine code that nvcc 13.0 makes of such a kernel for sm_80."""
-PAGE_INSTRUCTIONS = 50
+path for small ones."""
+MOVE_INSTRUCTIONS = 13
+"""Of a thread that copies 16 bytes, beside the load and the store."""
+PAGE_INSTRUCTIONS = 51
 """Of a thread and tile: a division and a remainder of 32-bit integers, a table entry that is in L1 (its latency put at
-that of a shuffle, which takes the same path), a 64-bit product. An estimate."""
+that of a shuffle, which takes the same path), 64-bit products. All three are counted in the machine code for sm_80 of
+``analysis/kernels/serving.cu``."""
 COPY_TILE = 4096
 
 
@@ -54,9 +57,10 @@ def cache_write(shape: Attention) -> tuple[tuple[Tensor, ...], Launch]:
         return (Load(f"load new {name}", f"new {name}", token, counter, smem=False),
                 Wait(f"wait new {name}", counter, Affine(1)), Store(f"write {name}", f"{name} pages", token))
 
+    instructions = SLOT_INSTRUCTIONS * 32 * warps + MOVE_INSTRUCTIONS * 2 * nbytes // 16
     body: tuple[Op, ...] = (
         Load("load slot", "slots", token, "slot", smem=False), Wait("wait slot", "slot", Affine(1)),
-        Compute("address", lanes=((OpClass.INT, SLOT_INSTRUCTIONS * 32 * warps),),
+        Compute("address", lanes=((OpClass.INT, instructions),),
                 chain=((OpClass.CVT, 2), (OpClass.SFU, 1), (OpClass.INT, 12))),
         *move("K"), *move("V"))
     tensors = (Tensor("slots", tokens, SECTOR, "int64", 8 * tokens),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from turbosim.arithmetic import COMPARISON, MEMBERSHIP, PARTS, POWER, SIGN, SUM, Arithmetic, dotted
 from turbosim.errors import UsageError, did_you_mean
 from turbosim.units import UNITS
 
@@ -22,23 +22,22 @@ Value = int | float | bool | str
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min, "max": max, "abs": abs, "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "log2": math.log2,
     "ceil": math.ceil, "floor": math.floor}
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: math.pow}
-_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos,
-                                                       ast.Not: operator.not_}
 _CONSTANTS: dict[str, Value] = {"true": True, "false": False, "True": True, "False": False, "pi": math.pi}
 _FACTORS = {unit: factor for units in UNITS.values() for unit, factor in units.items()
             if unit and unit[0].isalpha()} | {"k": 1024.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3}
 _NUMBER = r"(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_FACTORS, key=len, reverse=True))
 _QUANTITY = re.compile(rf"(?<![\w.])({_NUMBER})\s*({_UNIT})(?![\w/])")
-_ALLOWED = (ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.List, ast.Tuple, ast.expr_context, ast.operator,
-            ast.unaryop, ast.boolop, ast.cmpop)
 _GRAMMAR = "expressions have numbers, names, + - * / // % **, comparisons, and, or, not, if, " + ", ".join(FUNCTIONS)
+
+
+def _number(_: ast.expr, value: Any) -> Any:
+    if isinstance(value, str):
+        raise TypeError("a text is not a number")
+    return value
+
+
+_ARITHMETIC = Arithmetic(SUM | POWER | SIGN | COMPARISON | MEMBERSHIP, FUNCTIONS, operand=_number)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Expression:
         if any(names[name] is None for name in self.names):
             return None
         try:
-            found = _value(self.tree, names)
+            found = _ARITHMETIC.value(self.tree, lambda name: _CONSTANTS[name] if name in _CONSTANTS else names[name])
         except (ZeroDivisionError, OverflowError, ValueError):
             return None
         except TypeError as error:
@@ -86,18 +85,9 @@ def parse(text: str, known: Mapping[str, object] | None = None) -> Expression:
     return Expression(text, tree, tuple(names))
 
 
-def _dotted(node: ast.expr) -> str | None:
-    """Return the name that *node* spells, None if it is none."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and (owner := _dotted(node.value)) is not None:
-        return f"{owner}.{node.attr}"
-    return None
-
-
 def _check(node: ast.AST, text: str, names: dict[str, None]) -> None:
     if isinstance(node, (ast.Name, ast.Attribute)):
-        name = _dotted(node)
+        name = dotted(node)
         if name is None:
             raise UsageError(f"{text!r}: {ast.unparse(node)!r} is not allowed; {_GRAMMAR}")
         if name not in _CONSTANTS:
@@ -115,42 +105,9 @@ def _check(node: ast.AST, text: str, names: dict[str, None]) -> None:
         if not isinstance(node.value, (bool, int, float, str)):
             raise UsageError(f"{text!r}: {node.value!r} is neither a number nor a text")
         return
-    known = _BINARY if isinstance(node, ast.BinOp) else _UNARY if isinstance(node, ast.UnaryOp) else None
-    if known is not None and type(node.op) not in known:  # type: ignore[attr-defined]
+    if not _ARITHMETIC.knows(node):
         raise UsageError(f"{text!r}: an operator is not allowed; {_GRAMMAR}")
-    if isinstance(node, ast.Compare) and any(type(op) not in _COMPARE for op in node.ops):
-        raise UsageError(f"{text!r}: an operator is not allowed; {_GRAMMAR}")
-    if not isinstance(node, (ast.BinOp, *_ALLOWED)):
+    if not isinstance(node, (*PARTS, ast.List, ast.Tuple)):
         raise UsageError(f"{text!r}: {type(node).__name__} is not allowed; {_GRAMMAR}")
     for child in ast.iter_child_nodes(node):
         _check(child, text, names)
-
-
-def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    match node:
-        case ast.Constant():
-            return node.value
-        case ast.Name() | ast.Attribute():
-            name = str(_dotted(node))
-            return _CONSTANTS[name] if name in _CONSTANTS else names[name]
-        case ast.BinOp():
-            left, right = _value(node.left, names), _value(node.right, names)
-            if isinstance(left, str) or isinstance(right, str):
-                raise TypeError("a text is not a number")
-            return _BINARY[type(node.op)](left, right)
-        case ast.UnaryOp():
-            return _UNARY[type(node.op)](_value(node.operand, names))
-        case ast.BoolOp(op=ast.And()):
-            return all(_value(v, names) for v in node.values)
-        case ast.BoolOp():
-            return any(_value(v, names) for v in node.values)
-        case ast.IfExp():
-            return _value(node.body if _value(node.test, names) else node.orelse, names)
-        case ast.Compare():
-            values = [_value(v, names) for v in (node.left, *node.comparators)]
-            return all(_COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:], strict=False))
-        case ast.List() | ast.Tuple():
-            return [_value(v, names) for v in node.elts]
-        case ast.Call():
-            return FUNCTIONS[ast.unparse(node.func)](*(_value(a, names) for a in node.args))
-    raise AssertionError(node)
