@@ -7,22 +7,26 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from turbosim.errors import SimulationError
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+
+CHUNK = 32
+"""Items that a process is given at once, at most: few enough for the buffer of a pipe."""
+DEATHS = 2
+"""Processes that an item may take along."""
 
 
 def cores() -> int:
@@ -32,58 +36,47 @@ def cores() -> int:
 
 def in_processes(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: int
                  ) -> Generator[tuple[int, Outcome | None], None, None]:
-    """Yield (place of an item, its outcome) from *jobs* processes, in the order in which items are finished.
+    """Yield as :func:`streamed` for few items that take long, each given out when a process is free for it.
 
-    The outcome is None where the process of an item ended without one. What *function* raises is raised here. The
-    processes are gone once the iterator is exhausted or closed, and soon after this process ends in whatever way. As
-    they are started afresh (``spawn``), a script must begin its work below ``if __name__ == "__main__"``.
+    What *function* raises is raised here, with the traceback of its process as a note.
     """
-    left = dict(enumerate(items))
-    while left:
-        with closing(_pooled(function, left, jobs)) as outcomes:
-            for place, outcome in outcomes:
-                del left[place]
-                yield place, outcome
-        # A process that ends takes the pool with it, and the pool does not tell which item it had: one of the first.
-        for place in list(left)[:jobs]:
-            with closing(_pooled(function, {place: left.pop(place)}, 1)) as outcomes:
-                yield place, dict(outcomes).get(place)
+    with closing(streamed(_Caught(function), items, jobs, most=1)) as outcomes:
+        for place, outcome in outcomes:
+            if isinstance(outcome, _Raised):
+                raise outcome.error
+            yield place, outcome
 
 
-def _pooled(function: Callable[[Item], Outcome], items: Mapping[int, Item], jobs: int
-            ) -> Generator[tuple[int, Outcome], None, None]:
-    """Yield as :func:`in_processes`, until a process ends unasked."""
-    pool = ProcessPoolExecutor(min(jobs, len(items)), multiprocessing.get_context("spawn"), _begin, (Path.cwd(),))
-    at_work = True
-    try:
-        with _unheard_by_children():
-            places = {pool.submit(function, item): place for place, item in items.items()}
-        for future in as_completed(places):
-            yield places[future], future.result()
-        at_work = False
-    except BrokenProcessPool:
-        return
-    finally:
-        # Python before 3.14 has no public way to end those that work.
-        for process in list(pool._processes.values()) if at_work else ():  # noqa: SLF001
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True)
+class _Raised:
+    error: Exception
 
 
-CHUNK = 32
-"""Items that a process is given at once, at most: few enough for the buffer of a pipe."""
-DEATHS = 2
-"""Processes that an item may take along."""
+@dataclass(frozen=True)
+class _Caught:
+    """A function whose exceptions are outcomes."""
+
+    function: Callable[..., object]
+
+    def __call__(self, item: object) -> Any:
+        try:
+            return self.function(item)
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            return _Raised(error)
 
 
-def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: int
+def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: int, most: int = CHUNK
              ) -> Generator[tuple[int, Outcome | None], None, None]:
     """Yield (place of an item, its outcome) from *jobs* processes, as soon as each is finished.
 
     *function* is sent to every process once and may keep what helps with later items: those that follow each other
-    mostly come to the same process. An item whose process ends is tried again in another one; its outcome is None
-    where that ends too. *function* must not raise. The processes are gone as with :func:`in_processes`, which says what
-    they ask of a script. Raises SimulationError if processes end before they begin.
+    mostly come to the same process, up to *most* at once. An item whose process ends is tried again in another one; its
+    outcome is None where that ends too. *function* must not raise.
+
+    The processes are gone once the iterator is exhausted or closed, and soon after this process ends in whatever way. As
+    they are started afresh (``spawn``), a script must begin its work below ``if __name__ == "__main__"``. Raises
+    SimulationError if processes end before they begin.
     """
     left = deque(range(len(items)))
     deaths: Counter[int] = Counter()
@@ -91,12 +84,12 @@ def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: i
     crew: list[_Worker] = []
     try:
         while left or any(w.places for w in crew):
-            while left and len(crew) < jobs:
+            while len(crew) < min(jobs, len(left) + sum(bool(w.places) for w in crew)):
                 crew.append(_started(function))
             for worker in crew:
                 # With one item still to do, the process does not wait for the next ones.
-                if left and len(worker.places) <= 1:
-                    size = max(1, min(CHUNK, len(left) // (4 * jobs)))
+                if left and len(worker.places) <= (most > 1):
+                    size = max(1, min(most, len(left) // (4 * jobs)))
                     worker.give([(place, items[place]) for place in (left.popleft() for _ in range(size))])
             for ready in multiprocessing.connection.wait([w.connection for w in crew]):
                 worker = next(w for w in crew if w.connection is ready)

@@ -41,7 +41,7 @@ def validate(
     as_json: common.Json = False,
 ) -> None:
     """Hold predictions against measured times: errors per data set, GPU and kernel, worst rows, limits."""
-    from turbosim.validation.jobs import processes
+    from turbosim.processes import cores
     from turbosim.validation.predict import predict
     from turbosim.validation.sets import directory
     from turbosim.validation.thresholds import judge, read_thresholds
@@ -60,9 +60,9 @@ def validate(
     common.announce_compilation(engine)
     try:
         with common.progress("predicting") as show:
-            findings = predict(chosen, rungs, engine=engine, workers=processes(),  # type: ignore[arg-type]
+            findings = predict(chosen, rungs, engine=engine, workers=cores(),  # type: ignore[arg-type]
                                hardware={g: f for g, f in files.items() if f}, progress=show)
-            shipped = predict(chosen, rungs, engine=engine, workers=processes(),  # type: ignore[arg-type]
+            shipped = predict(chosen, rungs, engine=engine, workers=cores(),  # type: ignore[arg-type]
                               progress=show) if compare else None
     except KeyboardInterrupt:
         raise common.InterruptError("no table is written before all rows are predicted") from None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from turbosim.errors import TurbosimError
 from turbosim.hw import load_gpu, with_overrides
 from turbosim.hw.spec import Gpu
+from turbosim.processes import in_processes
 from turbosim.result import Result
 from turbosim.validation.row import Protocol
 from turbosim.workload import Workload
@@ -48,6 +46,7 @@ class Job:
 
 Answer = float | str
 """A time [s], or why there is none."""
+ENDED = "its process ended without an answer; there may be too little memory for so many"
 
 
 @lru_cache(maxsize=32)
@@ -89,11 +88,6 @@ def without_overhead(result: Result) -> float:
     return result.time_s * ticks / result.ticks
 
 
-def processes() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int], None] | None = None
             ) -> Mapping[Job, Answer]:
     """Return the answer of each of *jobs*, which are run by up to *workers* processes, the longest first."""
@@ -108,14 +102,9 @@ def run_all(jobs: Iterable[Job], workers: int = 1, progress: Callable[[int, int]
         return found
     # The engine is compiled here, once, rather than by all.
     found[order[-1]] = answer(order[-1])
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for job, time in zip(order[:-1], pool.map(answer, order[:-1]), strict=True):
-                found[job] = time
-                _tell(progress, found, order)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for place, time in in_processes(answer, order[:-1], workers):
+        found[order[place]] = ENDED if time is None else time
+        _tell(progress, found, order)
     return found
 
 
