@@ -74,9 +74,9 @@ def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: i
     mostly come to the same process, up to *most* at once. An item whose process ends is tried again in another one; its
     outcome is None where that ends too. *function* must not raise.
 
-    The processes are gone once the iterator is exhausted or closed, and soon after this process ends in whatever way. As
-    they are started afresh (``spawn``), a script must begin its work below ``if __name__ == "__main__"``. Raises
-    SimulationError if processes end before they begin.
+    The processes are gone once the iterator is exhausted or closed, and soon after this process ends in whatever
+    way. As they are started afresh (``spawn``), a script must begin its work below ``if __name__ == "__main__"``.
+    Raises SimulationError if processes end before they begin.
     """
     left = deque(range(len(items)))
     deaths: Counter[int] = Counter()

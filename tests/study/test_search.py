@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tests.study.images import assert_looks_as_before
 from tests.study.studies import rows_in, started, study_of, turbosim, wait_for
 from turbosim.errors import UsageError
-from turbosim.study.objectives import Objective, column, objectives
+from turbosim.study.objectives import NoFrontError, Objective, column, objectives
 from turbosim.study.pareto import dominates, front, hypervolume
 from turbosim.study.results import load_results
-from turbosim.study.search import NoFrontError, Search, Trial, history, run_search
+from turbosim.study.search import Search, Trial, history, run_search
 from turbosim.study.sweep import run_study
 from turbosim.views.pareto_figure import figure
 
@@ -218,7 +218,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 
 
 def sample(objectives):
-    search = Search(objectives)
+    search = Search(objectives=objectives)
     for n in range(60):
         x = (n * 37 % 60) / 60
         values = (40e-6 + 1e-4 * x, 850 - 300 * x + (n * 17 % 11) * 15.0, 20 * x)[:len(objectives)]

@@ -11,20 +11,11 @@ import pytest
 from tests.study.images import assert_looks_as_before
 from tests.study.studies import rows_in, study_of, turbosim
 from turbosim.errors import UsageError
-from turbosim.study.objectives import Objective
+from turbosim.study.objectives import NoFrontError, Objective
+from turbosim.study.point import at_of, chosen_fields, point_of
 from turbosim.study.results import load_results
-from turbosim.study.search import NoFrontError
-from turbosim.study.sensitivity import (
-    Elasticity,
-    Global,
-    Index,
-    Local,
-    at_of,
-    chosen_fields,
-    elasticities,
-    point_of,
-    sobol,
-)
+from turbosim.study.sensitivity import Elasticity, Local, elasticities
+from turbosim.study.sobol import Global, Index, sobol
 from turbosim.study.sweep import run_study
 from turbosim.views.tornado_figure import figure
 

@@ -54,7 +54,7 @@ def search(
     wanted = objectives(study, minimize, maximize)
     folder = Path(f"{study_file.stem}.results") if output is None else output
     common.announce_compilation("numba")
-    found = Search(wanted)
+    found = Search(objectives=wanted)
     try:
         with common.progress(study.title) as progress:
             run_search(study, folder, wanted, trials=trials, seed=seed,

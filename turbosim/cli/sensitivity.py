@@ -42,7 +42,9 @@ def sensitivity(
     """Show which hardware field moves a kernel most, as a table and as a tornado."""
     from turbosim.study.document import read_study
     from turbosim.study.objectives import Objective, column
-    from turbosim.study.sensitivity import Global, Local, at_of, chosen_fields, elasticities, point_of, sobol
+    from turbosim.study.point import at_of, chosen_fields, point_of
+    from turbosim.study.sensitivity import Local, elasticities
+    from turbosim.study.sobol import Global, sobol
     from turbosim.units import parse
     from turbosim.views.sensitivity import place, summary, to_json
     from turbosim.views.tornado_figure import figure

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from turbosim.errors import UsageError, did_you_mean
+from turbosim.errors import TurbosimError, UsageError, did_you_mean
 from turbosim.study.axis import Kind
 from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.journal import Row
@@ -20,6 +21,10 @@ _UNITS = OUTCOMES | SILICON
 OF_THE_WORK = ("time_s", "cycles", "energy_j", "flops", "hbm_bytes", "l2_bytes", "compulsory_bytes", "roofline_s",
                "waves")
 """Columns that grow with the work."""
+
+
+class NoFrontError(TurbosimError):
+    """No trial has all objectives (exit code 1)."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +124,12 @@ def reads_baseline(study: Study, names: tuple[str, ...]) -> bool:
             seen.add(name)
             wanted += study.metrics[name].names
     return any(n.startswith("baseline.") for name in seen for n in study.metrics[name].names)
+
+
+def value_of(study: Study, row: Row, metric: Objective) -> tuple[float | None, str]:
+    """Return the positive value of *metric* in *row*, or None and why there is none."""
+    if row["outcome"]["status"] != "ok":
+        return None, str(row["outcome"]["reason"])
+    known = dataclasses.replace(study, axes=tuple(a for a in study.axes if a.name in row["axes"]), baseline={})
+    found = number(record_of(known, row, None), known, row, metric.name)
+    return (found, "") if found is None or found > 0 else (None, f"{metric.name} is {found:g}")

@@ -8,7 +8,6 @@ constraint, fail, or lack an objective are told as infeasible.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from turbosim.errors import TurbosimError, UsageError
+from turbosim.errors import UsageError
 from turbosim.processes import cores
 from turbosim.study.axis import Axis, Value
 from turbosim.study.journal import Row
-from turbosim.study.objectives import Objective, number, reads_baseline, record_of
+from turbosim.study.objectives import NoFrontError, Objective, number, reads_baseline, record_of
 from turbosim.study.pareto import front
 from turbosim.study.results import needed
-from turbosim.study.session import Session
+from turbosim.study.session import Counts, Session, rows_of
 from turbosim.study.study import Study, Task
 
 Sampler = Literal["nsga2", "tpe"]
@@ -32,12 +31,6 @@ PATIENCE = 4
 """Proposals in a row of points that were tried before, after which one is drawn at random."""
 GENERATIONS: dict[Sampler, int] = {"tpe": 8, "nsga2": 24}
 """Points that are proposed at once, at most."""
-ALONE_S = 4.0
-"""A generation that takes less than this is not shared among processes: to start them takes longer."""
-
-
-class NoFrontError(TurbosimError):
-    """No trial has all objectives (exit code 1)."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +47,11 @@ class Trial:
 
 
 @dataclass
-class Search:
+class Search(Counts):
     """What a search found. It is filled while the search runs."""
 
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Objective, ...] = ()
     trials: list[Trial] = field(default_factory=list)
-    before: int = 0
-    reused: int = 0
-    simulated: int = 0
     exhausted: bool = False
     """Whether all points there are were tried."""
 
@@ -99,11 +89,10 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
     if not study.axes:
         raise UsageError(f"{study.path}: has no axes to search over")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found = Search(objectives) if into is None else into
+    found = Search(objectives=objectives) if into is None else into
     generation = max(4, min(GENERATIONS[sampler], trials // 8))
     proposals = _Proposals(optuna, study, objectives, sampler, seed, generation, trials)
-    jobs = jobs or cores()
-    with Session(study, folder, jobs=jobs) as session:
+    with Session(study, folder, jobs=jobs or cores(), counts=found) as session:
         while len(found.trials) < trials and not found.exhausted:
             asked = proposals.generation(min(generation, trials - len(found.trials)))
             found.exhausted = proposals.exhausted
@@ -111,9 +100,7 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
             wanted = list(tasks.values())
             if reads_baseline(study, tuple(o.name for o in objectives)):
                 wanted += [study.task({**task.axes, **study.baseline}) for task in tasks.values()]
-            rows = rows_of(session, wanted, jobs)
-            found.before, found.reused = session.counts.before, session.counts.reused
-            found.simulated = session.counts.simulated
+            rows = rows_of(session, wanted)
             for place, (trial, axes) in enumerate(asked):
                 task = tasks.get(place)
                 done = (Trial(len(found.trials), axes, {}, None, "breaks a constraint") if task is None else
@@ -126,36 +113,6 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
         reason, times = found.infeasible.most_common(1)[0]
         raise NoFrontError(f"none of {len(found.trials):,} points has all objectives: {reason} ({times:,} of them)")
     return found
-
-
-def rows_of(session: Session, tasks: list[Task], jobs: int, progress: Callable[[int, int], None] | None = None
-            ) -> dict[str, Row]:
-    """Return the row of every task by point; *progress* is called with (simulated, all that have to be)."""
-    unique = list({task.point: task for task in tasks}.values())
-    pending = [task for task in unique if session.known(task) is None]
-    # The first one says how long the others take.
-    session.jobs = 1
-    rows: list[Row] = []
-
-    def simulate(some: list[Task]) -> None:
-        for row in session.simulated(some):
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(pending))
-
-    simulate(pending[:1])
-    left = pending[1:]
-    if rows and rows[0]["wall_s"] * len(left) > ALONE_S:
-        session.jobs = jobs
-    simulate(left)
-    by_point = {row["point"]: row for row in rows}
-    counts = dataclasses.replace(session.counts)
-    for task in unique:
-        if task.point not in by_point and (row := session.known(task)) is not None:
-            by_point[task.point] = row
-    # Looked up for the second time.
-    session.counts = counts
-    return by_point
 
 
 def _judged(study: Study, place: int, task: Task, rows: Mapping[str, Row], objectives: tuple[Objective, ...]) -> Trial:

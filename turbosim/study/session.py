@@ -10,7 +10,7 @@ Commands that choose their points as they go, such as a search, use it as ``swee
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,6 +24,8 @@ from turbosim.study.study import Study, Task
 from turbosim.study.version import engine_version
 
 KILLED = "it ended its process twice; there may be too little memory for so many jobs"
+ALONE_S = 4.0
+"""What takes less than this in all is not shared among processes: to start them takes longer."""
 
 
 @dataclass
@@ -38,23 +40,29 @@ class Counts:
     failed: int = 0
     """Among those simulated."""
 
+    @property
+    def done(self) -> int:
+        """Points with a row."""
+        return self.before + self.reused + self.simulated
+
 
 class Session:
     """A study with its output folder, open for writing by this process alone. A context manager."""
 
     def __init__(self, study: Study, folder: Path, *, jobs: int = 1, dask: str | None = None,
-                 reuse: Sequence[Path] = (), retry: bool = False) -> None:
+                 reuse: Sequence[Path] = (), retry: bool = False, counts: Counts | None = None) -> None:
         """Open *folder* for *study*, whose file and hardware are saved in it.
 
         *jobs* processes share the work, or the workers of the dask scheduler at the address *dask*. Rows of the
         folders *reuse* are taken over where they are for the same simulation; with *retry*, failed points are simulated
-        again. Raises as :class:`~turbosim.study.journal.Journal` and :func:`~turbosim.study.cluster.connected`.
+        again. It counts in *counts*, if given. Raises as :class:`~turbosim.study.journal.Journal` and
+        :func:`~turbosim.study.cluster.connected`.
         """
         self.study = study
         self.folder = folder
         self.jobs = jobs
         self.retry = retry
-        self.counts = Counts()
+        self.counts = Counts() if counts is None else counts
         self._others: list[tuple[Path, Index]] = [(path / NAME, index_of(path / NAME)) for path in reuse]
         self.cluster = None
         if dask is not None:
@@ -184,3 +192,36 @@ def row_of(study: Study, task: Task, done: Done) -> Row:
     return {"point": task.point, "key": task.key, "study": study.digest, "version": engine_version(), "hw": task.hw,
             "kernel": task.axes.get("kernel", study.kernel), "axes": task.axes, "workload": workload,
             "wall_s": round(done.wall_s, 6), "outcome": done.outcome}
+
+
+def rows_of(session: Session, tasks: list[Task], progress: Callable[[int, int], None] | None = None) -> dict[str, Row]:
+    """Return the row of every task by point; *progress* is called with (simulated, all that have to be).
+
+    The processes of *session* are started only where the rest takes longer than they do.
+    """
+    rows: dict[str, Row] = {}
+    pending = []
+    for task in {task.point: task for task in tasks}.values():
+        row = session.known(task)
+        if row is None:
+            pending.append(task)
+        else:
+            rows[task.point] = row
+    known, jobs = len(rows), session.jobs
+
+    def simulate(some: list[Task]) -> float:
+        took = 0.0
+        for row in session.simulated(some):
+            rows[row["point"]] = row
+            took = row["wall_s"]
+            if progress is not None:
+                progress(len(rows) - known, len(pending))
+        return took
+
+    # The first one says how long the others take.
+    session.jobs = 1
+    took = simulate(pending[:1])
+    session.jobs = jobs if took * len(pending[1:]) > ALONE_S else 1
+    simulate(pending[1:])
+    session.jobs = jobs
+    return rows

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from turbosim.errors import TurbosimError, UsageError
 from turbosim.processes import cores
-from turbosim.study.session import Session
+from turbosim.study.session import Counts, Session
 from turbosim.study.study import Study, Task
 
 Progress = Callable[[int, int], None]
@@ -21,18 +21,13 @@ class NoPointError(TurbosimError):
 
 
 @dataclass
-class Report:
+class Report(Counts):
     """What a sweep did. It is filled while the sweep runs, so that it also tells about one that was interrupted."""
 
     points: int = 0
     """Points that meet the constraints."""
     dropped: int = 0
     """Points that do not."""
-    before: int = 0
-    """Done by an earlier sweep."""
-    reused: int = 0
-    """Copied from points that are simulated in the same way."""
-    simulated: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     """Failed points by reason, those of earlier sweeps included."""
     torn: bool = False
@@ -40,11 +35,6 @@ class Report:
     seconds: float = 0.0
     journal_s: float = 0.0
     """Of these, time spent on writing."""
-
-    @property
-    def done(self) -> int:
-        """Points with a row."""
-        return self.before + self.reused + self.simulated
 
 
 def plan(study: Study) -> tuple[list[Task], int]:
@@ -78,11 +68,11 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
     start = time.perf_counter()
     tasks, report.dropped = plan(study)
     report.points = len(tasks)
-    with Session(study, folder, jobs=jobs or cores(), dask=dask, reuse=reuse, retry=retry) as session:
-        counts, report.torn = session.counts, bool(session.journal.torn)
+    with Session(study, folder, jobs=jobs or cores(), dask=dask, reuse=reuse, retry=retry,
+                 counts=report) as session:
+        report.torn = bool(session.journal.torn)
 
         def note() -> None:
-            report.before, report.reused, report.simulated = counts.before, counts.reused, counts.simulated
             report.seconds, report.journal_s = time.perf_counter() - start, session.journal.spent_s
             if progress is not None:
                 progress(report.done, report.points)

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from turbosim.hw.override import find_field
-from turbosim.study.sensitivity import Elasticity, Global, Local
+from turbosim.study.sensitivity import Elasticity, Local
+from turbosim.study.sobol import Global
 from turbosim.study.study import Study
 from turbosim.units import show
 from turbosim.views.study import shown

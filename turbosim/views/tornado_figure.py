@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from turbosim.study.sensitivity import Global, Local
+from turbosim.study.sensitivity import Local
+from turbosim.study.sobol import Global
 from turbosim.views.sensitivity import LEAST, value_of
 from turbosim.views.style import DARK, MEDIUM, OKABE_ITO
 
