@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.study.images import assert_looks_as_before
 from tests.study.studies import rows_in, started, study_of, turbosim, wait_for
+from tests.views.as_before import assert_as_before
 from turbosim.errors import UsageError
 from turbosim.study.objectives import NoFrontError, Objective, column, objectives
 from turbosim.study.pareto import dominates, front, hypervolume
@@ -230,4 +230,4 @@ def sample(objectives):
     ("pareto_two", (Objective("time_s"), Objective("area_mm2"))),
     ("pareto_three", (Objective("time_s"), Objective("area_mm2"), Objective("tflops", maximize=True)))])
 def test_pictures(tmp_path, name, wanted):
-    assert_looks_as_before(figure(sample(wanted), "A sample"), name, tmp_path)
+    assert_as_before(figure(sample(wanted), "A sample"), name, tmp_path)

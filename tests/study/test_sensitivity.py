@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.study.images import assert_looks_as_before
 from tests.study.studies import rows_in, study_of, turbosim
+from tests.views.as_before import assert_as_before
 from turbosim.errors import UsageError
 from turbosim.study.objectives import NoFrontError, Objective
 from turbosim.study.point import at_of, chosen_fields, point_of
@@ -181,6 +181,6 @@ def test_pictures(tmp_path):
     fields = (Elasticity("sm.count", 132, -0.98, -1.01, -0.99, 118, 146), Elasticity(
         "hbm.bandwidth", 4.8e12, -0.4, 0.0, -0.2, 4.3e12, 5.3e12), Elasticity("hbm.efficiency", 0.95, 0.1, None, 0.1, 0.86, None))
     local = Local(TIME, {}, "h200_sxm", 1e-3, 0.1, fields)
-    assert_looks_as_before(figure(local, "A sample\nof three fields"), "tornado", tmp_path)
+    assert_as_before(figure(local, "A sample\nof three fields"), "tornado", tmp_path)
     indices = (Index("sm.count", 0.6, 0.1, 0.8, 0.12), Index("hbm.bandwidth", 0.1, 0.05, 0.3, 0.08))
-    assert_looks_as_before(figure(Global(TIME, 64, 16, 0, 1e-3, 1e-4, indices), "A sample"), "sobol", tmp_path)
+    assert_as_before(figure(Global(TIME, 64, 16, 0, 1e-3, 1e-4, indices), "A sample"), "sobol", tmp_path)

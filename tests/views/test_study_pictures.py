@@ -7,18 +7,15 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.testing.compare import compare_images
 
-from tests.views.pictures_of_studies import BASELINE, PICTURES, save
+from tests.views.as_before import assert_as_before, difference, save
+from tests.views.pictures_of_studies import PICTURES
 from tests.views.study_data import SMALL, written
 from turbosim.errors import UsageError
 from turbosim.study.pareto import front
 from turbosim.study.pictures import Picture
 from turbosim.views.study_lines import _spread
 from turbosim.views.study_picture import draw
-
-TOLERANCE = 6.0
-"""Root mean square of the difference of pixels, of 255: other versions of the font renderer are within it."""
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +25,14 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_as_they_were(results, tmp_path, name):
-    save(draw(results, PICTURES[name]), tmp_path / f"{name}.png")
-    assert compare_images(str(BASELINE / f"{name}.png"), str(tmp_path / f"{name}.png"), TOLERANCE) is None
+    assert_as_before(draw(results, PICTURES[name]), name, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["lines", "heatmap_of_words", "stalls", "pareto"])
 def test_other_results_are_other_pictures(tmp_path, name):
     # Made-up rows of a study whose values are in another order: the tolerance would not hide it.
     other = written(tmp_path / "made", SMALL.replace("[1, 2, 4, 8 TB/s]", "[0.5, 1, 2, 3 TB/s]"))
-    save(draw(other, PICTURES[name]), tmp_path / f"{name}.png")
-    assert compare_images(str(BASELINE / f"{name}.png"), str(tmp_path / f"{name}.png"), TOLERANCE) is not None
+    assert difference(draw(other, PICTURES[name]), name, tmp_path) is not None
 
 
 @pytest.mark.parametrize("name", PICTURES)
