@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from turbosim.errors import ConfigError
 def read_document(path: Path, noun: str = "hardware file") -> CommentedMap:
     """Return the table in the YAML file *path*, which is a *noun*. Raises ConfigError if there is none."""
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        document = _parsed(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "1:1"
@@ -32,6 +33,12 @@ def read_document(path: Path, noun: str = "hardware file") -> CommentedMap:
     if not isinstance(document, CommentedMap):
         raise ConfigError(f"{shown(path)}:1:1: {_a(noun)} is a table of fields, got {_kind(document)}")
     return document
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """Return the document in *text*, the same object for the same text: it is only read."""
+    return YAML(typ="rt").load(text)
 
 
 def _a(noun: str) -> str:

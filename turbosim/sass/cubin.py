@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def nvdisasm() -> Path:
                      "whose bin directory must then be on PATH")
 
 
+@lru_cache(maxsize=32)
 def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> Kernel:
     """Return kernel *name* of a cubin, by default its only one.
 
