@@ -41,13 +41,31 @@ def test_public_tilings_are_complete():
     assert set(document) == {case.kernel for case in CASES.values()}
     for sources in document.values():
         for source in sources:
-            assert set(source) <= {"name", "source", "only", "tilings"}
+            assert set(source) <= {"name", "source", "only", "space", "tilings"}
             assert source["source"].count(",") >= 2, "project and version, file, name in it"
     for case in CASES.values():
         for source in public(case):
             for tiling in source.tilings:
                 assert {"BLOCK_M", "BLOCK_N"} <= set(tiling) <= set(case.sweep)
         assert all(set(t) == set(case.sweep) for t in tilings(case))
+
+
+def test_pytorch_s_search_spaces_are_its_own():
+    """The lists are those of the installed PyTorch."""
+    from torch._inductor.template_heuristics.triton import CUDAConfigHeuristic
+
+    theirs = CUDAConfigHeuristic()
+    for case, name, configs in (
+            ("matmul-1024x1024x1024", "PyTorch Inductor, exhaustive search", theirs.exhaustive_configs),
+            ("matmul-1024x1024x1024", "PyTorch Inductor, autotuning", theirs.mm_configs),
+            ("flash-d64-full", "PyTorch FlexAttention, exhaustive search", theirs.exhaustive_flex_attn_fwd_configs),
+            ("flash-d64-full", "PyTorch FlexAttention, autotuning", theirs.flex_attn_fwd_autotune_configs)):
+        ours = next(s for s in public(CASES[case]) if s.name == name)
+        fields = {"BLOCK_M": "block_m", "BLOCK_N": "block_n", "BLOCK_K": "block_k", "num_stages": "num_stages",
+                  "num_warps": "num_warps"}
+        assert ({tuple(sorted(t.items())) for t in ours.tilings}
+                == {tuple(sorted((n, getattr(c, f)) for n, f in fields.items() if n in ours.tilings[0]))
+                    for c in configs})
 
 
 def test_a_source_keeps_what_it_says():
