@@ -14,3 +14,10 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TURBOSIM_CACHE_DIR", str(tmp_path_factory.mktemp("kept")))
         yield
+
+
+@pytest.fixture(scope="session")
+def triton_cache(tmp_path_factory):
+    """Return the folder in which all processes of these tests share what Triton compiles; it is empty before."""
+    folder = tmp_path_factory.getbasetemp()
+    return str((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "triton")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.test_cli import turbosim
 
-COMPARE = ["compare", "--hw", "a100_sxm_80gb", "--model", "phi3-medium", "--seq", "512,128k", "--kernels", "flash,turbo"]
+COMPARE = ["compare", "--hw", "a100_sxm_80gb", "--model", "phi3-medium", "--seq", "512,64k", "--kernels", "flash,turbo"]
 
 # Says on stderr when simulation LAST begins. SIGINT may be ignored in what a shell has started in the background.
 CHILD = """

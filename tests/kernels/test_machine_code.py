@@ -24,12 +24,10 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module", params=TARGETS)
-def target(request, tmp_path_factory):
+def target(request, triton_cache):
     """Compile in a process of its own: this one has the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    # Test processes that run side by side share what they compile.
-    shared = tmp_path_factory.getbasetemp()
-    environment["TRITON_CACHE_DIR"] = str((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "triton")
+    environment["TRITON_CACHE_DIR"] = triton_cache
     done = subprocess.run([sys.executable, "-m", "kernels.report", "--json", str(request.param)], cwd=ROOT, text=True,
                           env=environment, capture_output=True, check=False, timeout=560)
     assert done.returncode == 0, done.stderr

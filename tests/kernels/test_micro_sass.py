@@ -133,12 +133,12 @@ def faults_of(case, target, found):
 
 
 @pytest.mark.parametrize("target", [80, 89, 90, 100])
-def test_every_loop_is_the_instruction_it_is_named_after(target, tmp_path):
+def test_every_loop_is_the_instruction_it_is_named_after(target, triton_cache):
     # In another process, because triton interprets in this one. One process a target: importing torch takes longer
     # than compiling a kernel. The wide tiles need more registers than mma.sync leaves.
     cases = {case: of for case, of in CASES.items() if target in MMA_OWN or "wide" not in case}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TRITON_")}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    environment["TRITON_CACHE_DIR"] = triton_cache
     made = subprocess.run([sys.executable, "-m", "tests.kernels.compile_micro", str(target), json.dumps(cases)],
                           env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250)
     assert made.returncode == 0, made.stderr

@@ -27,14 +27,14 @@ class Compiled:
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
+def compiled(tmp_path_factory, triton_cache):
     """Return a function of case and capability that gives the kernel; see compile_cubins.py."""
     # Compilation wants a process without Triton's interpreter.
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     running: dict[int, tuple[Any, Path]] = {}
     for capability in TARGETS:
         folder = tmp_path_factory.mktemp(f"sm_{capability}")
-        environment["TRITON_CACHE_DIR"] = str(folder / "cache")
+        environment["TRITON_CACHE_DIR"] = triton_cache
         running[capability] = subprocess.Popen(
             [sys.executable, "-m", "tests.sass.compile_cubins", str(capability), str(folder)], cwd=ROOT,
             env=environment, stderr=subprocess.PIPE, text=True), folder

@@ -48,12 +48,12 @@ def replays(text, capability, settings):
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory):
+def there(tmp_path_factory, triton_cache):
     """Run in a process of its own: this one may have Triton's interpreter."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("caches")
         patch.setenv("TURBOSIM_CACHE_DIR", str(folder / "turbosim"))
-        patch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
+        patch.setenv("TRITON_CACHE_DIR", triton_cache)
         patch.delenv("TRITON_INTERPRET", raising=False)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             yield lambda function, name, capability, **settings: pool.submit(

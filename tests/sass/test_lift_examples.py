@@ -20,11 +20,11 @@ SECTOR = 32
 
 
 @pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
+def caches(tmp_path_factory, triton_cache):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("caches")
         patch.setenv("TURBOSIM_CACHE_DIR", str(folder / "turbosim"))
-        patch.setenv("TRITON_CACHE_DIR", str(folder / "triton"))
+        patch.setenv("TRITON_CACHE_DIR", triton_cache)
         patch.delenv("TRITON_INTERPRET", raising=False)
         yield
 

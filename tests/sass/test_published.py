@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(triton_cache):
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    environment["TRITON_CACHE_DIR"] = triton_cache
     done = subprocess.run([sys.executable, "-m", "tests.sass.published_rows"], cwd=ROOT, env=environment,
                           capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr

@@ -12,9 +12,9 @@ from turbosim.result import OpRecord, Recording
 
 
 @pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch):
+def caches(tmp_path, monkeypatch, triton_cache):
     monkeypatch.setenv("TURBOSIM_CACHE_DIR", str(tmp_path / "turbosim"))
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", triton_cache)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
 
 
