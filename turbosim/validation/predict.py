@@ -33,7 +33,7 @@ ANALYTICAL: tuple[Rung, ...] = ("roofline", "genz")
 """Rungs that simulate nothing."""
 FEW = 4
 """Tilings that are tried on large rows, of those ranked on a smaller one."""
-SMALL = 6e11
+SMALL = 1.5e11
 """FLOPs up to which all tilings are tried."""
 _TRANSLATED = ("block_m", "block_n", "warps", "stages", "splits", "bits")
 """Options that a measured kernel of this project and its schedule share; 0 is the kernel's own choice."""
