@@ -73,6 +73,16 @@ def test_the_fastest_tiling_counts_and_is_named():
     assert times[found.choices["tile"]] == found.times["tile"]
 
 
+def test_another_clock_is_for_rows_whose_own_is_not_known():
+    data = load_set("triton_matmul_a100")
+    row = next(r for r in data.rows if r.kernel == "cuBLAS" and r.workload.m == 4096)
+    locked = replace(row, protocol=replace(row.protocol, clock=1.2e9))
+    times = {clock: [o.times["tile"] for o in predict([replace(data, rows=(row, locked))], clock=clock).outcomes]
+             for clock in ("sustained", "boost", "power")}
+    assert times["boost"][0] < times["power"][0] != times["sustained"][0]
+    assert times["boost"][1] == times["power"][1] == times["sustained"][1]
+
+
 def test_a_large_row_tries_the_best_tilings_of_a_smaller_one():
     data = load_set("triton_attention_a100")
     rows = tuple(r for r in data.rows if r.kernel == "Triton" and r.version == "7e03fe9512ef" and not r.workload.causal

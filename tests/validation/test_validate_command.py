@@ -48,6 +48,13 @@ def test_a_missed_threshold_is_exit_code_4(monkeypatch, capsys, tmp_path, table)
     assert "missed" in shown
 
 
+def test_limits_are_for_the_sustained_clock(tmp_path):
+    arguments = ["--set", "triton_vector_add_a100", "--json"]
+    judged, other = (json.loads(validate(*arguments, *more, cwd=tmp_path).stdout) for more in ([], ["--clock", "boost"]))
+    assert judged["thresholds"]
+    assert other["thresholds"] == []
+
+
 def test_json_report_and_excluded_rows(table, tmp_path):
     path = table(GOOD, "l4,other,prefill,1,4,4,256,256,64,true,2e-5", "l4,flash,prefill,8,32,32,4096,4096,64,true,1e-3")
     done = validate("--data", path, "--json", "--report", "out", cwd=tmp_path)

@@ -20,6 +20,7 @@ EXAMPLE = common.examples(
     "turbosim validate --set triton_attention_a100 --model roofline,tile,sass",
     "turbosim validate --data measured/rows.csv --report validation",
     "turbosim validate --hw a100_pcie_80gb=calibrated.yaml --compare",
+    "turbosim validate --set triton_matmul_a100 --clock power",
     after="Exit code 4: an error is above its limit in analysis/thresholds.yaml.")
 
 
@@ -33,6 +34,7 @@ def validate(
     kernel: Annotated[list[str] | None, typer.Option(help="Only rows of this kernel, as the sets call it.")] = None,
     model: Annotated[str, typer.Option(metavar="<roofline,genz,tile,sass>", help="Models, a list.")] = "roofline,tile",
     engine: common.Engine = "numba",
+    clock: common.Clock = "sustained",
     report: Annotated[Path | None, typer.Option(
         metavar="<folder>", help="Also write pictures (PNG and SVG) and a CSV of all rows.")] = None,
     compare: Annotated[bool, typer.Option(
@@ -60,14 +62,15 @@ def validate(
     common.announce_compilation(engine)
     try:
         with common.progress("predicting") as show:
-            findings = predict(chosen, rungs, engine=engine, workers=cores(),  # type: ignore[arg-type]
+            findings = predict(chosen, rungs, engine=engine, clock=clock, workers=cores(),  # type: ignore[arg-type]
                                hardware={g: f for g, f in files.items() if f}, progress=show)
-            shipped = predict(chosen, rungs, engine=engine, workers=cores(),  # type: ignore[arg-type]
+            shipped = predict(chosen, rungs, engine=engine, clock=clock, workers=cores(),  # type: ignore[arg-type]
                               progress=show) if compare else None
     except KeyboardInterrupt:
         raise common.InterruptError("no table is written before all rows are predicted") from None
-    # The limits are those of the shipped hardware files.
-    verdicts = [] if any(files.values()) else judge(limits, findings.outcomes, rungs, partial=bool(hw or kernel))
+    # The limits are those of the shipped hardware files and of their sustained clocks.
+    judged = clock == "sustained" and not any(files.values())
+    verdicts = judge(limits, findings.outcomes, rungs, partial=bool(hw or kernel)) if judged else []
     _print(findings, verdicts, rungs, as_json, markdown, shipped)
     if report is not None:
         from turbosim.views.validation_report import write_report

@@ -18,6 +18,7 @@ from turbosim.workload import Workload
 
 if TYPE_CHECKING:
     from turbosim.engine.api import EngineName
+    from turbosim.engine.lower import ClockName
 
 FEW = 200
 LITTLE = 5e13
@@ -38,6 +39,8 @@ class Job:
     options: Pairs
     protocol: Protocol
     engine: EngineName = "numba"
+    clock: ClockName = "sustained"
+    """SM clock where the protocol knows none."""
     lifted: bool = False
     """Whether the kernel is compiled and lifted; its options are then settings of its launch."""
     work: float = 0.0
@@ -66,17 +69,18 @@ def answer(job: Job) -> Answer:
 
 def _seconds(job: Job) -> float:
     gpu = gpu_at(job.hw, job.protocol.clock)
+    clock = job.clock if job.protocol.clock is None else "sustained"
     launch: Literal["graph", "stream"] = "stream" if job.protocol.method == "events" else "graph"
     if job.lifted:
         from turbosim.api import simulate_kernel
 
-        result = simulate_kernel(gpu, job.kernel, dict(job.options), engine=job.engine, launch=launch,
-                                 l2=job.protocol.l2)
+        result = simulate_kernel(gpu, job.kernel, dict(job.options), engine=job.engine, clock=clock,
+                                 launch=launch, l2=job.protocol.l2)
     else:
         from turbosim.api import simulate
 
-        result = simulate(gpu, job.workload, job.kernel, options=dict(job.options), engine=job.engine, launch=launch,
-                          l2=job.protocol.l2)
+        result = simulate(gpu, job.workload, job.kernel, options=dict(job.options), engine=job.engine, clock=clock,
+                          launch=launch, l2=job.protocol.l2)
     if job.protocol.method == "ncu":
         return without_overhead(result)
     return result.time_s + (job.protocol.overhead if job.protocol.method == "events" else 0.0)

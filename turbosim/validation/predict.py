@@ -26,6 +26,7 @@ from turbosim.workload import Attention, Gemm, Phase
 
 if TYPE_CHECKING:
     from turbosim.engine.api import EngineName
+    from turbosim.engine.lower import ClockName
 
 Rung = Literal["roofline", "genz", "tile", "sass"]
 RUNGS: tuple[Rung, ...] = ("roofline", "genz", "tile", "sass")
@@ -66,12 +67,13 @@ class Findings:
 
 
 def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"), *, engine: EngineName = "numba",
-            hardware: Mapping[str, str] | None = None, workers: int = 1,
+            clock: ClockName = "sustained", hardware: Mapping[str, str] | None = None, workers: int = 1,
             progress: Callable[[int, int], None] | None = None) -> Findings:
     """Predict every row of *sets* by each of *rungs*.
 
-    *hardware* gives another hardware file for the rows of a GPU. Raises ConfigError for times that look like another
-    unit's, and for a hardware file that was fitted on one of the sets, UsageError for GenZ where it is not installed.
+    *clock* is simulated where a row's is not known; *hardware* gives another hardware file for the rows of a GPU.
+    Raises ConfigError for times that look like another unit's, and for a hardware file that was fitted on one of the
+    sets, UsageError for GenZ where it is not installed.
     """
     if "genz" in rungs:
         check_installed()
@@ -84,7 +86,7 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
                 impossible.append((row, why))
             else:
                 kept.append((row, data.meta.kernels[row.kernel]))
-    wanted: Wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine)
+    wanted: Wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine, clock)
                       for row, model in kept for rung in rungs if rung not in ANALYTICAL}
     answers = dict(run_all((job for jobs in wanted.values() for job in jobs if len(jobs) <= FEW or job.work <= SMALL),
                            workers, progress))
@@ -133,7 +135,8 @@ def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
                                   f"{source}, and would predict it; validate on other rows, or fit on other ones")
 
 
-def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "numba") -> list[Job]:
+def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "numba",
+            clock: ClockName = "sustained") -> list[Job]:
     """Return the simulations that *rung* needs for *row*; none where it has no model of the kernel."""
     protocol = row.protocol
     if protocol.l2 == "warm" and sum(read_write_bytes(row)) > 2 * gpu_at(hw, None).l2.capacity:
@@ -145,10 +148,10 @@ def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "n
             return []
         settings = _launch_settings(row)
         return [Job(hw, triton_file(model.triton.kernel), row.workload, tuple({**settings, **tiling}.items()),
-                    protocol, engine, True, work) for tiling in model.triton.tilings]
+                    protocol, engine, clock, True, work) for tiling in model.triton.tilings]
     if model.schedule is None:
         return []
-    return [Job(hw, model.schedule, row.workload, options, protocol, engine, False, work)
+    return [Job(hw, model.schedule, row.workload, options, protocol, engine, clock, False, work)
             for options in _tilings(row, model)]
 
 
