@@ -53,7 +53,8 @@ def sweep(
     if dry_run:
         _dry_run(study, folder, jobs, reuse or [], retry, as_json)
         return
-    common.announce_compilation("numba")
+    if dask is None:
+        common.announce_compilation("numba")
     report = Report()
     try:
         with common.progress(study.title) as progress:
