@@ -205,9 +205,19 @@ def test_a_study_none_of_whose_points_can_be_simulated(tmp_path):
         run_study(study, tmp_path / "out")
 
 
-def test_constraints_that_drop_all_points(tmp_path):
-    with pytest.raises(UsageError, match=re.escape("the constraints drop all 6 points")):
-        run_study(study_of(tmp_path, SMALL + "constraints: ['hbm.bandwidth < 1']\n"), tmp_path / "out")
+@pytest.mark.parametrize(("constraints", "message"), [
+    ("['l2.bandwidth > 1', hbm.bandwidth < 1]",
+     "8:35: constraints: 'hbm.bandwidth < 1' drops all 6 points; loosen it, or add values to hbm.bandwidth"),
+    ("\n  - 2 > 3", "9:5: constraints: '2 > 3' drops all 6 points; loosen it"),
+    ("\n  - hbm.bandwidth < 3 TB/s\n  - hbm.bandwidth > 3 TB/s", "8:1: constraints: together drop all 6 points, "
+     "'hbm.bandwidth < 3 TB/s' 4, 'hbm.bandwidth > 3 TB/s' 2; loosen one of them")])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_constraints_that_drop_all_points(tmp_path, constraints, message, more):
+    (tmp_path / "study.yaml").write_text(SMALL + f"constraints: {constraints}\n")
+    done = turbosim("sweep", "study.yaml", "-o", "out", *more, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.removeprefix("compiling the engine, once for this installation ...\n") == (
+        f"error: study.yaml:{message}\n")
     assert not (tmp_path / "out").exists()
 
 
