@@ -71,6 +71,7 @@ def sweep(
 
 
 def _write(study: Study, folder: Path, report: Report, as_json: bool) -> None:
+    from turbosim.study.failures import told
     from turbosim.views.study import summary, to_json
 
     if as_json:
@@ -78,6 +79,9 @@ def _write(study: Study, folder: Path, report: Report, as_json: bool) -> None:
     else:
         out = common.console()
         out.print(summary(study, folder, report))
+    for failure in report.causes:
+        common.console(stderr=True).print(f"note: {failure.points:,} of {report.points:,} points failed: "
+                                          f"{told(failure)}", soft_wrap=True, markup=False)
     _compact(folder)
     _draw(study, folder)
 

@@ -17,6 +17,7 @@ from turbosim.study.axis import Axis, Value
 from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.expression import Expression
 from turbosim.study.expression import parse as parse_expression
+from turbosim.study.impossible import impossible
 from turbosim.study.known import column_names, point_names
 from turbosim.study.pictures import read_pictures
 from turbosim.study.places import Loc, Strict
@@ -58,6 +59,8 @@ class _Reader(AxisReader):
         sampling = self.sampling(axes)
         if not self.defects:
             self.check_options(axes, fixed)
+            for axis, place, rule in impossible(self.hardware, axes, self.written):
+                self.defect((*self.entry(axis.name), place), f"no point can have it: {rule}")
         if self.defects:
             # Expressions are not held against names that are not known.
             self.finish()

@@ -11,7 +11,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw.document import key_place, shown, value_place
-from turbosim.study.values import seen
+from turbosim.study.axis import Axis
+from turbosim.study.values import seen, with_unit
 
 Loc = tuple[str | int, ...]
 """Keys and places in lists, from the root of a document."""
@@ -66,6 +67,14 @@ class Places:
             if key in (self.document.get(table) or ()):
                 return table, key
         return (name,)
+
+    def written(self, axis: Axis, place: int | str) -> str:
+        """Return the value at *place* of *axis*, ``from`` and ``to`` of a range, as it is written."""
+        raw: Any = self.document
+        for key in self.entry(axis.name):
+            raw = raw[key]
+        texts = with_unit(list(raw) if isinstance(place, int) else [raw["from"], raw["to"]], axis.dimension)
+        return str(texts[place if isinstance(place, int) else int(place == "to")])
 
     def defect(self, loc: Loc, message: str, key: bool = False) -> None:
         """Add a defect at *loc*."""

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
+from turbosim.study.failures import Failure, failures_of, told
 from turbosim.study.session import Counts, Session
 from turbosim.study.study import Study, Task
 
+REASONS = 10
+"""Reasons of failures that are traced to the study."""
 Progress = Callable[[int, int], None]
 
 
@@ -30,6 +33,8 @@ class Report(Counts):
     """Points that do not."""
     failures: Counter[str] = field(default_factory=Counter)
     """Failed points by reason, those of earlier sweeps included."""
+    causes: list[Failure] = field(default_factory=list)
+    """The most frequent reasons, with what in the study the points owe them to."""
     torn: bool = False
     """Whether the last row of an earlier sweep had been cut off."""
     seconds: float = 0.0
@@ -97,9 +102,11 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
         finally:
             note()
             failed = session.journal.index.failed
-            report.failures = Counter(failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed)
-    if sum(report.failures.values()) >= report.points:
-        reason, times = report.failures.most_common(1)[0]
-        others = f" ({times:,} of them; {len(report.failures)} reasons in all)" if len(report.failures) > 1 else ""
-        raise NoPointError(f"none of the {report.points:,} points can be simulated: {reason}{others}")
+            reasons = {t.point: failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed}
+            report.failures = Counter(reasons.values())
+    report.causes = failures_of(study, tasks, reasons, REASONS)
+    if len(reasons) >= report.points:
+        first = report.causes[0]
+        part = f", {first.points:,} of them for" if first.points < report.points else ":"
+        raise NoPointError(f"none of the {report.points:,} points can be simulated{part} {told(first)}")
     return report
