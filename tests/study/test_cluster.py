@@ -47,6 +47,44 @@ def test_a_cluster_gives_the_rows_of_one_process(tmp_path, local):
     assert (again["done_before"], again["simulated"]) == (60, 0)
 
 
+SEARCH = """\
+hw: h200_sxm
+kernel: copy
+workload: {bytes: 4 MiB}
+axes:
+  hbm.bandwidth: [1, 2, 3, 4.8, 6, 8 TB/s]
+  sm.count: [40, 80, 132]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [
+    ("search", "--minimize", "time,area_mm2", "--trials", "12"), ("sensitivity", "--fields", "hbm"),
+    ("sensitivity", "--method", "sobol", "--samples", "4")], ids=lambda x: " ".join(x[:3]))
+def test_a_cluster_finds_what_one_process_finds(tmp_path, local, arguments):
+    study_of(tmp_path, SEARCH)
+    name, *more = arguments
+    shared = turbosim(name, "study.yaml", *more, "-o", "shared", "--json", "--dask", local.scheduler_address, cwd=tmp_path)
+    alone = turbosim(name, "study.yaml", *more, "-o", "alone", "--json", "--jobs", "1", cwd=tmp_path)
+    found, expected = summary_of(shared), summary_of(alone)
+    assert found == expected
+    assert outcomes(tmp_path / "shared") == outcomes(tmp_path / "alone")
+    assert len(outcomes(tmp_path / "shared")) > 3
+
+
+@pytest.mark.parametrize("name", ["sweep", "search", "sensitivity"])
+def test_flags_of_sharing_that_are_refused(tmp_path, name):
+    study_of(tmp_path, SEARCH)
+    for flags, message in (
+            (("--jobs", "0"), "--jobs: must be at least 1, got 0"),
+            (("--jobs", "2", "--dask", "tcp://127.0.0.1:1"), "--jobs, --dask: the workers of the cluster share the points; "
+             "drop one of the two"),
+            (("--dask", "tcp://"), "--dask: must be SCHEME://HOST:PORT, SCHEME tcp, tls, ws or wss and PORT 1 to 65535, "
+             "got 'tcp://'; write for example tcp://127.0.0.1:8786")):
+        done = turbosim(name, tmp_path / "study.yaml", *flags, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
+
+
 @pytest.mark.slow
 def test_the_work_of_a_killed_worker_is_done_by_another(tmp_path, local):
     study = study_of(tmp_path, MANY.replace("steps: 60", "steps: 200"))

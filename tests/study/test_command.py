@@ -221,7 +221,7 @@ MULTIPLE = "kernel 'flash': block_m must be a multiple of 64 rows per warp group
      [f"kernel=flash:block_m=96 (2:10): {MULTIPLE} 96 for 1"]),
     ("kernel: flash\nset: {block_m: [64, 80, 96, 112, 128]}\n",
      [f"set.block_m={value} (3:{column}): {MULTIPLE} {value} for 1"
-      for value, column in ((80, 20), (96, 24), (112, 28))]),
+      for value, column in ((80, 21), (96, 25), (112, 29))]),
     ("kernel: flash\naxes:\n  set.block_m: {from: 64, to: 128, steps: 3}\n",
      [f"set.block_m (4:3): {MULTIPLE} 96 for 1"]),
     ("kernel: [flash, flash3]\naxes:\n  phase: [decode, prefill]\n  batch: [1, 2, 4]\n",

@@ -31,8 +31,7 @@ def sweep(
         "-o", "--output", help="Folder of the results; STUDY.results here unless given.", show_default=False)] = None,
     jobs: Annotated[int | None, typer.Option(
         help="Processes that share the points; one per core unless given.", show_default=False)] = None,
-    dask: Annotated[str | None, typer.Option(metavar="<address>", help="Share the points with a dask scheduler.")
-                    ] = None,
+    dask: common.Dask = None,
     reuse: Annotated[list[Path] | None, typer.Option(
         metavar="<folder>", help="Take over points that another study has simulated; may be repeated.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Simulate failed points again.")] = False,
@@ -44,10 +43,7 @@ def sweep(
     from turbosim.study.document import read_study
     from turbosim.study.sweep import Report, run_study
 
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs: must be at least 1, got {jobs}")
-    if jobs is not None and dask is not None:
-        raise UsageError("--jobs, --dask: the workers of the cluster share the points; drop one of the two")
+    common.check_sharing(jobs, dask)
     study = read_study(study_file)
     folder = Path(f"{study_file.stem}.results") if output is None else output
     if dry_run:
