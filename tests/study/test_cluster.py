@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.study.studies import MANY, rows_in, study_of, summary_of, turbosim, wait_for
+from tests.study.studies import MANY, rows_in, started, study_of, summary_of, turbosim, wait_for
 from turbosim.errors import UsageError
 from turbosim.study import cluster
 from turbosim.study.cluster import Cluster, ClusterError
+from turbosim.study.journal import NAME
 from turbosim.study.session import KILLED
 from turbosim.study.sweep import run_study
 
@@ -99,6 +100,40 @@ def test_the_work_of_a_killed_worker_is_done_by_another(tmp_path, local):
     assert killed
     assert (report.simulated, report.failures) == (200, {})
     assert len(rows_in(tmp_path / "out")) == len(outcomes(tmp_path / "out")) == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
+def test_ctrl_c_keeps_what_is_done_on_a_cluster(tmp_path, local, send):
+    study_of(tmp_path, MANY.replace("steps: 60", "steps: 1000"))
+    out = tmp_path / "out"
+    command = ("sweep", tmp_path / "study.yaml", "-o", out, "--dask", local.scheduler_address)
+    with started(*command) as sweep:
+        wait_for(lambda: ((out / NAME).is_file() and len(rows_in(out)) > 20) or sweep.poll() is not None)
+        send(sweep.pid, signal.SIGINT)
+        printed = sweep.communicate(timeout=60)
+    done = len(rows_in(out))
+    assert 20 < done < 1000
+    assert (sweep.returncode, *printed) == (
+        130, "", f"interrupted: {done:,} of 1,000 points are done; the same command goes on\n")
+    # What was sent and is not finished does not keep the workers from others.
+    wait_for(lambda: not local.scheduler.tasks)
+    report = summary_of(turbosim(*command, "--json"))
+    assert (report["done_before"], report["simulated"]) == (done, 1000 - done)
+    assert len(rows_in(out)) == len(outcomes(out)) == 1000
+
+
+def test_ctrl_c_while_no_scheduler_answers(tmp_path):
+    study_of(tmp_path, MANY)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with (started("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--dask", address) as sweep,
+              silent.accept()[0]):
+            sweep.send_signal(signal.SIGINT)
+            printed = sweep.communicate(timeout=60)
+    assert (sweep.returncode, *printed) == (
+        130, "", "interrupted: 0 of 60 points are done; the same command goes on\n")
+    assert not (tmp_path / "out").exists()
 
 
 class Deadly:

@@ -78,8 +78,9 @@ class Cluster:
         distributed = needed("distributed", "--dask", "cluster")
         check_address(address)
         self.address = address
-        # Its own report of what is told here in one line.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        # Their own reports of what is told here in one line; tornado also of calls that Ctrl-C ends.
+        for name in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             # A client that fails before it is connected cannot be closed, and complains of that at exit.
             with ThreadPoolExecutor(1) as apart:
