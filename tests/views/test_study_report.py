@@ -190,6 +190,25 @@ def test_a_cell_of_the_heat_map_is_one_point(opened, results):
     assert "12 of 40 points" in opened.find_element("id", "heat-note").text
 
 
+def test_drawn_points_are_shown_where_they_lie(tmp_path):
+    drawn = SMALL.replace("[1, 2, 4, 8 TB/s]", "{from: 1 TB/s, to: 8 TB/s}\n  pipes.sfu.rate: {from: 8, to: 64}\nsampling: "
+                          "{method: latin-hypercube, points: 80, cross: [hw, kernel]}")
+    path = tmp_path / "report.html"
+    path.write_text(page(written(tmp_path / "drawn", drawn), {}, "c POINT"), encoding="utf-8")
+    driver = started(tmp_path / "profile")
+    try:
+        driver.get(path.as_uri())
+        wait(driver, "document.documentElement.dataset.ready === 'yes'")
+        x, y, points, batch, hw = driver.execute_script(
+            "const t = document.getElementById('heatmap').data[0];"
+            "return [t.x, t.y, t.customdata, t.customdata.map(i => at('batch', i)), t.customdata.map(i => at('hw', i))]")
+        assert len(points) == len(set(zip(x, y, strict=True))) > 20
+        assert (len(set(batch)), set(hw)) == (1, {"h200_sxm"})
+        assert complaints(driver) == []
+    finally:
+        driver.quit()
+
+
 def test_the_heat_map_holds_the_axes_that_it_does_not_show(opened):
     def held():
         return [s.get_attribute("data-held") for s in opened.find_elements("css selector", "#heat-held select")]

@@ -220,7 +220,7 @@ const orderOf = (name, points) => {
   return found.sort((a, b) => a - b);
 };
 // Cells of the heat map are single points: every axis that is not across or up is held at one value.
-const MOST_CELLS = 100000;
+const MOST_CELLS = 100000, SPARSE = 0.05;
 const held = new Map();
 const shownValue = (name, value) => byName.get(name).words ? byName.get(name).words[value] : short(value * byName.get(name).factor);
 const isHere = i => [...held].every(([name, value]) => byName.get(name).values[i] === value);
@@ -254,15 +254,27 @@ const drawHeatmap = () => {
   const text = (name, value) => plain(shownValue(name, value));
   const z = y.map(b => x.map(a => own(cell(a, b))));
   const node = document.getElementById("heatmap");
+  document.getElementById("heat-note").textContent = `${points.length} of ${ok.length} points`;
+  const colorbar = { title: { text: plain(column.label), side: "right" } };
+  if (numeric(byName.get(xName)) && numeric(byName.get(yName)) && points.length < SPARSE * x.length * y.length) {
+    // Drawn values hardly share a row or a column: where they lie says more than cells that are too small to see.
+    const known = points.filter(i => column.values[i] !== null), line = name => ({
+      title: { text: plain(byName.get(name).label) }, gridcolor: "#ebebeb", zeroline: false, automargin: true });
+    Plotly.react(node, [{
+      type: "scatter", mode: "markers", customdata: known, text: known.map(hover), hoverinfo: "text",
+      x: known.map(i => at(xName, i) * byName.get(xName).factor), y: known.map(i => at(yName, i) * byName.get(yName).factor),
+      marker: { color: known.map(own), colorscale: "Cividis", size: 9, symbol: "square", showscale: true, colorbar } }],
+    { ...base, xaxis: line(xName), yaxis: line(yName) }, config);
+    return;
+  }
   Plotly.react(node, [{
     type: "heatmap", x: x.map(v => text(xName, v)), y: y.map(v => text(yName, v)), z, colorscale: "Cividis",
     customdata: y.map(b => x.map(a => cell(a, b))), hoverinfo: "text", xgap: 1, ygap: 1,
     text: y.map((b, r) => x.map((a, c) => `${text(xName, a)}, ${text(yName, b)}: ${short(z[r][c])}`)),
-    texttemplate: x.length * y.length <= 150 ? "%{z:.3g}" : undefined, colorbar: { title: { text: plain(column.label), side: "right" } } }],
+    texttemplate: x.length * y.length <= 150 ? "%{z:.3g}" : undefined, colorbar }],
   { ...base, margin: { ...base.margin, l: 150 }, xaxis: { type: "category", title: { text: plain(byName.get(xName).label) } },
     yaxis: { type: "category", title: { text: plain(byName.get(yName).label) }, automargin: true,
              autorange: byName.get(yName).words ? "reversed" : true } }, config);
-  document.getElementById("heat-note").textContent = `${points.length} of ${ok.length} points`;
 };
 
 drawHead();
