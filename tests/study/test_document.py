@@ -74,6 +74,13 @@ DEFECTS = {
     "second gpu": ("hw: [h100_sxm, h300]\nkernel: flash\n", "1:16: hw: unknown GPU 'h300': not among "),
     "unknown kernel": ("hw: h200_sxm\nkernel: flush\n", "2:9: kernel: unknown kernel 'flush': not among flash, flash3, "
                        "sage, turbo, kivi, gear, gemm, copy (did you mean 'flash'?)"),
+    **{f"compiled {text}": (
+        f"hw: h200_sxm\nkernel: [flash, '{text}']\n", f"2:17: kernel: '{name}' is a compiled kernel, and studies take "
+        "schedules: flash, flash3, sage, turbo, kivi, gear, gemm, copy; `turbosim tune "
+        f"{name} --sweep NAME=V,V` tries its configurations") for text, name in (
+            ("kernels/flash.py:fwd:BLOCK_M=128", "kernels/flash.py:fwd"), ("kernels/flash.py:fwd", "kernels/flash.py:fwd"),
+            ("flash.py", "flash.py"), ("kernels/flash.fwd.yaml:BLOCK_M=128", "kernels/flash.fwd.yaml"),
+            ("a/fwd.cubin", "a/fwd.cubin"))},
     "kernel option": (HEAD + "axes: {}\n".replace("axes: {}", "metrics: {a: 1}").replace("a: 1", "a: '1'") +
                       "title: x\nset: {block: 64}\n",
                       "6:7: set.block: kernel 'flash' has no option 'block': it has path, block_m, block_n, warps, "),
