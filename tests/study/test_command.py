@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,10 +16,10 @@ import pytest
 from tests.study.studies import SMALL, rows_in, study_of, summary_of, turbosim
 from turbosim import attention_of, get_model, load_gpu, simulate, with_overrides
 from turbosim.errors import UsageError
-from turbosim.study import results
+from turbosim.study import failures, results
 from turbosim.study.results import load_results, query
 from turbosim.study.session import Session
-from turbosim.study.sweep import NoPointError, run_study
+from turbosim.study.sweep import NoPointError, Report, run_study
 from turbosim.workload import Phase
 
 STUDY = """\
@@ -183,13 +184,18 @@ def test_another_engine_makes_rows_anew(tmp_path, monkeypatch):
 
 def test_impossible_points_are_rows_with_the_reason(tmp_path):
     study_of(tmp_path, "hw: h200_sxm\nkernel: [flash, flash3]\nworkload: {model: llama3-8b, phase: [prefill, decode], "
-                       "seq: 512}\naxes:\n  sm.smem_per_cta: [227, 300 KiB]\n")
-    done = turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--jobs", "1")
+                       "seq: 512}\naxes:\n  sm.smem_per_cta: [227, 300 KiB]\n  sm.smem_capacity: [228, 300 KiB]\n")
+    done = turbosim("sweep", "study.yaml", "-o", tmp_path / "out", "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 0
+    assert done.stderr.splitlines()[-2:] == [
+        "note: 4 of 16 points failed: sm.smem_per_cta=300 KiB (study.yaml:5:26), sm.smem_capacity=228 KiB "
+        "(study.yaml:6:22): hardware field sm.smem_per_cta: must be at most sm.smem_capacity (233472.0), got 307200.0",
+        "note: 3 of 16 points failed: kernel=flash3 (study.yaml:2:17), phase=decode (study.yaml:3:47): kernel 'flash3' "
+        "has prefill only; use flash for decode"]
     frame = load_results(tmp_path / "out")
-    assert len(frame) == 8
+    assert len(frame) == 16
     reasons = frame.loc[frame["status"] == "failed"].groupby("reason").size().to_dict()
-    assert sorted(reasons.values()) == [1, 4]
+    assert sorted(reasons.values()) == [3, 4]
     assert "kernel 'flash3' has prefill only; use flash for decode" in reasons
     for reason, times in reasons.items():
         assert re.search(rf"^ +{times} +{re.escape(reason)} *$", done.stdout, re.MULTILINE)
@@ -198,16 +204,55 @@ def test_impossible_points_are_rows_with_the_reason(tmp_path):
 
 def test_a_study_none_of_whose_points_can_be_simulated(tmp_path):
     study = study_of(tmp_path, "hw: h200_sxm\nkernel: gemm\nworkload: {model: llama3-8b, seq: [512, 1k]}\n")
-    message = ("none of the 2 points can be simulated: workload: kernel 'gemm' takes m, n and k, not model, seq")
-    done = turbosim("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out")
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
+    message = "workload: kernel 'gemm' takes m, n and k, not model, seq"
+    done = turbosim("sweep", "study.yaml", "-o", "out", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1, "", f"error: none of the 2 points can be simulated: workload (study.yaml:3:1): {message}\n")
     with pytest.raises(NoPointError, match=re.escape(message)):
         run_study(study, tmp_path / "out")
 
 
-def test_constraints_that_drop_all_points(tmp_path):
-    with pytest.raises(UsageError, match=re.escape("the constraints drop all 6 points")):
-        run_study(study_of(tmp_path, SMALL + "constraints: ['hbm.bandwidth < 1']\n"), tmp_path / "out")
+MULTIPLE = "kernel 'flash': block_m must be a multiple of 64 rows per warp group, got"
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("kernel: flash\nset: {block_m: 96}\naxes:\n  hbm.bandwidth: [2, 4 TB/s]\n", [f"block_m (3:7): {MULTIPLE} 96 for 1"]),
+    ("kernel: ['flash:block_m=96', flash]\naxes:\n  hbm.bandwidth: [2, 4 TB/s]\n",
+     [f"kernel=flash:block_m=96 (2:10): {MULTIPLE} 96 for 1"]),
+    ("kernel: flash\nset: {block_m: [64, 80, 96, 112, 128]}\n",
+     [f"set.block_m={value} (3:{column}): {MULTIPLE} {value} for 1"
+      for value, column in ((80, 21), (96, 25), (112, 29))]),
+    ("kernel: flash\naxes:\n  set.block_m: {from: 64, to: 128, steps: 3}\n",
+     [f"set.block_m (4:3): {MULTIPLE} 96 for 1"]),
+    ("kernel: [flash, flash3]\naxes:\n  phase: [decode, prefill]\n  batch: [1, 2, 4]\n",
+     ["kernel=flash3 (2:17), phase=decode (4:11): kernel 'flash3' has prefill only; use flash for decode"]),
+    ("kernel: flash\naxes:\n  set.block_n: [64, 2048]\n  batch: [1, 2]\n", ["set.block_n=2048 (4:21): launch 'flash"]),
+    ("kernel: flash\nset: {block_m: [96, 112]}\n",
+     [f"set.block_m=96 (3:17): {MULTIPLE} 96 for 1", f"set.block_m=112 (3:21): {MULTIPLE} 112 for 1"])])
+def test_failures_name_the_values_that_they_owe_it_to(tmp_path, text, told):
+    study = study_of(tmp_path, f"hw: h200_sxm\n{text}workload: {{model: llama3-8b, seq: 512}}\n")
+    report = Report()
+    with contextlib.suppress(NoPointError):
+        run_study(study, tmp_path / "out", jobs=1, into=report)
+    found = [failures.told(f).replace(f"{tmp_path}/study.yaml:", "") for f in report.causes]
+    assert len(found) == len(told)
+    assert all(shown.startswith(start) for shown, start in zip(found, told, strict=True))
+    assert sum(f.points for f in report.causes) == sum(report.failures.values())
+
+
+@pytest.mark.parametrize(("constraints", "message"), [
+    ("['l2.bandwidth > 1', hbm.bandwidth < 1]",
+     "8:35: constraints: 'hbm.bandwidth < 1' drops all 6 points; loosen it, or add values to hbm.bandwidth"),
+    ("\n  - 2 > 3", "9:5: constraints: '2 > 3' drops all 6 points; loosen it"),
+    ("\n  - hbm.bandwidth < 3 TB/s\n  - hbm.bandwidth > 3 TB/s", "8:1: constraints: together drop all 6 points, "
+     "'hbm.bandwidth < 3 TB/s' 4, 'hbm.bandwidth > 3 TB/s' 2; loosen one of them")])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_constraints_that_drop_all_points(tmp_path, constraints, message, more):
+    (tmp_path / "study.yaml").write_text(SMALL + f"constraints: {constraints}\n")
+    done = turbosim("sweep", "study.yaml", "-o", "out", *more, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.removeprefix("compiling the engine, once for this installation ...\n") == (
+        f"error: study.yaml:{message}\n")
     assert not (tmp_path / "out").exists()
 
 

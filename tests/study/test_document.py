@@ -74,6 +74,13 @@ DEFECTS = {
     "second gpu": ("hw: [h100_sxm, h300]\nkernel: flash\n", "1:16: hw: unknown GPU 'h300': not among "),
     "unknown kernel": ("hw: h200_sxm\nkernel: flush\n", "2:9: kernel: unknown kernel 'flush': not among flash, flash3, "
                        "sage, turbo, kivi, gear, gemm, copy (did you mean 'flash'?)"),
+    **{f"compiled {text}": (
+        f"hw: h200_sxm\nkernel: [flash, '{text}']\n", f"2:17: kernel: '{name}' is a compiled kernel, and studies take "
+        "schedules: flash, flash3, sage, turbo, kivi, gear, gemm, copy; `turbosim tune "
+        f"{name} --sweep NAME=V,V` tries its configurations") for text, name in (
+            ("kernels/flash.py:fwd:BLOCK_M=128", "kernels/flash.py:fwd"), ("kernels/flash.py:fwd", "kernels/flash.py:fwd"),
+            ("flash.py", "flash.py"), ("kernels/flash.fwd.yaml:BLOCK_M=128", "kernels/flash.fwd.yaml"),
+            ("a/fwd.cubin", "a/fwd.cubin"))},
     "kernel option": (HEAD + "axes: {}\n".replace("axes: {}", "metrics: {a: 1}").replace("a: 1", "a: '1'") +
                       "title: x\nset: {block: 64}\n",
                       "6:7: set.block: kernel 'flash' has no option 'block': it has path, block_m, block_n, warps, "),
@@ -112,6 +119,20 @@ DEFECTS = {
                         "5:19: axes.sm.count: '264 clk': takes no unit, got 'clk'"),
     "negative": (HEAD + "axes:\n  pipes.sfu.rate: [16, -1]\n",
                  "5:24: axes.pipes.sfu.rate: must be greater than 0, got -1"),
+    "impossible": (HEAD + "axes:\n  sm.smem_per_cta: [227, 300 KiB]\n",
+                   "5:26: axes.sm.smem_per_cta: no point can have it: must be at most sm.smem_capacity (228 KiB), got "
+                   "300 KiB"),
+    "impossible on every GPU": (HEAD.replace("h200_sxm", "[h100_sxm, h200_sxm]") + "axes:\n  l2.latency_far: [1 s]\n",
+                                "5:20: axes.l2.latency_far: no point can have it: must be at most hbm.latency (373 ns), "
+                                "got 1 s: a miss cannot be faster than a hit"),
+    "impossible end": (HEAD + "axes:\n  sm.smem_capacity: {from: 64 KiB, to: 256 KiB, steps: 4}\n",
+                       "5:28: axes.sm.smem_capacity.from: no point can have it: must be at least sm.smem_per_cta (227 KiB)"
+                       ", got 64 KiB"),
+    "impossible with all of another axis": (
+        HEAD + "axes:\n  sm.smem_per_cta: [200, 300 KiB]\n  sm.smem_capacity: [228, 250 KiB]\n",
+        "5:26: axes.sm.smem_per_cta: no point can have it: must be at most sm.smem_capacity (250 KiB), got 300 KiB"),
+    "part of a table": (HEAD + "axes:\n  pipes.sas.rate: [16]\n", "5:20: axes.pipes.sas.rate: no point can have it: "
+                        "h200_sxm has no pipes.sas.unit, which goes with it"),
     "no axis": (HEAD + "axes:\n  seq_len: [1]\n",
                 "5:3: axes.seq_len: unknown hardware field (did you mean 'seq_q'?); turbosim hw "),
     "scalar axis": (HEAD + "axes:\n  batch: 4\n",
@@ -187,6 +208,15 @@ def test_defects(tmp_path, case):
     assert len(str(error.value).splitlines()) == 1
     found = str(error.value).removeprefix(f"{tmp_path}/study.yaml:")
     assert found == message or (message.endswith((" ", "kernel: ")) and found.startswith(message))
+
+
+@pytest.mark.parametrize("axes", [
+    "  sm.smem_per_cta: [227, 300 KiB]\n  sm.smem_capacity: [228, 350 KiB]\n",
+    "  hw: [h200_sxm, h200_sas]\n  pipes.sas.rate: [16]\n",
+    "  sm.smem_capacity: {from: 228 KiB, to: 256 KiB, steps: 4}\n"])
+def test_values_that_some_points_can_have_are_accepted(tmp_path, axes):
+    text = HEAD.replace("hw: h200_sxm\n", "") if "hw" in axes else HEAD
+    assert len(list(study_of(tmp_path, f"{text}axes:\n{axes}").tasks())) in (2, 4)
 
 
 def test_defects_are_told_together_in_the_order_of_the_file(tmp_path):

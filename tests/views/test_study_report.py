@@ -116,7 +116,7 @@ def test_a_click_on_a_name_sorts(opened):
     head = next(b for b in opened.find_elements("css selector", "#points th button") if b.text.startswith("time"))
     for up in (True, False):
         head.click()
-        shown = [float(t) for t in cells(opened, "time") if t != "–"]
+        shown = [float(t.replace(",", "")) for t in cells(opened, "time") if t != "–"]
         assert len(shown) > 10
         assert shown == sorted(shown, reverse=not up)
 
@@ -150,6 +150,77 @@ def test_a_click_on_a_chart_shows_its_point(opened):
             "node.emit('plotly_click', {points: [{customdata: i}]}); return i", chart)
         assert index is not None
         assert not opened.execute_script("return document.getElementById('detail').hidden")
+    assert complaints(opened) == []
+
+
+def heat(driver):
+    """Return the heat map's cells by (across, up), each (value, row of the data), without those that are empty."""
+    return {(x, y): (value, point) for x, y, value, point in driver.execute_script(
+        "const t = document.getElementById('heatmap').data[0];"
+        "return t.y.flatMap((y, r) => t.x.map((x, c) => [x, y, t.z[r][c], t.customdata[r][c]]))") if point is not None}
+
+
+def choose(driver, css, text):
+    from selenium.webdriver.support.ui import Select
+
+    Select(driver.find_element("css selector", css)).select_by_visible_text(text)
+
+
+def test_a_cell_of_the_heat_map_is_one_point(opened, results):
+    from turbosim.study.results import load_results
+
+    data, frame = data_of(page(results, {}, "c POINT")), load_results(results).set_index("point")
+    column = next(c for c in data["columns"] if c["name"] == "point")
+    held = {"batch": "1", "hw": "h200_sxm"}
+    shown = []
+    for name, text in (("batch", "16"), ("hw", "a100_sxm_80gb"), ("hw", "h200_sxm"), ("batch", "1")):
+        choose(opened, f'#heat-held select[data-held="{name}"]', text)
+        held[name] = text
+        cells = heat(opened)
+        shown.append({place for _, place in cells.values()})
+        # flash3 has no row on the A100, and its cells stay empty.
+        assert len(cells) == (8 if held["hw"] == "a100_sxm_80gb" else 12)
+        for (bandwidth, kernel), (value, place) in cells.items():
+            row = frame.loc[column["words"][column["values"][place]]]
+            assert (row["hw"], str(row["batch"]), row["kernel"]) == (held["hw"], held["batch"], kernel)
+            assert row["hbm.bandwidth"] / 1e12 == float(bandwidth)
+            assert value == pytest.approx(row["speedup"], rel=1e-4)
+    assert shown[0] == shown[2]
+    assert len(set().union(*shown)) == 12 + 8 + 12
+    assert "12 of 40 points" in opened.find_element("id", "heat-note").text
+
+
+def test_drawn_points_are_shown_where_they_lie(tmp_path):
+    drawn = SMALL.replace("[1, 2, 4, 8 TB/s]", "{from: 1 TB/s, to: 8 TB/s}\n  pipes.sfu.rate: {from: 8, to: 64}\nsampling: "
+                          "{method: latin-hypercube, points: 80, cross: [hw, kernel]}")
+    path = tmp_path / "report.html"
+    path.write_text(page(written(tmp_path / "drawn", drawn), {}, "c POINT"), encoding="utf-8")
+    driver = started(tmp_path / "profile")
+    try:
+        driver.get(path.as_uri())
+        wait(driver, "document.documentElement.dataset.ready === 'yes'")
+        x, y, points, batch, hw = driver.execute_script(
+            "const t = document.getElementById('heatmap').data[0];"
+            "return [t.x, t.y, t.customdata, t.customdata.map(i => at('batch', i)), t.customdata.map(i => at('hw', i))]")
+        assert len(points) == len(set(zip(x, y, strict=True))) > 20
+        assert (len(set(batch)), set(hw)) == (1, {"h200_sxm"})
+        assert complaints(driver) == []
+    finally:
+        driver.quit()
+
+
+def test_the_heat_map_holds_the_axes_that_it_does_not_show(opened):
+    def held():
+        return [s.get_attribute("data-held") for s in opened.find_elements("css selector", "#heat-held select")]
+
+    assert held() == ["hw", "batch"]
+    choose(opened, "#heat-y", "batch")
+    assert held() == ["hw", "kernel"]
+    # The baseline's.
+    assert opened.find_element("css selector", '[data-held="kernel"]').get_attribute("value") == "0"
+    assert {y for _, y in heat(opened)} == {"1", "16"}
+    choose(opened, "#heat-y", "kernel")
+    assert held() == ["hw", "batch"]
     assert complaints(opened) == []
 
 

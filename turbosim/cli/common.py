@@ -57,6 +57,8 @@ LaunchMode = Annotated[str, _choice("--launch", "graph", "stream", about="Launch
 L2State = Annotated[str, _choice("--l2", "cold", "dirty", "warm", about=(
     "L2 at the start: empty, overwritten by something else, or as a first run leaves it."))]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Dask = Annotated[str | None, typer.Option("--dask", metavar="<address>",
+                                          help="Share the points with a dask scheduler.")]
 Model = Annotated[str, typer.Option(help="Model preset, see `turbosim list`.")]
 PhaseName = Annotated[str, typer.Option("--phase", help="prefill or decode.")]
 
@@ -65,6 +67,18 @@ class InterruptError(TurbosimError):
     """Ctrl-C. The text, if any, says how far the command had come."""
 
     exit_code = 130
+
+
+def check_sharing(jobs: int | None, dask: str | None) -> None:
+    """Refuse what cannot share points: --jobs below one, --dask that is no address, both. Raises UsageError."""
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs: must be at least 1, got {jobs}")
+    if jobs is not None and dask is not None:
+        raise UsageError("--jobs, --dask: the workers of the cluster share the points; drop one of the two")
+    if dask is not None:
+        from turbosim.study.cluster import check_address
+
+        check_address(dask)
 
 
 def examples(*lines: str, after: str = "") -> str:

@@ -34,6 +34,7 @@ def search(
         "-o", "--output", help="Folder of the results; STUDY.results here unless given.", show_default=False)] = None,
     jobs: Annotated[int | None, typer.Option(
         help="Processes that share the points; one per core unless given.", show_default=False)] = None,
+    dask: common.Dask = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the front as CSV.")] = None,
     as_json: common.Json = False,
 ) -> None:
@@ -43,9 +44,9 @@ def search(
     from turbosim.study.search import SAMPLERS, Search, run_search
 
     common.one_of("--sampler", sampler, SAMPLERS)
-    for option, value in (("--jobs", jobs), ("--trials", trials)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option}: must be at least 1, got {value}")
+    common.check_sharing(jobs, dask)
+    if trials < 1:
+        raise UsageError(f"--trials: must be at least 1, got {trials}")
     if seed < 0:
         raise UsageError(f"--seed: must be at least 0, got {seed}")
     if csv is not None:
@@ -53,12 +54,13 @@ def search(
     study = read_study(study_file)
     wanted = objectives(study, minimize, maximize)
     folder = Path(f"{study_file.stem}.results") if output is None else output
-    common.announce_compilation("numba")
+    if dask is None:
+        common.announce_compilation("numba")
     found = Search(objectives=wanted)
     try:
         with common.progress(study.title) as progress:
-            run_search(study, folder, wanted, trials=trials, seed=seed,
-                       sampler=sampler, jobs=jobs, progress=progress, into=found)  # type: ignore[arg-type]
+            run_search(study, folder, wanted, trials=trials, seed=seed, sampler=sampler,  # type: ignore[arg-type]
+                       jobs=jobs, dask=dask, progress=progress, into=found)
     except KeyboardInterrupt:
         raise common.InterruptError(f"{len(found.trials):,} of {trials:,} points are done; the same command goes on"
                                     ) from None

@@ -37,6 +37,7 @@ def sensitivity(
         "-o", "--output", help="Folder of the results; STUDY.results here unless given.", show_default=False)] = None,
     jobs: Annotated[int | None, typer.Option(
         help="Processes that share the points; one per core unless given.", show_default=False)] = None,
+    dask: common.Dask = None,
     as_json: common.Json = False,
 ) -> None:
     """Show which hardware field moves a kernel most, as a table and as a tornado."""
@@ -50,8 +51,7 @@ def sensitivity(
     from turbosim.views.tornado_figure import figure
 
     common.one_of("--method", method, METHODS)
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs: must be at least 1, got {jobs}")
+    common.check_sharing(jobs, dask)
     try:
         share = parse(step, "")
     except UsageError as error:
@@ -67,7 +67,8 @@ def sensitivity(
     found: Local | Global
     point = {} if method == "sobol" else point_of(study, at_of(study, at or []))
     names = None if fields is None else chosen_fields(study, point, fields)
-    common.announce_compilation("numba")
+    if dask is None:
+        common.announce_compilation("numba")
     done = [0, 0]
 
     try:
@@ -77,10 +78,11 @@ def sensitivity(
                 progress(some, every)
 
             if method == "sobol":
-                found = sobol(study, folder, wanted, samples=samples, seed=seed, jobs=jobs, progress=both)
+                found = sobol(study, folder, wanted, samples=samples, seed=seed, jobs=jobs, dask=dask,
+                              progress=both)
             else:
                 found = elasticities(study, folder, wanted, at=point, step=share, fields=names, jobs=jobs,
-                                     progress=both)
+                                     dask=dask, progress=both)
     except KeyboardInterrupt:
         raise common.InterruptError(f"{done[0]:,} of {done[1]:,} points are done; the same command goes on") from None
     if as_json:

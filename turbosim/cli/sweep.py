@@ -31,8 +31,7 @@ def sweep(
         "-o", "--output", help="Folder of the results; STUDY.results here unless given.", show_default=False)] = None,
     jobs: Annotated[int | None, typer.Option(
         help="Processes that share the points; one per core unless given.", show_default=False)] = None,
-    dask: Annotated[str | None, typer.Option(metavar="<address>", help="Share the points with a dask scheduler.")
-                    ] = None,
+    dask: common.Dask = None,
     reuse: Annotated[list[Path] | None, typer.Option(
         metavar="<folder>", help="Take over points that another study has simulated; may be repeated.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Simulate failed points again.")] = False,
@@ -44,16 +43,14 @@ def sweep(
     from turbosim.study.document import read_study
     from turbosim.study.sweep import Report, run_study
 
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs: must be at least 1, got {jobs}")
-    if jobs is not None and dask is not None:
-        raise UsageError("--jobs, --dask: the workers of the cluster share the points; drop one of the two")
+    common.check_sharing(jobs, dask)
     study = read_study(study_file)
     folder = Path(f"{study_file.stem}.results") if output is None else output
     if dry_run:
         _dry_run(study, folder, jobs, reuse or [], retry, as_json)
         return
-    common.announce_compilation("numba")
+    if dask is None:
+        common.announce_compilation("numba")
     report = Report()
     try:
         with common.progress(study.title) as progress:
@@ -70,6 +67,7 @@ def sweep(
 
 
 def _write(study: Study, folder: Path, report: Report, as_json: bool) -> None:
+    from turbosim.study.failures import told
     from turbosim.views.study import summary, to_json
 
     if as_json:
@@ -77,6 +75,9 @@ def _write(study: Study, folder: Path, report: Report, as_json: bool) -> None:
     else:
         out = common.console()
         out.print(summary(study, folder, report))
+    for failure in report.causes:
+        common.console(stderr=True).print(f"note: {failure.points:,} of {report.points:,} points failed: "
+                                          f"{told(failure)}", soft_wrap=True, markup=False)
     _compact(folder)
     _draw(study, folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw import Resolved, load_resolved
 from turbosim.hw.fields import Node
 from turbosim.hw.override import find_field
-from turbosim.schedules.registry import get_schedule
+from turbosim.schedules.registry import SCHEDULES, get_schedule
 from turbosim.study import shapes
 from turbosim.study.axis import Axis, Kind, Range, Value
 from turbosim.study.known import likely_field
@@ -229,6 +230,10 @@ class AxisReader(Places):
         """Return the text *value* if it names a kernel, with options that it has. Raises UsageError."""
         if not isinstance(value, str):
             raise UsageError(f"is a kernel, options after colons, got {seen(value)}")
+        if compiled := re.match(r"\s*(\S+\.(?:py:\w+|py|cubin|ya?ml))(?=[:\s]|$)", value):
+            raise UsageError(f"{compiled[1]!r} is a compiled kernel, and studies take schedules: "
+                             f"{', '.join(SCHEDULES)}; `turbosim tune {compiled[1]} --sweep NAME=V,V` tries "
+                             "its configurations")
         name, settings = split_kernel(value)
         get_schedule(name).parse_options(settings)
         self.kernels[value] = list(settings)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from turbosim.errors import TurbosimError
+from turbosim.errors import TurbosimError, UsageError
 from turbosim.study.evaluate import Done, Evaluator
 from turbosim.study.results import needed
 from turbosim.study.study import Task
@@ -22,6 +25,7 @@ LARGEST = 256
 """Points of a batch."""
 AHEAD = 2
 """Batches that wait at every thread of the cluster, so that none is without work."""
+_ADDRESS = re.compile(r"(?:(?P<scheme>tcp|tls|wss?)://)?(?:\[[^\]\s]+\]|[^:/\[\]\s]+):(?P<port>\d{1,5})")
 
 
 class ClusterError(TurbosimError):
@@ -43,21 +47,46 @@ def _run(batch: _Batch) -> list[tuple[int, Done]]:
     return batch()
 
 
+def check_address(address: str) -> None:
+    """Raise UsageError if no scheduler can listen at *address*."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 1 <= int(found["port"]) <= 65535:
+        raise UsageError(f"--dask: must be SCHEME://HOST:PORT, SCHEME tcp, tls, ws or wss and PORT 1 to 65535, got "
+                         f"{address!r}; write for example tcp://127.0.0.1:8786")
+    if found["scheme"] in ("tls", "wss"):
+        security = needed("distributed.security", "--dask", "cluster").Security()
+        if security.get_connection_args("client").get("ssl_context") is None:
+            raise UsageError(f"--dask {address}: {found['scheme']} needs certificates; name them in the configuration "
+                             "of dask, distributed.comm.tls")
+
+
+async def _asked(address: str) -> None:
+    """Ask the scheduler at *address* who it is. Raises whatever comes of something else that listens there."""
+    distributed = needed("distributed", "--dask", "cluster")
+    async with asyncio.timeout(TIMEOUT_S), distributed.rpc(address, timeout=TIMEOUT_S) as scheduler:
+        await scheduler.identity()
+
+
 class Cluster:
     """A connection to the scheduler at an address."""
 
     def __init__(self, address: str) -> None:
-        """Connect. Raises UsageError where dask is missing, ClusterError where the cluster cannot be used.
+        """Connect. Raises UsageError where dask is missing or *address* is none, ClusterError for an unusable cluster.
 
-        That is where no scheduler answers, it has no workers, or a worker's turbosim is another one.
+        That is one whose scheduler does not answer, that has no workers, or whose worker has another turbosim.
         """
         distributed = needed("distributed", "--dask", "cluster")
+        check_address(address)
         self.address = address
-        # Its own report of what is told here in one line.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        # Their own reports of what is told here in one line; tornado also of calls that Ctrl-C ends.
+        for name in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
+            # A client that fails before it is connected cannot be closed, and complains of that at exit.
+            with ThreadPoolExecutor(1) as apart:
+                apart.submit(asyncio.run, _asked(address)).result()
             self.client: Any = distributed.Client(address, timeout=TIMEOUT_S, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
+        except Exception as error:
             raise ClusterError(f"--dask {address}: no scheduler answers within {TIMEOUT_S:g} s; start one with `dask "
                                "scheduler`, and workers with `dask worker ADDRESS --nthreads 1 --nworkers N`"
                                ) from error

@@ -17,6 +17,7 @@ from turbosim.study.axis import Axis, Value
 from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.expression import Expression
 from turbosim.study.expression import parse as parse_expression
+from turbosim.study.impossible import impossible
 from turbosim.study.known import column_names, point_names
 from turbosim.study.pictures import read_pictures
 from turbosim.study.places import Loc, Strict
@@ -58,6 +59,8 @@ class _Reader(AxisReader):
         sampling = self.sampling(axes)
         if not self.defects:
             self.check_options(axes, fixed)
+            for axis, place, rule in impossible(self.hardware, axes, self.written):
+                self.defect((*self.entry(axis.name), place), f"no point can have it: {rule}")
         if self.defects:
             # Expressions are not held against names that are not known.
             self.finish()
@@ -74,7 +77,7 @@ class _Reader(AxisReader):
             run={n: v for n, v in fixed.items() if n in CHOICES},
             settings={n.removeprefix("set."): v for n, v in fixed.items() if n.startswith("set.")},
             axes=tuple(axes), sampling=sampling, constraints=tuple(constraints), metrics=metrics, baseline=baseline,
-            pictures=pictures)
+            pictures=pictures, places=self)
         self.rehearse(study)
         return study
 
@@ -102,7 +105,7 @@ class _Reader(AxisReader):
                 self.defect(("sampling", "cross", i), f"{name!r} is no axis{did_you_mean(name, names)}")
         for axis in axes:
             if not axis.values and not (drawn and axis.name not in given.cross):
-                self.defect(self.loc_of(axis), "needs steps: only random and latin-hypercube draw from a range",
+                self.defect(self.entry(axis.name), "needs steps: only random and latin-hypercube draw from a range",
                             key=True)
         if given.method == "zip" and len({len(a.values) for a in axes}) > 1:
             counts = ", ".join(f"{a.name} {len(a.values)}" for a in axes)
@@ -115,14 +118,6 @@ class _Reader(AxisReader):
             self.defect(loc, f"the axes have {total:,} points, at most {MOST_POINTS:,} are taken; draw some of them: "
                              "{method: latin-hypercube, points: 1000}")
         return Sampling(given.method, given.points, given.seed, tuple(given.cross))
-
-    def loc_of(self, axis: Axis) -> Loc:
-        """Return where *axis* stands."""
-        bare = axis.name.removeprefix("set.")
-        for table, name in (("axes", axis.name), ("workload", bare), ("options", bare), ("set", bare)):
-            if name in (self.document.get(table) or ()):
-                return table, name
-        return (axis.name,)
 
     def constraints(self, file: File, known: Mapping[str, None]) -> list[Expression]:
         """Return the constraints."""

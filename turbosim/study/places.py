@@ -11,7 +11,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw.document import key_place, shown, value_place
-from turbosim.study.values import seen
+from turbosim.study.axis import Axis
+from turbosim.study.values import seen, with_unit
 
 Loc = tuple[str | int, ...]
 """Keys and places in lists, from the root of a document."""
@@ -50,12 +51,34 @@ class Places:
             node = node[step]
         return found
 
+    def where(self, loc: Loc, key: bool = False) -> str:
+        """Return ``file:line:col`` of the value at *loc*, or of its *key*."""
+        return ":".join(map(str, (shown(self.path), *self.place(loc, key))))
+
+    def told(self, loc: Loc, message: str, key: bool = False) -> str:
+        """Return *message* with where it belongs and what stands there."""
+        names = ".".join(str(x) for x in loc if not isinstance(x, int))
+        return f"{self.where(loc, key)}: {names}: {message}" if names else f"{self.where(loc, key)}: {message}"
+
+    def entry(self, name: str) -> Loc:
+        """Return where the study gives the axis, option or field called *name*."""
+        bare = name.removeprefix("set.")
+        for table, key in (("axes", name), ("workload", bare), ("options", bare), ("set", bare)):
+            if key in (self.document.get(table) or ()):
+                return table, key
+        return (name,)
+
+    def written(self, axis: Axis, place: int | str) -> str:
+        """Return the value at *place* of *axis*, ``from`` and ``to`` of a range, as it is written."""
+        raw: Any = self.document
+        for key in self.entry(axis.name):
+            raw = raw[key]
+        texts = with_unit(list(raw) if isinstance(place, int) else [raw["from"], raw["to"]], axis.dimension)
+        return str(texts[place if isinstance(place, int) else int(place == "to")])
+
     def defect(self, loc: Loc, message: str, key: bool = False) -> None:
         """Add a defect at *loc*."""
-        line, column = self.place(loc, key)
-        names = ".".join(str(x) for x in loc if not isinstance(x, int))
-        text = f"{names}: {message}" if names else message
-        self.defects.append((line, column, f"{shown(self.path)}:{line}:{column}: {text}"))
+        self.defects.append((*self.place(loc, key), self.told(loc, message, key)))
 
     def finish(self) -> NoReturn:
         """Raise all defects, in the order of the file."""

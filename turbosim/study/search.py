@@ -74,8 +74,8 @@ def minimised(trial: Trial, objectives: tuple[Objective, ...]) -> tuple[float, .
 
 
 def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *, trials: int, seed: int = 0,
-               sampler: Sampler = "nsga2", jobs: int | None = None, progress: Callable[[int, int], None] | None = None,
-               into: Search | None = None) -> Search:
+               sampler: Sampler = "nsga2", jobs: int | None = None, dask: str | None = None,
+               progress: Callable[[int, int], None] | None = None, into: Search | None = None) -> Search:
     """Try *trials* points of *study*, fewer where there are no more, and return what was found.
 
     Rows go to the journal in *folder*. Ranges without steps are continuous. Raises UsageError where Optuna is missing
@@ -92,7 +92,7 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
     found = Search(objectives=objectives) if into is None else into
     generation = max(4, min(GENERATIONS[sampler], trials // 8))
     proposals = _Proposals(optuna, study, objectives, sampler, seed, generation, trials)
-    with Session(study, folder, jobs=jobs or cores(), counts=found) as session:
+    with Session(study, folder, jobs=jobs or cores(), dask=dask, counts=found) as session:
         while len(found.trials) < trials and not found.exhausted:
             asked = proposals.generation(min(generation, trials - len(found.trials)))
             found.exhausted = proposals.exhausted

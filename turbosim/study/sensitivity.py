@@ -61,8 +61,8 @@ class Local:
 
 
 def elasticities(study: Study, folder: Path, metric: Objective, *, at: Mapping[str, Value], step: float = 0.1,
-                 fields: Sequence[str] | None = None, jobs: int | None = None, progress: Progress | None = None
-                 ) -> Local:
+                 fields: Sequence[str] | None = None, jobs: int | None = None, dask: str | None = None,
+                 progress: Progress | None = None) -> Local:
     """Return the elasticities of *metric* at the point *at*, each field times and over 1 + *step*.
 
     Whole numbers move by at least one. Raises UsageError where the metric has no positive value at the point, and as
@@ -85,7 +85,7 @@ def elasticities(study: Study, folder: Path, metric: Objective, *, at: Mapping[s
                 continue
             moves[name, side] = value
             tasks[name, side] = _varied(wide, everywhere, at, name, value)
-    with Session(wide, folder, jobs=jobs or cores()) as session:
+    with Session(wide, folder, jobs=jobs or cores(), dask=dask) as session:
         rows = rows_of(session, list(tasks.values()), progress)
     values = {}
     for key, task in tasks.items():

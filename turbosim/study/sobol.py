@@ -40,7 +40,7 @@ class Global:
 
 
 def sobol(study: Study, folder: Path, metric: Objective, *, samples: int = 64, seed: int = 0, jobs: int | None = None,
-          progress: Callable[[int, int], None] | None = None) -> Global:
+          dask: str | None = None, progress: Callable[[int, int], None] | None = None) -> Global:
     """Return the Sobol indices of *metric* over the axes of *study*, by samples x (axes + 2) points.
 
     Axes are drawn evenly, a log range evenly in its logarithm, a list as its places. Raises UsageError where SALib is
@@ -62,7 +62,7 @@ def sobol(study: Study, folder: Path, metric: Objective, *, samples: int = 64, s
         raise UsageError(f"{study.path}: {broken:,} of {len(points):,} points break a constraint, and Sobol indices "
                          "need all of them; drop the constraints, or narrow the ranges")
     tasks = [study.task(axes) for axes in points]
-    with Session(study, folder, jobs=jobs or cores()) as session:
+    with Session(study, folder, jobs=jobs or cores(), dask=dask) as session:
         rows = rows_of(session, tasks, progress)
     values = []
     for task in tasks:
@@ -78,7 +78,8 @@ def sobol(study: Study, folder: Path, metric: Objective, *, samples: int = 64, s
     mean, deviation = float(outcome.mean()), float(outcome.std())
     if deviation <= 1e-12 * abs(mean):
         raise NoFrontError(f"{metric.name} is {mean:g} at all {len(values):,} points: nothing moves it")
-    found = analyse.analyze(problem, outcome, calc_second_order=False, conf_level=0.95, seed=seed)
+    # SALib takes 0 for none.
+    found = analyse.analyze(problem, outcome, calc_second_order=False, conf_level=0.95, seed=seed + 1)
     indices = [Index(a.name, *(float(found[k][i]) for k in ("S1", "S1_conf", "ST", "ST_conf")))
                for i, a in enumerate(study.axes)]
     indices.sort(key=lambda x: -x.total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from turbosim.study import shapes
 from turbosim.study.axis import Axis, Kind, Value
 from turbosim.study.expression import Expression
 from turbosim.study.pictures import Picture
+from turbosim.study.places import Places
 from turbosim.study.sampling import Sampling, sample
 from turbosim.study.version import engine_version
 from turbosim.workload import Workload
@@ -76,6 +77,8 @@ class Study:
 
     title: str
     path: Path
+    places: Places = field(repr=False, compare=False)
+    """What stands where in the file."""
     text: str = field(repr=False)
     """The file's."""
     hardware: Mapping[str, Resolved] = field(repr=False)
@@ -117,15 +120,16 @@ class Study:
         """Yield the values of every sampled point, constraints not yet heeded."""
         return sample(self.axes, self.sampling)
 
-    def allows(self, axes: Mapping[str, Value]) -> bool:
-        """Whether the point at *axes* meets all constraints; one whose names have no value there is met.
+    def allows(self, axes: Mapping[str, Value], constraints: Sequence[Expression] | None = None) -> bool:
+        """Whether the point at *axes* meets *constraints*, all unless given; one whose names have no value is met.
 
         Raises UsageError for a constraint whose operands do not go together.
         """
-        if not self.constraints:
+        asked = self.constraints if constraints is None else constraints
+        if not asked:
             return True
         names = Names(self, axes)
-        return all(c.value(names) in (True, None) for c in self.constraints)
+        return all(c.value(names) in (True, None) for c in asked)
 
     def tasks(self) -> Iterator[Task]:
         """Yield every point that meets the constraints."""

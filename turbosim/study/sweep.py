@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turbosim.errors import TurbosimError, UsageError
+from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
+from turbosim.study.failures import Failure, failures_of, told
 from turbosim.study.session import Counts, Session
 from turbosim.study.study import Study, Task
 
+REASONS = 10
+"""Reasons of failures that are traced to the study."""
 Progress = Callable[[int, int], None]
 
 
@@ -30,6 +33,8 @@ class Report(Counts):
     """Points that do not."""
     failures: Counter[str] = field(default_factory=Counter)
     """Failed points by reason, those of earlier sweeps included."""
+    causes: list[Failure] = field(default_factory=list)
+    """The most frequent reasons, with what in the study the points owe them to."""
     torn: bool = False
     """Whether the last row of an earlier sweep had been cut off."""
     seconds: float = 0.0
@@ -38,7 +43,7 @@ class Report(Counts):
 
 
 def plan(study: Study) -> tuple[list[Task], int]:
-    """Return the points of *study* and how many the constraints drop. Raises UsageError if they drop all."""
+    """Return the points of *study* and how many the constraints drop. Raises ConfigError if they drop all."""
     tasks, dropped = [], 0
     for axes in study.candidates():
         if study.allows(axes):
@@ -46,9 +51,21 @@ def plan(study: Study) -> tuple[list[Task], int]:
         else:
             dropped += 1
     if not tasks:
-        raise UsageError(f"{study.path}: the constraints drop all {dropped:,} points: "
-                         f"{'; '.join(c.text for c in study.constraints)}")
+        raise ConfigError(_all_dropped(study, dropped))
     return tasks, dropped
+
+
+def _all_dropped(study: Study, points: int) -> str:
+    """Return which constraint drops all *points* alone, or how many each of them drops."""
+    each = [sum(not study.allows(axes, [c]) for axes in study.candidates()) for c in study.constraints]
+    for place, (constraint, dropped) in enumerate(zip(study.constraints, each, strict=True)):
+        if dropped == points:
+            read = [n for n in constraint.names if n in study.axis_names]
+            return study.places.told(("constraints", place), f"{constraint.text!r} drops all {points:,} points; loosen "
+                                     f"it{f', or add values to {read[0]}' if read else ''}")
+    shares = ", ".join(f"{c.text!r} {n:,}" for c, n in zip(study.constraints, each, strict=True))
+    return study.places.told(("constraints",), f"together drop all {points:,} points, {shares}; loosen one of them",
+                             key=True)
 
 
 def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask: str | None = None,
@@ -85,9 +102,11 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
         finally:
             note()
             failed = session.journal.index.failed
-            report.failures = Counter(failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed)
-    if sum(report.failures.values()) >= report.points:
-        reason, times = report.failures.most_common(1)[0]
-        others = f" ({times:,} of them; {len(report.failures)} reasons in all)" if len(report.failures) > 1 else ""
-        raise NoPointError(f"none of the {report.points:,} points can be simulated: {reason}{others}")
+            reasons = {t.point: failed[study.digest, t.point] for t in tasks if (study.digest, t.point) in failed}
+            report.failures = Counter(reasons.values())
+    report.causes = failures_of(study, tasks, reasons, REASONS)
+    if len(reasons) >= report.points:
+        first = report.causes[0]
+        part = f", {first.points:,} of them for" if first.points < report.points else ":"
+        raise NoPointError(f"none of the {report.points:,} points can be simulated{part} {told(first)}")
     return report

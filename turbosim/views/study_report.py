@@ -95,7 +95,7 @@ def _summary(columns: Columns) -> str:
     if len(reasons):
         rows = "".join(f"<tr><td class=number>{n:,}</td><td>{html.escape(str(reason))}</td></tr>"
                        for reason, n in reasons.head(2 * TOP).items())
-        parts.append(f"<p class=facts>failed</p><div class=scroll><table><tbody>{rows}</tbody></table></div>")
+        parts.append(f"<p class=facts>failed</p><div class='scroll reasons'><table><tbody>{rows}</tbody></table></div>")
     return "\n".join(parts)
 
 
@@ -141,6 +141,8 @@ def _data(columns: Columns, timelines: Mapping[str, str], command: str) -> dict[
     heat = [*varying, *fixed, *fixed][:2]
     return {
         "count": len(frame), "columns": found, "table": table, "axes": fixed, "heat": [*heat, value],
+        "baseline": {n: float(f"{v:.12g}") if isinstance(v, float) else v if type(v) is int else str(v)
+                     for n, v in study.baseline.items()},
         "roofs": _roofs(study, done), "timelines": dict(timelines), "command": command,
         "words": {n: columns.words(n).removeprefix("busy share of ") for n in names
                   if n.startswith(("util.", "stall."))}}
@@ -159,7 +161,7 @@ _CHARTS = """<div class=charts>
 <div class=plot id=roofline></div></div>
 <div class=chart><div class=choices><label>across <select id=heat-x></select></label>
 <label>up <select id=heat-y></select></label><label>value <select id=heat-value></select></label>
-<span id=heat-note></span></div><div class=plot id=heatmap></div></div>
+<span id=heat-note></span></div><div class=choices id=heat-held></div><div class=plot id=heatmap></div></div>
 </div>"""
 _POINTS = """<h2>Points</h2>
 <p class=facts>A click on a name sorts, a click on a row shows the point; numbers are filtered with &lt;, &gt; or =.</p>

@@ -24,7 +24,7 @@ const short = value => {
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return value.toLocaleString("en");
   const size = Math.abs(value);
-  return size !== 0 && (size >= 1e5 || size < 1e-2) ? value.toExponential(3) : Number(value.toPrecision(4)).toString();
+  return size !== 0 && (size >= 1e5 || size < 1e-2) ? value.toExponential(3) : value.toLocaleString("en", { maximumSignificantDigits: 4 });
 };
 const shown = (name, i) => {
   const value = at(name, i);
@@ -165,7 +165,7 @@ const timeline = point => {
 const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const MARKERS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"];
 const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-const base = { margin: { l: 70, r: 20, t: 20, b: 55 }, hovermode: "closest", paper_bgcolor: "#fff", plot_bgcolor: "#fff",
+const base = { margin: { l: 70, r: 20, t: 36, b: 55 }, hovermode: "closest", paper_bgcolor: "#fff", plot_bgcolor: "#fff",
                legend: { orientation: "h", y: -0.22 } };
 const ok = [...Array(count).keys()].filter(i => at("status", i) === "ok");
 const hover = i => [...data.axes, "time_s", "tflops", "bound"]
@@ -204,13 +204,13 @@ const drawRoofline = () => {
     // Names of close roofs at either end.
     return { x: Math.log10(n % 2 ? height / roof.memory * 1.05 : high), y: Math.log10(height), showarrow: false,
              text: `${plain(name)} ${Math.round(height)}`, xanchor: n % 2 ? "left" : "right", yanchor: "bottom",
-             font: { size: 10 } };
+             font: { size: 10 }, bgcolor: "rgba(255, 255, 255, 0.75)" };
   });
   const node = document.getElementById("roofline");
   Plotly.react(node, traces, { ...base, annotations: notes,
-    xaxis: { type: "log", title: { text: "arithmetic intensity [useful FLOP per byte of device memory]" }, gridcolor: "#ebebeb",
+    xaxis: { type: "log", dtick: "D2", title: { text: "arithmetic intensity [useful FLOP per byte of device memory]" }, gridcolor: "#ebebeb",
              range: [Math.log10(low), Math.log10(high)] },
-    yaxis: { type: "log", title: { text: "useful throughput [TFLOP/s]" }, gridcolor: "#ebebeb",
+    yaxis: { type: "log", dtick: "D2", title: { text: "useful throughput [TFLOP/s]" }, gridcolor: "#ebebeb",
              range: [Math.log10(Math.min(...here.map(i => at("tflops", i)), top / 100) / 2), Math.log10(top * 2)] } }, config);
 };
 
@@ -219,30 +219,62 @@ const orderOf = (name, points) => {
   const found = [...new Set(points.map(i => column.values[i]))].filter(v => v !== null);
   return found.sort((a, b) => a - b);
 };
+// Cells of the heat map are single points: every axis that is not across or up is held at one value.
+const MOST_CELLS = 100000, SPARSE = 0.05;
+const held = new Map();
+const shownValue = (name, value) => byName.get(name).words ? byName.get(name).words[value] : short(value * byName.get(name).factor);
+const isHere = i => [...held].every(([name, value]) => byName.get(name).values[i] === value);
+const hold = () => {
+  const taken = ["heat-x", "heat-y"].map(id => document.getElementById(id).value);
+  const others = data.axes.filter(name => !taken.includes(name) && orderOf(name, ok).length > 1);
+  // At the baseline where there is one, else as the first point has it, so that there is something to see.
+  const atBaseline = ok.filter(i => Object.entries(data.baseline).every(([name, value]) => at(name, i) === value));
+  const first = (atBaseline.length ? atBaseline : ok)[0];
+  for (const name of [...held.keys()]) if (!others.includes(name)) held.delete(name);
+  for (const name of others) if (!held.has(name)) held.set(name, byName.get(name).values[first]);
+  document.getElementById("heat-held").replaceChildren(...others.length ? [el("span", "held at")] : [], ...others.map(name => {
+    const label = el("label", `${byName.get(name).label} `), select = el("select", undefined, { "data-held": name });
+    const values = orderOf(name, ok);
+    select.append(...values.map((value, n) => el("option", shownValue(name, value), { value: n })));
+    select.value = values.indexOf(held.get(name));
+    select.addEventListener("change", () => { held.set(name, values[select.value]); drawHeatmap(); });
+    label.append(select);
+    return label;
+  }));
+  drawHeatmap();
+};
 const drawHeatmap = () => {
   const [xName, yName, zName] = ["heat-x", "heat-y", "heat-value"].map(id => document.getElementById(id).value);
-  const x = orderOf(xName, ok), y = orderOf(yName, ok), column = byName.get(zName);
-  // The mean where the points of a cell differ on other axes, and the first of them when it is clicked.
-  const cells = new Map();
-  for (const i of ok) {
-    const key = `${byName.get(xName).values[i]}/${byName.get(yName).values[i]}`;
-    if (column.values[i] !== null) cells.set(key, [...(cells.get(key) || []), i]);
-  }
-  const cell = (a, b) => cells.get(`${a}/${b}`) || [];
-  const mean = points => points.length ? points.reduce((s, i) => s + column.values[i], 0) / points.length * column.factor : null;
-  const text = (name, value) => plain(byName.get(name).words ? byName.get(name).words[value] : short(value * byName.get(name).factor));
-  const z = y.map(b => x.map(a => mean(cell(a, b)))), most = Math.max(0, ...[...cells.values()].map(c => c.length));
+  const column = byName.get(zName), points = ok.filter(isHere);
+  const [x, y] = orderOf(xName, ok).length * orderOf(yName, ok).length <= MOST_CELLS
+    ? [orderOf(xName, ok), orderOf(yName, ok)] : [orderOf(xName, points), orderOf(yName, points)];
+  const cells = new Map(points.map(i => [`${byName.get(xName).values[i]}/${byName.get(yName).values[i]}`, i]));
+  const cell = (a, b) => cells.get(`${a}/${b}`) ?? null;
+  const own = i => i === null || column.values[i] === null ? null : column.values[i] * column.factor;
+  const text = (name, value) => plain(shownValue(name, value));
+  const z = y.map(b => x.map(a => own(cell(a, b))));
   const node = document.getElementById("heatmap");
+  document.getElementById("heat-note").textContent = `${points.length} of ${ok.length} points`;
+  const colorbar = { title: { text: plain(column.label), side: "right" } };
+  if (numeric(byName.get(xName)) && numeric(byName.get(yName)) && points.length < SPARSE * x.length * y.length) {
+    // Drawn values hardly share a row or a column: where they lie says more than cells that are too small to see.
+    const known = points.filter(i => column.values[i] !== null), line = name => ({
+      title: { text: plain(byName.get(name).label) }, gridcolor: "#ebebeb", zeroline: false, automargin: true });
+    Plotly.react(node, [{
+      type: "scatter", mode: "markers", customdata: known, text: known.map(hover), hoverinfo: "text",
+      x: known.map(i => at(xName, i) * byName.get(xName).factor), y: known.map(i => at(yName, i) * byName.get(yName).factor),
+      marker: { color: known.map(own), colorscale: "Cividis", size: 9, symbol: "square", showscale: true, colorbar } }],
+    { ...base, xaxis: line(xName), yaxis: line(yName) }, config);
+    return;
+  }
   Plotly.react(node, [{
     type: "heatmap", x: x.map(v => text(xName, v)), y: y.map(v => text(yName, v)), z, colorscale: "Cividis",
-    customdata: y.map(b => x.map(a => cell(a, b)[0] ?? null)), hoverinfo: "text", xgap: 1, ygap: 1,
-    text: y.map((b, r) => x.map((a, c) => `${text(xName, a)}, ${text(yName, b)}: ${short(z[r][c])}` +
-      (cell(a, b).length > 1 ? `, mean of ${cell(a, b).length}` : ""))),
-    texttemplate: x.length * y.length <= 150 ? "%{z:.3g}" : undefined, colorbar: { title: { text: plain(column.label), side: "right" } } }],
+    customdata: y.map(b => x.map(a => cell(a, b))), hoverinfo: "text", xgap: 1, ygap: 1,
+    text: y.map((b, r) => x.map((a, c) => `${text(xName, a)}, ${text(yName, b)}: ${short(z[r][c])}`)),
+    texttemplate: x.length * y.length <= 150 ? "%{z:.3g}" : undefined, colorbar }],
   { ...base, margin: { ...base.margin, l: 150 }, xaxis: { type: "category", title: { text: plain(byName.get(xName).label) } },
     yaxis: { type: "category", title: { text: plain(byName.get(yName).label) }, automargin: true,
              autorange: byName.get(yName).words ? "reversed" : true } }, config);
-  document.getElementById("heat-note").textContent = most > 1 ? `means over up to ${most} points` : "";
 };
 
 drawHead();
@@ -252,11 +284,11 @@ if (ok.length) {
   choices("roof-hw", Object.keys(data.roofs), Object.keys(data.roofs)[0], drawRoofline);
   const by = ["kernel", ...data.axes.filter(n => n !== "hw" && n !== "kernel")];
   choices("roof-by", by, by[0], drawRoofline);
-  choices("heat-x", data.axes, data.heat[0], drawHeatmap);
-  choices("heat-y", data.axes, data.heat[1], drawHeatmap);
+  choices("heat-x", data.axes, data.heat[0], hold);
+  choices("heat-y", data.axes, data.heat[1], hold);
   choices("heat-value", names.filter(n => numeric(byName.get(n))), data.heat[2], drawHeatmap);
   drawRoofline();
-  drawHeatmap();
+  hold();
   onPoint(document.getElementById("roofline"));
   onPoint(document.getElementById("heatmap"));
 }
