@@ -102,11 +102,15 @@ def main() -> None:
     case = code_of(kernel, Rules.of(GPU), walks), [one]
     model = sm_model(GPU, GPU.clock.hertz("sustained"))
     replay.replay(*case, [0], 1, model)
-    runs = [timed(lambda: replay.replay(*case, [0] * slots * 8, slots, model)) for _ in range(TIMES)]
+    runs, began = [], time.process_time()
+    for _ in range(TIMES):
+        runs.append(timed(lambda: replay.replay(*case, [0] * slots * 8, slots, model)))
+    cpu = (time.process_time() - began) / TIMES
     fast, many = statistics.median(seconds for seconds, _ in runs), runs[0][1]
     slow, few = timed(lambda: oracle.replay(*case, [0], 1, model))
     rates = many.instructions / fast / 1e6, few.instructions / slow / 1e6
-    print(f"replay: {rates[0]:.1f} million warp instructions a second ({many.instructions:,} in {fast:.2f} s), "
+    print(f"replay: {rates[0]:.1f} million warp instructions a second ({many.instructions:,} in {fast:.2f} s; "
+          f"{many.instructions / cpu / 1e6:.1f} million a second of CPU time), "
           f"plain definition {rates[1]:.3f} million, ratio {rates[0] / rates[1]:.0f}")
 
 

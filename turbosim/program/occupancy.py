@@ -46,7 +46,8 @@ def occupancy(gpu: Gpu, launch: Launch) -> tuple[int, str]:
             f"{sm.tensor_memory or 0:,.0f} B; use smaller tiles, or a GPU that has it")
     limits = resident_ctas(sm, launch.warps, launch.registers_per_thread, launch.smem_bytes, launch.tensor_memory_bytes)
     limits["grid"] = -(-launch.ctas // sm.count)
-    limit = min(limits, key=lambda name: limits[name])
+    # Where several bind, the one that no other code for the same warps could lift is named.
+    limit = min(limits, key=lambda name: (limits[name], name not in ("warps", "CTA slots")))
     if limits[limit] < 1:
         raise ProgramError(
             f"{where}: no CTA fits: {limit} allow {limits[limit]}; use smaller tiles")

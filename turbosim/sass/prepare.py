@@ -76,11 +76,15 @@ def find_description(text: str, launch: Path | None = None) -> Description:
 
 
 def capability_of(target: str) -> int:
-    """Return 80 for ``sm_80``, ``sm80`` and ``80``; an ``a`` at the end is allowed. Raises UsageError."""
+    """Return 80 for ``sm_80``, ``sm80`` and ``80``; an ``a`` at the end is allowed. Raises UsageError.
+
+    No other target is suggested for a number: code for one is none for the other.
+    """
     digits = target.lower().removeprefix("sm").removeprefix("_").removesuffix("a")
     if not digits.isdecimal() or int(digits) not in DEFAULT_GPUS:
         known = [f"sm_{n}" for n in DEFAULT_GPUS]
-        raise UsageError(f"target {target!r}: not among {', '.join(known)}{did_you_mean(target, known)}")
+        raise UsageError(f"target {target!r}: not among {', '.join(known)}, which have instruction tables"
+                         f"{'' if digits.isdecimal() else did_you_mean(target, known)}")
     return int(digits)
 
 
