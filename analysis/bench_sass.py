@@ -102,9 +102,8 @@ def main() -> None:
     case = code_of(kernel, Rules.of(GPU), walks), [one]
     model = sm_model(GPU, GPU.clock.hertz("sustained"))
     replay.replay(*case, [0], 1, model)
-    runs, began = [], time.process_time()
-    for _ in range(TIMES):
-        runs.append(timed(lambda: replay.replay(*case, [0] * slots * 8, slots, model)))
+    began = time.process_time()
+    runs = [timed(lambda: replay.replay(*case, [0] * slots * 8, slots, model)) for _ in range(TIMES)]
     cpu = (time.process_time() - began) / TIMES
     fast, many = statistics.median(seconds for seconds, _ in runs), runs[0][1]
     slow, few = timed(lambda: oracle.replay(*case, [0], 1, model))
