@@ -131,6 +131,8 @@ class Cluster:
         running = distributed.as_completed(loop=self.client.loop)
         batches: dict[Any, tuple[int, ...]] = {}
         size, taken_s, finished = 1, 0.0, 0
+        suspects: list[int] = []
+        trial: int | None = None
 
         def send(places: Sequence[int]) -> None:
             batch = _Batch(evaluator, tuple((place, tasks[place]) for place in places))
@@ -139,20 +141,26 @@ class Cluster:
             running.add(future)
 
         try:
-            while left or batches:
+            while left or batches or suspects:
                 while left and len(batches) < AHEAD * max(1, self.threads):
                     size = max(1, min(size, LARGEST, len(left) // (AHEAD * max(1, self.threads)) or 1))
                     send([left.pop() for _ in range(min(size, len(left)))])
+                if not batches:
+                    # Dask blames all that a lost worker had been sent: only what is alone is known to have ended it.
+                    trial = suspects.pop()
+                    send([trial])
                 future = next(running)
                 places = batches.pop(future)
                 try:
                     outcomes = future.result()
                 except distributed.KilledWorker:
-                    # One of them ends its worker: each goes alone.
-                    if len(places) == 1:
+                    if places == (trial,):
                         yield places[0], None
-                    for place in places if len(places) > 1 else ():
-                        send([place])
+                    elif len(places) == 1:
+                        suspects += places
+                    else:
+                        for place in places:
+                            send([place])
                     continue
                 finally:
                     future.release()
