@@ -154,11 +154,13 @@ class Session:
         # The longest first, so that all processes end together; those that share a program one after the other.
         order = sorted((same[0] for same in twins.values()), key=_cost)
         for task, done in self._done(order):
-            self.counts.simulated += 1
-            self.counts.failed += done.outcome["status"] != "ok"
             for place, twin in enumerate(twins[task.key]):
+                # Counted when it is written: Ctrl-C must not tell of a row that there is not.
+                row = self._written(twin, done)
+                self.counts.simulated += place == 0
+                self.counts.failed += place == 0 and done.outcome["status"] != "ok"
                 self.counts.reused += place > 0
-                yield self._written(twin, done)
+                yield row
 
     def _done(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Done]]:
         first = 0
