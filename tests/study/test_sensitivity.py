@@ -141,7 +141,8 @@ def test_sobol_finds_what_causes_the_variance(tmp_path):
     (("  pipes.sfu.rate: {from: 8, to: 64, scale: log}\n", ""), 4, UsageError, ".*Sobol indices need two axes or more, got 1"),
     (("hbm.bandwidth: {from: 2 TB/s, to: 8 TB/s, scale: log}", "pipes.fp32.rate: {from: 64, to: 128}"), 2, NoFrontError,
      "time_s is .* at all 8 points: nothing moves it"),
-    (("hbm.bandwidth: {from: 2 TB/s, to: 8 TB/s, scale: log}", "hbm.latency: {from: 100 ns, to: 200 ns}"), 2, NoFrontError,
+    (("hbm.bandwidth: {from: 2 TB/s, to: 8 TB/s, scale: log}",
+      "hbm.latency: {from: 300 ns, to: 500 ns}\n  l2.latency_far: {from: 271 ns, to: 450 ns}"), 4, NoFrontError,
      "time_s has no value at hbm.latency=.*a miss cannot be faster than a hit.*; Sobol indices need all points"),
 ])
 def test_what_sobol_refuses(tmp_path, change, samples, error, message):
