@@ -1,4 +1,5 @@
-// What a thread does to find its rows in a paged KV cache; only its machine code is looked at, to count instructions:
+// What a thread does to find its rows in a paged KV cache; only its machine code is looked at, to count instructions
+// (CUDA 13.0):
 //     nvcc -arch=sm_80 -cubin -o serving.cubin analysis/kernels/serving.cu && nvdisasm -c serving.cubin
 // turbosim/schedules/paged.py has the counts.
 

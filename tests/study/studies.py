@@ -22,6 +22,15 @@ axes:
   hbm.bandwidth: [2, 4.8, 8 TB/s]
   l2.bandwidth: [5, 10 TB/s]
 """
+# Points that take milliseconds.
+COPIES = """\
+hw: h200_sxm
+kernel: copy
+workload: {bytes: 4 MiB}
+axes:
+  hbm.bandwidth: [1, 2, 3, 4.8, 6, 8 TB/s]
+  sm.count: [40, 80, 132]
+"""
 # Points that take long enough to be killed at.
 MANY = """\
 title: many

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.study.studies import MANY, rows_in, started, study_of, summary_of, turbosim, wait_for
+from tests.study.studies import COPIES, MANY, rows_in, started, study_of, summary_of, turbosim, wait_for
 from turbosim.errors import UsageError
 from turbosim.study import cluster
 from turbosim.study.cluster import Cluster, ClusterError
@@ -48,22 +48,12 @@ def test_a_cluster_gives_the_rows_of_one_process(tmp_path, local):
     assert (again["done_before"], again["simulated"]) == (60, 0)
 
 
-SEARCH = """\
-hw: h200_sxm
-kernel: copy
-workload: {bytes: 4 MiB}
-axes:
-  hbm.bandwidth: [1, 2, 3, 4.8, 6, 8 TB/s]
-  sm.count: [40, 80, 132]
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [
     ("search", "--minimize", "time,area_mm2", "--trials", "12"), ("sensitivity", "--fields", "hbm"),
     ("sensitivity", "--method", "sobol", "--samples", "4")], ids=lambda x: " ".join(x[:3]))
 def test_a_cluster_finds_what_one_process_finds(tmp_path, local, arguments):
-    study_of(tmp_path, SEARCH)
+    study_of(tmp_path, COPIES)
     name, *more = arguments
     shared = turbosim(name, "study.yaml", *more, "-o", "shared", "--json", "--dask", local.scheduler_address, cwd=tmp_path)
     alone = turbosim(name, "study.yaml", *more, "-o", "alone", "--json", "--jobs", "1", cwd=tmp_path)
@@ -75,7 +65,7 @@ def test_a_cluster_finds_what_one_process_finds(tmp_path, local, arguments):
 
 @pytest.mark.parametrize("name", ["sweep", "search", "sensitivity"])
 def test_flags_of_sharing_that_are_refused(tmp_path, name):
-    study_of(tmp_path, SEARCH)
+    study_of(tmp_path, COPIES)
     for flags, message in (
             (("--jobs", "0"), "--jobs: must be at least 1, got 0"),
             (("--jobs", "2", "--dask", "tcp://127.0.0.1:1"), "--jobs, --dask: the workers of the cluster share the points; "

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.study.studies import rows_in, started, study_of, turbosim, wait_for
+from tests.study.studies import COPIES, rows_in, started, study_of, turbosim, wait_for
 from tests.views.as_before import assert_as_before
 from turbosim.errors import UsageError
 from turbosim.study.objectives import NoFrontError, Objective, column, objectives
@@ -23,13 +23,7 @@ from turbosim.study.search import Search, Trial, history, run_search
 from turbosim.study.sweep import run_study
 from turbosim.views.pareto_figure import figure
 
-GRID = """\
-hw: h200_sxm
-kernel: copy
-workload: {bytes: 4 MiB}
-axes:
-  hbm.bandwidth: [1, 2, 3, 4.8, 6, 8 TB/s]
-  sm.count: [40, 80, 132]
+GRID = COPIES + """\
   l2.bandwidth: [5, 10 TB/s]
   clock: [boost, sustained]
 metrics: {per_area: hbm_gbps / area_mm2, gain: baseline.time_s / time_s}

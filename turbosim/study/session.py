@@ -56,7 +56,7 @@ class Session:
         *jobs* processes share the work, or the workers of the dask scheduler at the address *dask*. Rows of the
         folders *reuse* are taken over where they are for the same simulation; with *retry*, failed points are simulated
         again. It counts in *counts*, if given. Raises as :class:`~turbosim.study.journal.Journal` and
-        :func:`~turbosim.study.cluster.connected`.
+        :class:`~turbosim.study.cluster.Cluster`.
         """
         self.study = study
         self.folder = folder
