@@ -219,14 +219,23 @@ class _LaunchRun:
     def end(self) -> int:
         return int(max(self.state[nl.DRAINED], self.machine.sm_last_end.max()))
 
+    def _forwarded(self) -> nl.Array:
+        """Return what all segments that were repeated add to the sums of the SMs."""
+        count = self.forward.counts[nl.KNOWN]
+        times: nl.Array = self.forward.states[:count, nl.TIMES] @ self.forward.sums[:count]
+        return times
+
     def totals(self) -> LaunchTotals:
         end = self.end
-        reasons = self.machine.reasons.sum(axis=0)
+        forwarded = self._forwarded()
+        of_roles = self.roles * len(Reason)
+        reasons = self.machine.reasons.sum(axis=0) + forwarded[:of_roles].reshape(self.roles, len(Reason))
+        busy = self.machine.busy.sum(axis=0) + forwarded[of_roles:-1]
         reasons[:, Reason.NO_CTA] += int((end - self.machine.slot_free).sum())
         state = self.state
         return LaunchTotals(
-            ticks=end, ops=int(self.machine.ops.sum()),
-            busy=tuple(int(x) for x in self.machine.busy.sum(axis=0)), l2_busy=int(state[nl.L2_BUSY]),
+            ticks=end, ops=int(self.machine.ops.sum() + forwarded[-1]),
+            busy=tuple(int(x) for x in busy), l2_busy=int(state[nl.L2_BUSY]),
             hbm_busy=int(state[nl.HBM_BUSY]), l2_read_bytes=int(state[nl.READ]), l2_hit_bytes=int(state[nl.HIT]),
             l2_write_bytes=int(state[nl.WRITE]), dram_read_bytes=int(state[nl.DRAM_READ]),
             dram_write_bytes=int(state[nl.DRAM_WRITE]), evicted_bytes=int(state[nl.EVICTED]),

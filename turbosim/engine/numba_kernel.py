@@ -11,21 +11,12 @@ the others: its own turns, in their order, without the tree, up to the next that
 
 from __future__ import annotations
 
-from turbosim.compiled import jit, jit_cached
-from turbosim.engine import numba_forward as forward
+from turbosim.compiled import jit_cached
 from turbosim.engine.numba_compute import serve_part
 from turbosim.engine.numba_ctas import deal, next_element
+from turbosim.engine.numba_forward import after_turn, replay_turn
 from turbosim.engine.numba_layout import (
-    ACCESS_AT,
-    ACCESS_LIMIT,
-    ACCESS_OWN,
-    ACCESS_SLOT,
-    ACCESS_STEP,
-    ACCESS_TILE,
     ACTOR_BITS,
-    ANCHOR_ACTOR,
-    ANCHOR_AT,
-    ASTRAY,
     ASYNC,
     BARRIER,
     CLAIM,
@@ -34,7 +25,6 @@ from turbosim.engine.numba_layout import (
     CODE,
     COLUMNS,
     COMPUTE,
-    CONST,
     COUNTER,
     COUNTER_WINDOW,
     DATA_DRAM,
@@ -44,7 +34,6 @@ from turbosim.engine.numba_layout import (
     END,
     EXTRA,
     FINISHED,
-    FIRST_ACCESS,
     FORWARD,
     FREED,
     FREED_AT,
@@ -52,13 +41,9 @@ from turbosim.engine.numba_layout import (
     ISSUED,
     JUMP,
     KIND,
-    LAST_CODE,
-    LAST_DONE,
     LATENCY,
     LOAD,
     LOOP,
-    MAX_PERIODS,
-    MAX_TURNS,
     MODE,
     N_OPS,
     N_STALLS,
@@ -66,84 +51,37 @@ from turbosim.engine.numba_layout import (
     NBYTES,
     NEVER,
     NEXT,
-    NEXT_TURN,
     OCCUPANCY,
     OK,
     OWN,
-    PERIOD,
-    PERIOD_NUMBER,
     RECORDING,
     RECORDS_FULL,
     RING_CODE,
     RING_DONE,
     ROLES,
     SIGNAL,
-    SKIP,
     SLOT,
     SMEM_UNIT,
     SPREAD,
-    START,
     STATUS,
     STORE,
     STRIDE,
     TENSOR,
     TENSOR_UNIT,
-    TERM,
-    TERMS,
-    TURN_ACTOR,
-    TURN_TIME,
-    TURNS,
     UNITS,
     WAIT,
     WINDOW,
-    Array,
     Forward,
     Machine,
 )
 from turbosim.engine.numba_log import log_op, log_stall, log_unit
-from turbosim.engine.numba_memory import read_tile, renew, set_leaf, write_tile
+from turbosim.engine.numba_memory import read_tile, renew, write_tile
+from turbosim.engine.numba_record import record_access, record_wait
+from turbosim.engine.numba_signals import complete, value_of
 from turbosim.engine.numba_smem import end_of_service, read_operands
 
 SHARED = (LOAD, STORE, END)
 """What an SM waits for its turn among all SMs with."""
-
-
-@jit
-def _complete(signals: Array, rings: Array, slot: int, counter: int, end: int, code: int) -> tuple[int, int, int]:
-    """Enter a signal that is done at *end*, but not before its predecessor: signals complete in the order of issue.
-
-    Returns when it completes, the reason a wait for it has, and how many were issued before it.
-    """
-    if end < signals[slot, counter, LAST_DONE]:
-        end = signals[slot, counter, LAST_DONE]
-        code = signals[slot, counter, LAST_CODE]
-    signals[slot, counter, LAST_DONE] = end
-    signals[slot, counter, LAST_CODE] = code
-    count = signals[slot, counter, ISSUED]
-    rings[slot, counter, count & (WINDOW - 1), RING_DONE] = end
-    rings[slot, counter, count & (WINDOW - 1), RING_CODE] = code
-    signals[slot, counter, ISSUED] = count + 1
-    return end, code, count
-
-
-@jit
-def _look_for_periods(m: Machine, f: Forward, sm: int, actor: int, touched: int, now: int) -> int:
-    """Drive fast-forwarding after a turn with memory accesses, the last of them *touched*; return the SM's mode."""
-    scalars = f.scalars
-    if scalars[sm, MODE] == RECORDING:
-        forward.after_turn(m, f, sm, actor, touched, now)
-    elif scalars[sm, SKIP] > 0:
-        scalars[sm, SKIP] -= 1
-    elif scalars[sm, ANCHOR_ACTOR] < 0 or (
-            scalars[sm, ANCHOR_ACTOR] == actor and scalars[sm, ANCHOR_AT] == touched):
-        forward.after_turn(m, f, sm, actor, touched, now)
-    else:
-        scalars[sm, ASTRAY] += 1
-        if scalars[sm, ASTRAY] > MAX_TURNS:
-            # The anchor's loop is over: look for another.
-            scalars[sm, ANCHOR_ACTOR] = -1
-    mode: int = scalars[sm, MODE]
-    return mode
 
 
 @jit_cached
@@ -164,7 +102,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
     tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
     channels, tiles, uses = m.channels, m.tiles, m.uses
-    scalars, turns, accesses = f.scalars, f.turns, f.accesses
+    scalars = f.scalars
     roles, persistent = config[ROLES], config[STRIDE] != 0
     mask = (1 << ACTOR_BITS) - 1
     leaves = len(tree) >> 1
@@ -194,41 +132,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
         if fast:
             mode = scalars[sm, MODE]
             if mode == FORWARD:
-                # Replay the memory accesses of a recorded turn; everything else of the SM is periodic.
-                turn = scalars[sm, NEXT_TURN]
-                number = scalars[sm, PERIOD_NUMBER]
-                late = False
-                for x in range(turns[sm, turn, FIRST_ACCESS], turns[sm, turn + 1, FIRST_ACCESS]):
-                    inst = accesses[sm, x, ACCESS_AT] * COLUMNS
-                    tile = accesses[sm, x, ACCESS_TILE] + number * accesses[sm, x, ACCESS_STEP]
-                    if table[inst + KIND] == STORE:
-                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
-                                         tiles, uses, table[inst + TENSOR], tile,
-                                         table[inst + NBYTES], now, now + accesses[sm, x, ACCESS_OWN])
-                        state[DRAINED] = max(state[DRAINED], end)
-                        continue
-                    arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
-                                        tiles, uses, table[inst + TENSOR], tile,
-                                        table[inst + NBYTES], now, now + accesses[sm, x, ACCESS_OWN])
-                    code = DATA_DRAM if arrival & 1 else DATA_L2
-                    end = (arrival >> 1) + table[inst + EXTRA]
-                    slot = accesses[sm, x, ACCESS_SLOT]
-                    counter = table[inst + COUNTER]
-                    end, code, count = _complete(signals, rings, slot, counter, end, code)
-                    if end - now > accesses[sm, x, ACCESS_LIMIT]:
-                        late = True
-                last_turn = turn + 1 == scalars[sm, TURNS]
-                if late or (last_turn and number == scalars[sm, MAX_PERIODS]):
-                    forward.restore(m, f, sm, turn, 2 if late else 0)
-                    continue
-                if last_turn:
-                    turn = -1
-                    number += 1
-                    scalars[sm, PERIOD_NUMBER] = number
-                scalars[sm, NEXT_TURN] = turn + 1
-                follower = turns[sm, turn + 1, TURN_ACTOR]
-                wake = scalars[sm, START] + number * scalars[sm, PERIOD] + turns[sm, turn + 1, TURN_TIME]
-                set_leaf(tree, leaves + sm * resident, (wake << ACTOR_BITS) | follower)
+                replay_turn(m, f, sm, actor, now)
                 continue
         first_leaf = leaves + sm * resident
         alone = False
@@ -257,17 +161,17 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         pc[actor] = table[inst + JUMP]
                     else:
                         pc[actor] = at + 1
+                        if mode == RECORDING:
+                            scalars[sm, CLEAN] = 0
                     continue
 
                 if kind == END:
-                    if persistent:
-                        if mode == RECORDING:
-                            # Waits count from elsewhere from here on.
-                            scalars[sm, CLEAN] = 0
-                        if next_element(m, actor, role):
-                            if role == 0:
-                                state[FINISHED] += 1
-                            continue
+                    if mode == RECORDING:
+                        scalars[sm, CLEAN] = 0
+                    if persistent and next_element(m, actor, role):
+                        if role == 0:
+                            state[FINISHED] += 1
+                        continue
                     role_end[actor] = now
                     roles_left[slot] -= 1
                     if roles_left[slot] > 0:
@@ -290,12 +194,12 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     break
 
                 # The other kinds read an expression.
-                value = table[inst + CONST]
-                for term in range(table[inst + TERM], table[inst + TERM] + table[inst + TERMS]):
-                    value += terms[term, 1] * env[actor, terms[term, 0]]
+                value = value_of(table, terms, env, inst, actor)
                 pc[actor] = at + 1
 
                 if kind == LOOP:
+                    if mode == RECORDING:
+                        scalars[sm, CLEAN] = 0
                     variable = table[inst + SLOT]
                     env[actor, variable] = 0
                     trips[actor, variable - GRID_SLOTS] = value
@@ -326,7 +230,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                             state[STATUS] = COUNTER_WINDOW
                             return budget
                     if mode == RECORDING:
-                        forward.record_wait(m, f, sm, slot, counter, value, now, done)
+                        record_wait(m, f, sm, slot, counter, value, now, done)
                     if done > now:
                         wake = done
                         reasons[sm, role, code] += done - now
@@ -358,7 +262,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 else:
                     touched = at
                     if mode == RECORDING:
-                        forward.record_access(m, f, sm, slot, counter, at, value, end - now)
+                        record_access(m, f, sm, actor, at, value, end - now)
                     if kind == LOAD:
                         arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
                                             tiles, uses, table[inst + TENSOR], value,
@@ -372,7 +276,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                         state[DRAINED] = max(state[DRAINED], end)
 
                 if kind != STORE:
-                    end, code, count = _complete(signals, rings, slot, counter, end, code)
+                    end, code, count = complete(signals, rings, slot, counter, end, code)
                     first = slot * roles
                     for other in range(first, first + roles):
                         if blocked_on[other] == counter and blocked_until[other] == count + 1:
@@ -382,7 +286,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                             reasons[sm, other - first, code] += end - now
                             tree[leaves + other] = (end << ACTOR_BITS) | other
                             if mode == RECORDING:
-                                forward.record_wait(m, f, sm, slot, counter, count + 1, now, end)
+                                record_wait(m, f, sm, slot, counter, count + 1, now, end)
                             if record:
                                 log_op(op_log, state, sm, slot, other - first, role_cta[other], op_start[other], since,
                                         end)
@@ -398,7 +302,7 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                 break
             tree[leaves + actor] = NEVER if wake < 0 else (wake << ACTOR_BITS) | actor
             if touched >= 0 and fast:
-                mode = _look_for_periods(m, f, sm, actor, touched, now)
+                mode = after_turn(m, f, sm, actor, now)
                 if mode == FORWARD:
                     break
             if state[FREED] or budget == 0:

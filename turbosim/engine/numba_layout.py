@@ -51,9 +51,19 @@ GRID_SLOTS, LOOP_SLOTS, PARAM_SLOTS = 5, 3, 6
 IDLE, RECORDING, FORWARD = range(3)
 
 # Fast-forwarding: scalars of an SM.
-(MODE, ANCHOR_ACTOR, ANCHOR_AT, START, PERIOD, ANCHORS_LEFT, TURNS, ACCESSES, WAITS, NEXT_TURN, PERIOD_NUMBER,
- MAX_PERIODS, START_HASH, FAILURES, SKIP, CLEAN, SEEN, ASTRAY) = range(18)
-FORWARD_SCALARS = 18
+MODE, STATE, STATE_AT, CLEAN, WAITS, ACCESSES, MISSES, FAILURES, SKIP = range(9)
+FORWARD_SCALARS = 9
+"""STATE: the known state that the SM was in at tick STATE_AT, -1 if there is none; CLEAN: what has been recorded since
+can be repeated; MISSES: known or new states in a row from which the SM did not go forward."""
+
+# Fast-forwarding: a known state, and the segment from it to the next.
+(DIGEST, SEGMENT, FOLLOWER, TICKS, TURN_ROLE, FIRST_WAIT, WAITS_HERE, FIRST_ACCESS, ACCESSES_HERE, TIMES,
+ READS_KEPT, TRIES) = range(12)
+STATE_COLUMNS = 12
+"""TIMES: how often the segment has been repeated; TRIES: how often it was to be recorded."""
+
+# Fast-forwarding: what there is of known states, waits and accesses.
+KNOWN, KNOWN_WAITS, KNOWN_ACCESSES = range(3)
 
 # Fields that are used together lie together: the replay is bound by cache misses.
 RESIDENT, READY, LAST_USE = range(3)
@@ -62,19 +72,23 @@ FREE_AT, READ_BEFORE = range(2)
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
 READ_START, READ_END, READ_TICKS = range(3)
-TURN_TIME, TURN_ACTOR, FIRST_ACCESS = range(3)
-ACCESS_AT, ACCESS_SLOT, ACCESS_TILE, ACCESS_STEP, ACCESS_OWN, ACCESS_INDEX, ACCESS_LIMIT = range(7)
-"""Of an access: instruction, slot, tile, tiles from one period to the next, end of the SM's own units, number of the
-signal relative to the start, and the latest arrival that changes nothing."""
+ACCESS_AT, ACCESS_AHEAD, ACCESS_OWN = range(3)
+"""Of an access: instruction, tiles ahead of what its expression gives at the start of the segment, end of the SM's own
+units after its issue."""
+WAIT_TICKS, WAIT_COUNTER, WAIT_UNTIL = range(3)
+"""Of a wait for data: ticks after the start of the segment, slot and counter, signal relative to those issued then."""
+LOOP_OF, TURNS_OF = range(2)
+"""Of a role in a segment: environment slot of its loop, -1 if it has ended; turns of the loop that it begins."""
+SNAP_LAST, SNAP_CODE = range(2)
 
-HISTORY = 8
-"""Anchors back to which a repetition is looked for."""
-MAX_TURNS = 48
-"""Turns with memory accesses in one period."""
-MAX_ACCESSES = 96
-MAX_WAITS = 192
+MAX_STATES = 1 << 12
+"""Known states of a launch."""
+MAX_ACCESSES = 24
+"""Memory accesses of a turn."""
+MAX_WAITS = 48
+"""Waits for data of a segment."""
 PENDING = 4
-"""Signals per non-data counter that may be incomplete when a period is recorded."""
+"""Signals per non-data counter that may be incomplete in a known state."""
 
 
 class Machine(NamedTuple):
@@ -149,30 +163,38 @@ class Machine(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What fast-forwarding remembers, per SM. Times are relative to the start of the recorded period."""
+    """What fast-forwarding knows of a launch."""
 
     enabled: Array
     data_counter: Array
     """1 for counters that copies signal, per counter."""
     scalars: Array
-    hashes: Array
-    turns: Array
-    """Per turn TURN_TIME, TURN_ACTOR, FIRST_ACCESS; one more entry ends the list."""
+    """Per SM."""
+    counts: Array
+    buckets: Array
+    """A hash table of the known states by their digests, whose length is a power of two; -1 where there is none."""
+    states: Array
+    """Per known state DIGEST to TRIES."""
+    roles: Array
+    """Per known state and role on the SM LOOP_OF, TURNS_OF."""
+    issued: Array
+    """Per known state, slot and counter that no copy signals: signals of the segment."""
+    sums: Array
+    """Per known state what its segment adds to the SM's reasons, busy units and operations."""
+    waits: Array
     accesses: Array
-    """Per access the ACCESS_ fields."""
-    wait_time: Array
-    wait_counter: Array
-    wait_until: Array
-    start_issued: Array
-    start_variable: Array
-    step_issued: Array
-    step_variable: Array
+    began_roles: Array
+    """Per SM: variables of the roles' loops when the present recording began, and in the same way what follows."""
+    began_issued: Array
+    began_sums: Array
+    new_waits: Array
+    """Per SM the waits of the present recording."""
+    new_accesses: Array
     snap_actor: Array
+    """Of known states, with times and counts relative to the state's."""
     snap_unit: Array
     snap_reads: Array
-    snap_issued: Array
-    snap_last: Array
-    snap_code: Array
+    snap_signal: Array
+    """Per slot and counter SNAP_LAST, SNAP_CODE."""
     snap_ring: Array
-    snap_ring_code: Array
-    snap_sums: Array
+    """Per slot and counter the last PENDING signals: RING_DONE, RING_CODE."""

@@ -75,32 +75,32 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
             if instruction.kind is Kind.LOAD:
                 data[instruction.counter] = 1
 
-    def zeros(*shape: int) -> nl.Array:
-        return np.zeros((size, *(shape if enabled else (1,) * len(shape))), np.int64)
+    def zeros(count: int, *shape: int) -> nl.Array:
+        return np.zeros((count if enabled else 1, *shape), np.int64)
 
-    turns, accesses, waits = nl.MAX_TURNS, nl.MAX_ACCESSES, nl.MAX_WAITS
+    states = nl.MAX_STATES
+    sums = roles * nl.REASONS + nl.UNITS + 1
     scalars = np.zeros((size, nl.FORWARD_SCALARS), np.int64)
-    scalars[:, nl.ANCHOR_ACTOR] = -1
+    scalars[:, nl.STATE] = -1
     return nl.Forward(
         enabled=np.array([int(enabled)], np.int64),
         data_counter=data,
         scalars=scalars,
-        hashes=zeros(nl.HISTORY),
-        turns=zeros(turns + 1, 3),
-        accesses=zeros(accesses, 8),
-        wait_time=zeros(waits),
-        wait_counter=zeros(waits),
-        wait_until=zeros(waits),
-        start_issued=zeros(occupancy, counters),
-        start_variable=zeros(actors),
-        step_issued=zeros(occupancy, counters),
-        step_variable=zeros(actors),
-        snap_actor=zeros(turns, actors, 7),
-        snap_unit=zeros(turns, nl.UNITS),
-        snap_reads=zeros(turns, SPREADS, 3),
-        snap_issued=zeros(turns, occupancy, counters),
-        snap_last=zeros(turns, occupancy, counters),
-        snap_code=zeros(turns, occupancy, counters),
-        snap_ring=zeros(turns, occupancy, counters, nl.PENDING),
-        snap_ring_code=zeros(turns, occupancy, counters, nl.PENDING),
-        snap_sums=zeros(turns + 1, roles * nl.REASONS + nl.UNITS + 1))
+        counts=np.zeros(3, np.int64),
+        buckets=np.full(4 * states if enabled else 1, -1, np.int64),
+        states=zeros(states, nl.STATE_COLUMNS),
+        roles=zeros(states, actors, 2),
+        issued=zeros(states, occupancy, counters),
+        sums=zeros(states, sums),
+        waits=zeros(8 * states, 3),
+        accesses=zeros(4 * states, 3),
+        began_roles=zeros(sms, actors),
+        began_issued=zeros(sms, occupancy, counters),
+        began_sums=zeros(sms, sums),
+        new_waits=zeros(sms, nl.MAX_WAITS, 3),
+        new_accesses=zeros(sms, nl.MAX_ACCESSES, 3),
+        snap_actor=zeros(states, actors, 6),
+        snap_unit=zeros(states, nl.UNITS),
+        snap_reads=zeros(states, SPREADS, 3),
+        snap_signal=zeros(states, occupancy, counters, 2),
+        snap_ring=zeros(states, occupancy, counters, nl.PENDING, 2))
