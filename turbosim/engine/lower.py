@@ -28,7 +28,7 @@ from turbosim.errors import ProgramError
 from turbosim.hw.spec import Dtype, Gpu, Unit
 from turbosim.program.occupancy import WARP_SIZE, occupancy
 from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait
-from turbosim.program.program import Counter, CounterKind, Launch, Program, Role
+from turbosim.program.program import Counter, CounterKind, Launch, Program, Role, Scheduler
 from turbosim.program.work import class_counts, sectors, trip_counts
 from turbosim.result import TICKS_PER_CYCLE, UNITS, Reason
 from turbosim.units import show
@@ -129,6 +129,11 @@ def _place(program: Program, interleave: int) -> tuple[tuple[LoweredTensor, ...]
     return tuple(placed), first
 
 
+def _has_blocks(body: Iterable[Op | Loop]) -> bool:
+    """Return whether the duration of an operation is given."""
+    return any(_has_blocks(x.body) if isinstance(x, Loop) else isinstance(x, Compute) and bool(x.cycles) for x in body)
+
+
 class _LaunchLowering:
     """Lowers one launch."""
 
@@ -161,7 +166,8 @@ class _LaunchLowering:
             overhead=overhead,
             fixed_busy=self._fixed_busy(),
             scheduler=launch.scheduler,
-            class_signals=tuple(self._signals(dict(c.params)) for c in launch.classes),
+            class_signals=() if launch.scheduler is Scheduler.SINGLE else tuple(
+                self._signals(dict(c.params)) for c in launch.classes),
         )
 
     def _signals(self, params: dict[str, int]) -> tuple[int, ...]:
@@ -177,8 +183,9 @@ class _LaunchLowering:
     def _fixed_busy(self) -> tuple[int, ...]:
         """Return the ticks per unit of the blocks whose duration is given."""
         busy = [0] * len(UNITS)
-        for cta_class, ctas in class_counts(self.launch):
-            for role in self.launch.roles:
+        roles = [role for role in self.launch.roles if _has_blocks(role.body)]
+        for cta_class, ctas in class_counts(self.launch) if roles else ():
+            for role in roles:
                 for op, times in trip_counts(role.body, dict(cta_class.params)):
                     if isinstance(op, Compute) and op.cycles:
                         for unit, taken in _claims(self._demand(op)[0]):

@@ -158,7 +158,7 @@ class LoweredLaunch:
     """Per unit, ticks of all CTAs' blocks that do not queue."""
     scheduler: Scheduler = Scheduler.SINGLE
     class_signals: tuple[tuple[int, ...], ...] = ()
-    """Per class and counter, the signals of one element of the grid."""
+    """Of persistent CTAs: per class and counter, the signals of one element of the grid."""
 
     @property
     def ctas(self) -> int:

@@ -208,9 +208,11 @@ class _LaunchRun:
         earlier = [0] * self.launch.counters
         while cta >= 0:
             yield from self._element(slot, role, actor, cta, earlier)
-            for counter, signals in enumerate(self.launch.class_signals[self._place(cta)[1]]):
-                earlier[counter] += signals
-            cta = self._following(slot, cta)
+            following = self._following(slot, cta)
+            if following >= 0:
+                for counter, signals in enumerate(self.launch.class_signals[self._place(cta)[1]]):
+                    earlier[counter] += signals
+            cta = following
         self._end_role(slot, role)
 
     def _element(self, slot: _Slot, role: int, actor: int, cta: int, earlier: list[int]) -> Steps:
