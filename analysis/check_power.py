@@ -1,6 +1,7 @@
 """The power model beside rows whose clock or power is known: ``python -m analysis.check_power [TABLE ...] [--write]``.
 
-Products under a known board limit come from ``published/power_products.csv``. With ``--external DIR``, a folder with
+Products under a known board limit come from ``published/power_products.csv``, the energy of an instruction from
+``published/fp32_products.csv``. With ``--external DIR``, a folder with
 ``gpu_microbenchmarks.csv`` and ``gemm_a100_int8_int4_bf16.csv``, there are also sweeps of FMA with measured power and
 clock, and products of other shapes. Nothing is fitted on attention or on Triton's pages; the rows that gave an energy
 of a hardware file are marked, and the slope of the voltage is fitted here, on an L40.
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.check_lifted import put
+from analysis.instruction_energy import header, instruction_lines, with_sweep_fma
 from turbosim import simulate
 from turbosim.errors import UsageError
 from turbosim.hw import Gpu, load_gpu, with_overrides
@@ -71,11 +73,6 @@ def external_products(folder: Path) -> Iterator[tuple[str, str, str, float, Resu
         if dtype and 2 * m * n * k >= LARGE and min(m, n, k) >= 4096:
             yield ("a100_sxm_80gb, 400 W", f"{dtype} {m}x{n}x{k}", "A, check", float(row["tflops"]),
                    product(gpu, m, n, k, dtype), product(gpu, m, n, k, dtype, "boost").tflops)
-
-
-def header(*names: str) -> list[str]:
-    """Return the first lines of a table."""
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
 
 
 def product_lines(rows: Iterator[tuple[str, str, str, float, Result, float]]) -> list[str]:
@@ -139,8 +136,8 @@ def _summary(errors: Sequence[float]) -> str:
 
 
 def sweep_lines(folder: Path) -> list[str]:
-    """Return errors of the power of the sweep on an H200, by what it is bound by."""
-    gpu, rows = load_gpu("h200_sxm"), sweeps(folder, "H200")
+    """Return errors of the power of the sweep on an H200, by what it is bound by; with the energy of its own FMA."""
+    gpu, rows = with_sweep_fma(load_gpu("h200_sxm")), sweeps(folder, "H200")
     lines = header("device memory", "rows", "mean absolute error of power", "bias", "worst")
     for name, low, high in (("3 TB/s and more", 3000, 9e9), ("1 to 3 TB/s", 1000, 3000), ("less", 0, 1000)):
         errors = [watts_of(gpu, r) / r.watts - 1 for r in rows if low <= r.gbps < high]
@@ -220,7 +217,8 @@ def sensitivity_lines() -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, or put them into power.md."""
-    tables = {"products": lambda _: product_lines(products()), "sensitivity": lambda _: sensitivity_lines()}
+    tables = {"products": lambda _: product_lines(products()), "instruction": lambda _: instruction_lines(),
+              "sensitivity": lambda _: sensitivity_lines()}
     more = {"external": external_lines, "sweep": sweep_lines, "voltage": voltage_lines}
     parser = argparse.ArgumentParser(prog="python -m analysis.check_power", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join([*tables, *more])} (default: all)")
