@@ -245,7 +245,7 @@ def test_failures_name_the_values_that_they_owe_it_to(tmp_path, text, told):
      "8:35: constraints: 'hbm.bandwidth < 1' drops all 6 points; loosen it, or add values to hbm.bandwidth"),
     ("\n  - 2 > 3", "9:5: constraints: '2 > 3' drops all 6 points; loosen it"),
     ("\n  - hbm.bandwidth < 3 TB/s\n  - hbm.bandwidth > 3 TB/s", "8:1: constraints: together drop all 6 points, "
-     "'hbm.bandwidth < 3 TB/s' 4, 'hbm.bandwidth > 3 TB/s' 2; loosen one of them")])
+     "'hbm.bandwidth < 3 TB/s' (study.yaml:9:5) 4, 'hbm.bandwidth > 3 TB/s' (study.yaml:10:5) 2; loosen one of them")])
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_constraints_that_drop_all_points(tmp_path, constraints, message, more):
     (tmp_path / "study.yaml").write_text(SMALL + f"constraints: {constraints}\n")

@@ -137,7 +137,9 @@ def test_sobol_finds_what_causes_the_variance(tmp_path):
 
 @pytest.mark.parametrize(("change", "samples", "error", "message"), [
     (("", ""), 12, UsageError, "--samples: must be a power of two, got 12"),
-    (("sampling", "constraints: [pipes.sfu.rate < 30]\nsampling"), 4, UsageError, r".* of 16 points break a constraint"),
+    (("sampling", "constraints: [pipes.sfu.rate < 30]\nsampling"), 4, UsageError,
+     r".*study.yaml:7:1: constraints: (\d+) of 16 points break one, and Sobol indices need all points: "
+     r"'pipes.sfu.rate < 30' \(.*study.yaml:7:15\) \1; drop the constraints, or narrow the ranges$"),
     (("  pipes.sfu.rate: {from: 8, to: 64, scale: log}\n", ""), 4, UsageError, ".*Sobol indices need two axes or more, got 1"),
     (("hbm.bandwidth: {from: 2 TB/s, to: 8 TB/s, scale: log}", "pipes.fp32.rate: {from: 64, to: 128}"), 2, NoFrontError,
      "time_s is .* at all 8 points: nothing moves it"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
+from turbosim.study.constraints import all_dropped
 from turbosim.study.failures import Failure, failures_of, told
 from turbosim.study.session import Counts, Session
 from turbosim.study.study import Study, Task
@@ -51,21 +52,8 @@ def plan(study: Study) -> tuple[list[Task], int]:
         else:
             dropped += 1
     if not tasks:
-        raise ConfigError(_all_dropped(study, dropped))
+        raise ConfigError(all_dropped(study, list(study.candidates())))
     return tasks, dropped
-
-
-def _all_dropped(study: Study, points: int) -> str:
-    """Return which constraint drops all *points* alone, or how many each of them drops."""
-    each = [sum(not study.allows(axes, [c]) for axes in study.candidates()) for c in study.constraints]
-    for place, (constraint, dropped) in enumerate(zip(study.constraints, each, strict=True)):
-        if dropped == points:
-            read = [n for n in constraint.names if n in study.axis_names]
-            return study.places.told(("constraints", place), f"{constraint.text!r} drops all {points:,} points; loosen "
-                                     f"it{f', or add values to {read[0]}' if read else ''}")
-    shares = ", ".join(f"{c.text!r} {n:,}" for c, n in zip(study.constraints, each, strict=True))
-    return study.places.told(("constraints",), f"together drop all {points:,} points, {shares}; loosen one of them",
-                             key=True)
 
 
 def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask: str | None = None,
