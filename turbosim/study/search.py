@@ -20,6 +20,7 @@ from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
 from turbosim.study.axis import Axis, Value
 from turbosim.study.constraints import all_dropped, dropped_by
+from turbosim.study.failures import failures_of, told
 from turbosim.study.journal import Row
 from turbosim.study.objectives import NoFrontError, Objective, number, reads_baseline, record_of
 from turbosim.study.pareto import front
@@ -128,8 +129,10 @@ def _none(study: Study, found: Search) -> TurbosimError:
     dropped = [t.axes for t in found.trials if t.reason == BREAKS]
     if len(dropped) == len(found.trials):
         return ConfigError(all_dropped(study, dropped, tried=not found.exhausted))
-    failures = Counter(t.reason for t in found.trials if t.reason != BREAKS)
-    reason, times = failures.most_common(1)[0]
+    others = [t for t in found.trials if t.reason != BREAKS]
+    reason, times = Counter(t.reason for t in others).most_common(1)[0]
+    if failed := {study.point_of(t.axes): t.reason for t in others if t.reason == reason and not t.record}:
+        reason = told(failures_of(study, [study.task(t.axes) for t in others], failed, 1)[0])
     constraints = f"; constraints drop {len(dropped):,}: {dropped_by(study, dropped)}" if dropped else ""
     return NoFrontError(f"none of {len(found.trials):,} points has all objectives: {reason} ({times:,} of them)"
                         f"{constraints}")

@@ -11,17 +11,16 @@ from pathlib import Path
 from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
 from turbosim.study.constraints import all_dropped
-from turbosim.study.failures import Failure, failures_of, told
+from turbosim.study.failures import Failure, failures_of, none_of
+from turbosim.study.possible import REASONS, check_possible
 from turbosim.study.session import Counts, Session
 from turbosim.study.study import Study, Task
 
-REASONS = 10
-"""Reasons of failures that are traced to the study."""
 Progress = Callable[[int, int], None]
 
 
 class NoPointError(TurbosimError):
-    """None of the points of a study can be simulated (exit code 1)."""
+    """None of the points of a study was simulated, though their programs fit their GPUs (exit code 1)."""
 
 
 @dataclass
@@ -44,7 +43,10 @@ class Report(Counts):
 
 
 def plan(study: Study) -> tuple[list[Task], int]:
-    """Return the points of *study* and how many the constraints drop. Raises ConfigError if they drop all."""
+    """Return the points of *study* and how many the constraints drop.
+
+    Raises ConfigError if they drop all, or none of the others can be simulated.
+    """
     tasks, dropped = [], 0
     for axes in study.candidates():
         if study.allows(axes):
@@ -53,6 +55,7 @@ def plan(study: Study) -> tuple[list[Task], int]:
             dropped += 1
     if not tasks:
         raise ConfigError(all_dropped(study, list(study.candidates())))
+    check_possible(study, tasks)
     return tasks, dropped
 
 
@@ -94,7 +97,5 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
             report.failures = Counter(reasons.values())
     report.causes = failures_of(study, tasks, reasons, REASONS)
     if len(reasons) >= report.points:
-        first = report.causes[0]
-        part = f", {first.points:,} of them for" if first.points < report.points else ":"
-        raise NoPointError(f"none of the {report.points:,} points can be simulated{part} {told(first)}")
+        raise NoPointError(none_of(report.points, report.causes))
     return report
