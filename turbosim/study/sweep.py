@@ -67,7 +67,8 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
     *jobs* processes share the work, as many as cores if None, or the workers of the scheduler at *dask*; they change
     nothing of the rows. *reuse* and *retry* as in :class:`~turbosim.study.session.Session`; *progress* is called with
     (points with a row, all); *into* is the report to fill. A script must begin its work below ``if __name__ ==
-    "__main__"``. Raises as :class:`~turbosim.study.session.Session`, NoPointError if no point has a time.
+    "__main__"``. Raises as :func:`plan` and :class:`~turbosim.study.session.Session`, NoPointError if no point has a
+    time.
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs: must be at least 1, got {jobs}")
