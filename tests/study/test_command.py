@@ -297,6 +297,14 @@ def test_constraints_that_drop_all_points(tmp_path, constraints, message, more):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_picture_that_cannot_be_drawn_is_told_with_its_line(tmp_path):
+    study_of(tmp_path, SMALL + "pictures:\n  - {kind: lines}\n  - {kind: heatmap, x: hbm.bandwidth, y: hbm.bandwidth}\n")
+    done = turbosim("sweep", "study.yaml", "-o", "out", "--jobs", "1", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2, "error: study.yaml:10:5: pictures: heatmap: heatmap: x and y are both hbm.bandwidth; choose two columns; the results are kept")
+    assert len(rows_in(tmp_path / "out")) == 6
+
+
 def test_flags_that_are_refused(tmp_path):
     study_of(tmp_path)
     path = tmp_path / "study.yaml"

@@ -112,7 +112,8 @@ def test_other_metrics(tmp_path):
 @pytest.mark.parametrize(("at", "fields", "message"), [
     (["seq=1k"], None, r"--at: 'seq' is no axis; there are hbm\.bandwidth, pipes\.sfu\.rate"),
     (["hbm.bandwidth"], None, r"--at: 'hbm\.bandwidth' is not name=value"),
-    (["hbm.bandwidth=4 GB"], None, r"'4 GB': unit 'GB' does not measure B/s \(did you mean 'GB/s'\?\)"),
+    (["hbm.bandwidth=4 GB"], None, r"--at: hbm\.bandwidth: '4 GB': unit 'GB' does not measure B/s \(did you mean 'GB/s'\?\)"),
+    (["hbm.bandwidth=4"], None, r"--at: hbm\.bandwidth: '4' has no unit; write for example '4 TB/s'"),
     ([], "hbm.bandwith", r"--fields: h200_sxm has no hardware field 'hbm\.bandwith' \(did you mean 'hbm\.bandwidth'\?\)"),
     ([], "copy_engine.tma", r"--fields: copy_engine\.tma is not a number"),
 ])

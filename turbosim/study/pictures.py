@@ -62,10 +62,11 @@ def read_pictures(places: Places, entries: Sequence[Any], columns: Sequence[str]
         if picture.kind not in KINDS:
             places.defect((*loc, "kind"), f"must be one of {', '.join(KINDS)}, got {picture.kind!r}"
                                           f"{did_you_mean(picture.kind, KINDS)}")
-        for key in ("x", "y", "value", "by"):
-            for name in filter(None, getattr(picture, key).split(",")):
-                if name not in columns:
-                    places.defect((*loc, key), f"{name!r} is no column{did_you_mean(name, columns)}")
+        listed = [((key,), name) for key in ("x", "y", "value", "by")
+                  for name in filter(None, getattr(picture, key).split(","))]
+        for at, name in (*listed, *((("maximize", n), name) for n, name in enumerate(picture.maximize))):
+            if name not in columns:
+                places.defect((*loc, *at), f"{name!r} is no column{did_you_mean(name, columns)}")
         if re.fullmatch(r"[\w-]+", picture.file) is None:
             places.defect((*loc, "name"), f"is a file name of letters, digits, - and _, got {picture.name!r}")
         elif picture.file in [p.file for p in found]:
