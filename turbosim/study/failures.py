@@ -53,7 +53,7 @@ def none_of(points: int, causes: Sequence[Failure]) -> str:
     head = f"none of the {points:,} points can be simulated" if points > 1 else "the only point cannot be simulated"
     if causes[0].points == points:
         return f"{head}: {told(causes[0])}"
-    return "\n  ".join((f"{head}:", *(f"{cause.points:,} of them: {told(cause)}" for cause in causes[:MOST])))
+    return "\n".join((f"{head}:", *(f"{cause.points:,} of them: {told(cause)}" for cause in causes[:MOST])))
 
 
 def _at(study: Study, failed: Sequence[Task], others: Sequence[Task], reason: str) -> str:
@@ -97,9 +97,13 @@ def _values(study: Study, axis: Axis, values: Mapping[Value, None]) -> str:
 
 
 def _entry(study: Study, reason: str) -> Loc:
-    """Return the entry that *reason*, which all points share, speaks of; the kernel's if it names none."""
+    """Return the entry that *reason*, which all points share, speaks of; the kernel's if it names none.
+
+    What is too large or no shape at all is so by the workload.
+    """
     if reason.startswith("workload: ") and "workload" in study.places.document:
         return ("workload",)
     names = [*study.axis_names, *(f"set.{n}" for n in study.settings), *study.workload, *study.run]
     named = (study.places.entry(n) for n in names if n != "kernel" and _named(n, reason))
-    return next(named, study.places.entry("kernel"))
+    of_work = reason.startswith(("attention: ", "gemm: ", "copy: ", "program ")) and "workload" in study.places.document
+    return next(named, ("workload",) if of_work else study.places.entry("kernel"))
