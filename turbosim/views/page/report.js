@@ -276,7 +276,8 @@ const drawHeatmap = () => {
     customdata: y.map(b => x.map(a => cell(a, b))), hoverinfo: "text", xgap: 1, ygap: 1,
     text: y.map((b, r) => x.map((a, c) => `${text(xName, a)}, ${text(yName, b)}: ${short(z[r][c])}`)),
     texttemplate: x.length * y.length <= 150 ? "%{z:.3g}" : undefined, colorbar }],
-  { ...base, margin: { ...base.margin, l: 150 }, xaxis: { type: "category", title: { text: plain(byName.get(xName).label) } },
+  { ...base, margin: { ...base.margin, l: 150 },
+    xaxis: { type: "category", title: { text: plain(byName.get(xName).label), standoff: 8 }, automargin: true },
     yaxis: { type: "category", title: { text: plain(byName.get(yName).label) }, automargin: true,
              autorange: byName.get(yName).words ? "reversed" : true } }, config);
 };
