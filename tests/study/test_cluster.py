@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -10,13 +11,16 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.study.studies import COPIES, MANY, rows_in, started, study_of, summary_of, turbosim, wait_for
 from turbosim.errors import UsageError
 from turbosim.study import cluster
 from turbosim.study.cluster import Cluster, ClusterError
+from turbosim.study.evaluate import Done
 from turbosim.study.journal import NAME
-from turbosim.study.session import KILLED
+from turbosim.study.session import KILLED, Session
 from turbosim.study.sweep import run_study
 
 distributed = pytest.importorskip("distributed")
@@ -135,15 +139,13 @@ class Deadly:
         self.point = point
 
     def __call__(self, task):
-        from turbosim.study.evaluate import Done
-
         if task.point == self.point:
             os.kill(os.getpid(), signal.SIGKILL)
         return Done({"status": "ok"}, 0.01)
 
 
 @pytest.mark.slow
-def test_a_point_that_ends_every_worker_is_a_row(tmp_path, local):
+def test_a_point_that_ends_every_worker_is_told_from_others(tmp_path, local):
     tasks = list(study_of(tmp_path, MANY.replace("steps: 60", "steps: 12")).tasks())
     connection = Cluster(local.scheduler_address)
     try:
@@ -153,7 +155,92 @@ def test_a_point_that_ends_every_worker_is_a_row(tmp_path, local):
     assert sorted(place for place, _ in found) == list(range(12))
     # Not those that the lost workers had been sent with it.
     assert [place for place, done in found if done is None] == [4]
-    assert KILLED
+
+
+class Blamed:
+    """A batch at a scheduler that blames it, if it comes to that."""
+
+    def __init__(self, batch):
+        self.batch = batch
+        self.killed = False
+
+    def result(self):
+        if self.killed:
+            raise distributed.KilledWorker("batch", None, 3)
+        return self.batch()
+
+    def release(self):
+        pass
+
+
+class Blaming:
+    """Stands in for dask, which blames what a lost worker had been sent: the deadly batch and any that are under way."""
+
+    loop = None
+
+    def __init__(self, threads, deadly, choices):
+        self.threads, self.deadly, self.choices = threads, deadly, choices
+        self.under_way, self.ended = [], []
+
+    def submit(self, _, batch, pure):
+        assert not pure
+        return Blamed(batch)
+
+    def add(self, future):
+        self.under_way.append(future)
+
+    def __next__(self):
+        if not self.ended:
+            killing = [f for f in self.under_way if any(task in self.deadly for _, task in f.batch.tasks)]
+            if killing:
+                others = [f for f in self.under_way if f is not killing[0]]
+                self.ended = [killing[0], *self.choices.sample(others, self.choices.randint(0, len(others)))]
+                self.choices.shuffle(self.ended)
+                for future in self.ended:
+                    future.killed = True
+            else:
+                self.ended = [self.choices.choice(self.under_way)]
+            self.under_way = [f for f in self.under_way if f not in self.ended]
+        return self.ended.pop()
+
+    def nthreads(self):
+        return {"worker": self.threads}
+
+    def cancel(self, futures):
+        assert futures == []
+
+
+@given(st.integers(1, 40), st.sets(st.integers(0, 39), max_size=4), st.integers(1, 5), st.randoms())
+@example(12, {4}, 2, random.Random(1))
+def test_only_what_ends_a_worker_alone_is_blamed(count, deadly, threads, choices):
+    scheduler = Blaming(threads, deadly, choices)
+    connection = Cluster.__new__(Cluster)
+    connection.address, connection.client = "tcp://here:8786", scheduler
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(distributed, "as_completed", lambda loop: scheduler)
+        found = list(connection.streamed(lambda task: Done({"status": "ok", "task": task}, 0.01), list(range(count))))
+    assert sorted(place for place, _ in found) == list(range(count))
+    assert {place for place, done in found if done is None} == {n for n in deadly if n < count}
+    assert all(done.outcome["task"] == place for place, done in found if done is not None)
+
+
+def test_a_point_that_ends_every_worker_is_a_row(tmp_path):
+    study = study_of(tmp_path)
+    tasks = list(study.tasks())
+
+    class Ending:
+        def streamed(self, evaluator, some):
+            yield from ((place, None if place == 1 else evaluator(task)) for place, task in enumerate(some))
+
+        def close(self):
+            pass
+
+    with Session(study, tmp_path / "out") as session:
+        session.cluster = Ending()
+        rows = list(session.simulated(tasks))
+    ended = [row["outcome"] for row in rows if row["outcome"]["status"] != "ok"]
+    assert ended == [{"status": "failed", "reason": KILLED}]
+    assert sorted(outcomes(tmp_path / "out")) == sorted(task.point for task in tasks)
 
 
 @pytest.fixture

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.study.studies import SMALL, rows_in, study_of, summary_of, turbosim
 from turbosim import attention_of, get_model, load_gpu, simulate, with_overrides
-from turbosim.errors import UsageError
-from turbosim.study import failures, results
+from turbosim.errors import ConfigError, UsageError
+from turbosim.study import failures, possible, results
 from turbosim.study.results import load_results, query
 from turbosim.study.session import Session
-from turbosim.study.sweep import NoPointError, Report, run_study
+from turbosim.study.sweep import NoPointError, plan, run_study
 from turbosim.workload import Phase
 
 STUDY = """\
@@ -205,18 +207,20 @@ def test_impossible_points_are_rows_with_the_reason(tmp_path):
 def test_a_study_none_of_whose_points_can_be_simulated(tmp_path):
     study = study_of(tmp_path, "hw: h200_sxm\nkernel: gemm\nworkload: {model: llama3-8b, seq: [512, 1k]}\n")
     message = "workload: kernel 'gemm' takes m, n and k, not model, seq"
-    done = turbosim("sweep", "study.yaml", "-o", "out", cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (
-        1, "", f"error: none of the 2 points can be simulated: workload (study.yaml:3:1): {message}\n")
-    with pytest.raises(NoPointError, match=re.escape(message)):
+    for more in ((), ("--dry-run",)):
+        done = turbosim("sweep", "study.yaml", "-o", "out", *more, cwd=tmp_path)
+        told = done.stderr.removeprefix("compiling the engine, once for this installation ...\n")
+        assert (done.returncode, done.stdout, told) == (
+            3, "", f"error: none of the 2 points can be simulated: workload (study.yaml:3:1): {message}\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
         run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 MULTIPLE = "kernel 'flash': block_m must be a multiple of 64 rows per warp group, got"
 
 
 @pytest.mark.parametrize(("text", "told"), [
-    ("kernel: flash\nset: {block_m: 96}\naxes:\n  hbm.bandwidth: [2, 4 TB/s]\n", [f"block_m (3:7): {MULTIPLE} 96 for 1"]),
     ("kernel: ['flash:block_m=96', flash]\naxes:\n  hbm.bandwidth: [2, 4 TB/s]\n",
      [f"kernel=flash:block_m=96 (2:10): {MULTIPLE} 96 for 1"]),
     ("kernel: flash\nset: {block_m: [64, 80, 96, 112, 128]}\n",
@@ -226,18 +230,64 @@ MULTIPLE = "kernel 'flash': block_m must be a multiple of 64 rows per warp group
      [f"set.block_m (4:3): {MULTIPLE} 96 for 1"]),
     ("kernel: [flash, flash3]\naxes:\n  phase: [decode, prefill]\n  batch: [1, 2, 4]\n",
      ["kernel=flash3 (2:17), phase=decode (4:11): kernel 'flash3' has prefill only; use flash for decode"]),
-    ("kernel: flash\naxes:\n  set.block_n: [64, 2048]\n  batch: [1, 2]\n", ["set.block_n=2048 (4:21): launch 'flash"]),
-    ("kernel: flash\nset: {block_m: [96, 112]}\n",
-     [f"set.block_m=96 (3:17): {MULTIPLE} 96 for 1", f"set.block_m=112 (3:21): {MULTIPLE} 112 for 1"])])
+    ("kernel: flash\naxes:\n  set.block_n: [64, 2048]\n  batch: [1, 2]\n", ["set.block_n=2048 (4:21): launch 'flash"])])
 def test_failures_name_the_values_that_they_owe_it_to(tmp_path, text, told):
     study = study_of(tmp_path, f"hw: h200_sxm\n{text}workload: {{model: llama3-8b, seq: 512}}\n")
-    report = Report()
-    with contextlib.suppress(NoPointError):
-        run_study(study, tmp_path / "out", jobs=1, into=report)
+    report = run_study(study, tmp_path / "out", jobs=1)
     found = [failures.told(f).replace(f"{tmp_path}/study.yaml:", "") for f in report.causes]
     assert len(found) == len(told)
     assert all(shown.startswith(start) for shown, start in zip(found, told, strict=True))
     assert sum(f.points for f in report.causes) == sum(report.failures.values())
+
+
+TOO_LARGE = ("launch 'flash' on h200_sxm: a CTA needs 1,081,344 B of shared memory, 848,896 B more than the 232,448 B one "
+             "CTA may have; use smaller tiles or fewer stages")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("kernel: flash\nset: {block_m: 96}\naxes:\n  hbm.bandwidth: [2, 4 TB/s]\n",
+     f"none of the 2 points can be simulated: block_m (study.yaml:3:7): {MULTIPLE} 96 for 1"),
+    ("kernel: flash\nset: {block_m: [96, 112]}\naxes:\n  hbm.bandwidth: [2, 4 TB/s]\n",
+     "none of the 4 points can be simulated:\n"
+     f"2 of them: set.block_m=96 (study.yaml:3:17): {MULTIPLE} 96 for 1\n"
+     f"2 of them: set.block_m=112 (study.yaml:3:21): {MULTIPLE} 112 for 1"),
+    ("kernel: flash3\naxes:\n  phase: [decode]\n  batch: [1, 2]\n", "none of the 2 points can be simulated: kernel "
+     "(study.yaml:2:9): kernel 'flash3' has prefill only; use flash for decode"),
+    ("kernel: flash\nset: {pieces: 8, block_n: 2048}\n", f"the only point cannot be simulated: block_n (study.yaml:3:18): "
+     f"{TOO_LARGE}"),
+    ("kernel: 'flash:block_n=2048'\n", f"the only point cannot be simulated: kernel (study.yaml:2:9): {TOO_LARGE}"),
+    ("hw: [h200_sxm, h100_sxm]\nkernel: [flash, flash3]\nset: {block_n: 2048}\n", "none of the 4 points can be simulated: "
+     f"block_n (study.yaml:3:7): {TOO_LARGE} (and 2 more reasons)"),
+    ("kernel: flash\naxes:\n  batch: [64k]\n", "the only point cannot be simulated: workload (study.yaml:5:1): program "
+     "'flash prefill' on h200_sxm: its tensors take 691.5 GB, 550.5 GB more than the 141 GB of device memory; use a smaller "
+     "problem"),
+    ("hw: b200\nkernel: flash\noptions: {clock: [power]}\n", "the only point cannot be simulated: clock (study.yaml:3:11): "
+     "clock power: the hardware file of b200 has no energy, so the power is not known; add it, or take another clock: "
+     "sustained, boost, tensor_spec")])
+def test_studies_none_of_whose_points_can_be_simulated_are_refused(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    hw = "" if text.startswith("hw") else "hw: h200_sxm\n"
+    study = study_of(Path(), f"{hw}{text}workload: {{model: llama3-8b, seq: 512}}\n")
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        run_study(study, "out", jobs=1)
+    assert not Path("out").exists()
+    # Where there are too many to look at all of them, the rows of the points say the same.
+    monkeypatch.setattr(possible, "PATIENCE_S", 0)
+    with pytest.raises(NoPointError, match=rf"^{re.escape(message.partition(':')[0])}:\s.*study.yaml:\d+:\d+\): "):
+        run_study(study, "out", jobs=1)
+    assert len(rows_in(Path("out"))) == len(list(study.tasks()))
+
+
+@settings(max_examples=20)
+@given(st.lists(st.sampled_from((48, 64, 80, 96, 112, 128)), min_size=1, unique=True))
+def test_one_point_that_can_be_simulated_is_enough(tmp_path_factory, sizes):
+    study = study_of(tmp_path_factory.mktemp("some"), f"hw: h200_sxm\nkernel: flash\nset: {{block_m: {sizes}}}\n"
+                     "workload: {model: llama3-8b, seq: 512}\n")
+    if any(size % 64 == 0 for size in sizes):
+        assert len(plan(study)[0]) == len(sizes)
+    else:
+        with pytest.raises(ConfigError, match="cannot be simulated: " if len(sizes) == 1 else "can be simulated:\n"):
+            plan(study)
 
 
 @pytest.mark.parametrize(("constraints", "message"), [
@@ -245,7 +295,7 @@ def test_failures_name_the_values_that_they_owe_it_to(tmp_path, text, told):
      "8:35: constraints: 'hbm.bandwidth < 1' drops all 6 points; loosen it, or add values to hbm.bandwidth"),
     ("\n  - 2 > 3", "9:5: constraints: '2 > 3' drops all 6 points; loosen it"),
     ("\n  - hbm.bandwidth < 3 TB/s\n  - hbm.bandwidth > 3 TB/s", "8:1: constraints: together drop all 6 points, "
-     "'hbm.bandwidth < 3 TB/s' 4, 'hbm.bandwidth > 3 TB/s' 2; loosen one of them")])
+     "'hbm.bandwidth < 3 TB/s' (study.yaml:9:5) 4, 'hbm.bandwidth > 3 TB/s' (study.yaml:10:5) 2; loosen one of them")])
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_constraints_that_drop_all_points(tmp_path, constraints, message, more):
     (tmp_path / "study.yaml").write_text(SMALL + f"constraints: {constraints}\n")
@@ -254,6 +304,14 @@ def test_constraints_that_drop_all_points(tmp_path, constraints, message, more):
     assert done.stderr.removeprefix("compiling the engine, once for this installation ...\n") == (
         f"error: study.yaml:{message}\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_with_its_line(tmp_path):
+    study_of(tmp_path, SMALL + "pictures:\n  - {kind: lines}\n  - {kind: heatmap, x: hbm.bandwidth, y: hbm.bandwidth}\n")
+    done = turbosim("sweep", "study.yaml", "-o", "out", "--jobs", "1", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2, "error: study.yaml:10:5: pictures: heatmap: heatmap: x and y are both hbm.bandwidth; choose two columns; the results are kept")
+    assert len(rows_in(tmp_path / "out")) == 6
 
 
 def test_flags_that_are_refused(tmp_path):

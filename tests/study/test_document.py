@@ -146,6 +146,16 @@ DEFECTS = {
     "kernel twice": (HEAD + "axes:\n  kernel: [flash, turbo]\n",
                      "5:3: axes.kernel: kernel is given twice, first as kernel; drop one"),
     "range without to": (HEAD + "axes:\n  batch: {from: 1, steps: 3}\n", "5:3: axes.batch: to is missing"),
+    "range key for another": (HEAD + "axes:\n  batch: {from: 1, too: 3, steps: 3}\n",
+                              "5:20: axes.batch.too: unknown key (did you mean 'to'?); there are from, to, steps, scale"),
+    "nothing": (HEAD + "axes:\n  batch:\n",
+                "5:3: axes.batch: must be a list of values or a range {from, to, steps}, got nothing"),
+    "list in a list": (HEAD + "axes:\n  sm.count: [[100], 2]\n",
+                       "5:14: axes.sm.count: must be a single value, got a list"),
+    "fraction of an option": (HEAD + "set: {block_m: 64.5}\n", "4:16: set.block_m: must be a whole number, true, false or a "
+                              "text, got 64.5"),
+    "tag": ("hw: h200_sxm\nkernel: !mine flash\n",
+            "2:9: kernel: must be a kernel, with options after colons if any, got a value with the tag !mine"),
     "range key": (HEAD + "axes:\n  batch: {from: 1, to: 3, step: 3}\n",
                   "5:27: axes.batch.step: unknown key (did you mean 'steps'?); there are from, to, steps, scale"),
     "range backwards": (HEAD + "axes:\n  batch: {from: 4, to: 2, steps: 3}\n",
@@ -183,6 +193,15 @@ DEFECTS = {
                  "4:28: constraints: 'kernel > 2' has no value: '>' not supported between instances of 'str' and 'int'"),
     "operands of a metric": (HEAD + "metrics: {a: time_s * 2, b: a + bound}\n",
                              "4:29: metrics.b: 'a + bound' has no value: a text is not a number"),
+    "its quantity": (HEAD + "constraints: ['sm.smem_capacity < 300 KiB and 8 TB >= hbm.bandwidth']\n",
+                     "4:15: constraints: 'sm.smem_capacity < 300 KiB and 8 TB >= hbm.bandwidth': '8 TB': unit 'TB' does not "
+                     "measure B/s, as hbm.bandwidth does (did you mean 'TB/s'?)"),
+    "a metric's quantity": (HEAD + "metrics: {fast: time_s < 3 GHz}\n", "4:17: metrics.fast: 'time_s < 3 GHz': '3 GHz': unit "
+                            "'GHz' does not measure s, as time_s does"),
+    "no condition": (HEAD + "constraints: [batch]\n", "4:15: constraints: 'batch' is 1 at the first point, and a constraint "
+                     "is true or false; compare it, for example with <="),
+    "an outcome": (HEAD + "constraints: [time_s < 1 ms]\n", "4:15: constraints: 'time_s < 1 ms': time_s is what a simulation "
+                   "finds, and constraints choose the points before; `turbosim results` has a condition of SQL for it"),
     "metric's name": (HEAD + "metrics: {time_s: '1'}\n",
                       "4:11: metrics.time_s: is the name of a column already; choose another"),
     "metric's shape": (HEAD + "metrics: {a-b: '1'}\n",
@@ -191,7 +210,8 @@ DEFECTS = {
     "metric is a number": (HEAD + "metrics: {a: 1}\n", "4:14: metrics.a: must be a valid string, got 1"),
     "no baseline": (HEAD + "metrics: {a: baseline.time_s / time_s}\n",
                     "4:14: metrics.a: reads a baseline, and the study has none; write for example baseline: {kernel: "),
-    "baseline of no axis": (HEAD + "baseline: {batch: 1}\n", "4:12: baseline.batch: is no axis"),
+    "baseline of no axis": (HEAD + "axes: {sm.count: [1]}\nbaseline: {hw: h200_sxm}\n",
+                            "5:12: baseline.hw: is no axis; there are sm.count"),
     "baseline's value": (HEAD + "axes: {batch: [1, 2]}\nbaseline: {batch: 3}\n",
                          "5:19: baseline.batch: 3 is not among the values of the axis"),
     "baseline drawn": (HEAD + "axes: {batch: [1, 2]}\nsampling: {method: random, points: 2}\nbaseline: {batch: 1}\n",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from turbosim.errors import UsageError
 from turbosim.study.expression import parse
+from turbosim.units import UNITS
 
 NAMES = {"a": 3, "b": 0.5, "hbm.bandwidth": 4.8e12, "kernel": "flash", "tma": True, "zero": 0, "none": None,
          "tensor.mma.sync.rates.fp16": 1024, "baseline.time_s": 2.0, "big": 1e308}
@@ -55,6 +56,23 @@ def test_values_are_those_of_python(a, b, sign):
 def test_what_is_refused(text, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         parse(text, NAMES)
+
+
+@given(st.sampled_from(sorted(UNITS)), st.sampled_from([u for units in UNITS.values() for u in units if u[:1].isalpha()] +
+                                                       ["k", "M"]),
+       st.sampled_from(["<", "<=", "==", "!=", ">", ">="]), st.booleans(),
+       st.sampled_from(["{}", "other > 1 and {}", "1 us < 2 or not ({})", "kernel == 'µ' or {}", "{} or {}"]))
+def test_names_are_compared_with_quantities_of_their_dimension(dimension, unit, sign, turned, around):
+    comparison = f"8 {unit} {sign} a.b" if turned else f"a.b {sign} 8 {unit}"
+    text = around.replace("{}", comparison)
+    known = {"a.b": dimension, "other": "", "kernel": "", "time_s": "s"}
+    if not dimension or unit in UNITS[dimension] or unit in ("k", "M"):
+        assert parse(text, known).text == text
+    else:
+        with pytest.raises(UsageError, match=re.escape(f"'8 {unit}': unit '{unit}' does not measure {dimension}, as a.b does")):
+            parse(text, known)
+    # What becomes of it in arithmetic is not followed.
+    assert parse(f"a.b / time_s {sign} 8 {unit}", known).names == ("a.b", "time_s")
 
 
 def test_texts_are_not_calculated_with():

@@ -131,8 +131,40 @@ def test_points_that_fail_are_infeasible_and_none_but_these_is_an_error(tmp_path
     assert all(t.axes["hbm.latency"] > 500e-9 or t.axes["l2.latency_far"] < 300e-9 for t in found.front)
     only = study_of(tmp_path, GRID.replace("kernel: copy", "kernel: flash:block_m=96").replace(
         "{bytes: 4 MiB}", "{model: llama3-8b, phase: prefill, batch: 1, seq: 1k}"), "only.yaml")
-    with pytest.raises(NoFrontError, match=r"^none of 10 points has all objectives: kernel 'flash': block_m must be"):
+    told = r"^none of 10 points has all objectives: kernel \(.*only.yaml:2:9\): kernel 'flash': block_m must be .*\(10 of them\)$"
+    with pytest.raises(NoFrontError, match=told):
         run_search(only, tmp_path / "only", wanted, trials=10, jobs=1)
+
+
+NEVER = "area_mm2 < 100"
+DROPPED = "all 40 points that were tried"
+
+
+@pytest.mark.parametrize(("text", "constraints", "message"), [
+    (OPEN.replace("[area_mm2 < 800]", f"[area_mm2 < 800, {NEVER}]"), "",
+     f"8:31: constraints: '{NEVER}' drops {DROPPED}; loosen it, or try more points with --trials"),
+    (OPEN.replace("[area_mm2 < 800]", "[sm.count > 140]"), "",
+     f"8:15: constraints: 'sm.count > 140' drops {DROPPED}; loosen it, or widen sm.count, or try more points with --trials"),
+    (COPIES, "constraints:\n  - sm.count < 20",
+     "8:5: constraints: 'sm.count < 20' drops all 18 points; loosen it, or add values to sm.count"),
+    (COPIES, "constraints:\n  - sm.count < 100\n  - sm.count > 100\n  - hbm.bandwidth < 9 TB/s",
+     "7:1: constraints: together drop all 18 points, 'sm.count < 100' (study.yaml:8:5) 6, 'sm.count > 100' "
+     "(study.yaml:9:5) 12; loosen one of them")])
+def test_constraints_that_drop_all_trials(tmp_path, text, constraints, message):
+    (tmp_path / "study.yaml").write_text(f"{text}{constraints}\n")
+    done = turbosim("search", "study.yaml", "--minimize", "time,area", "--trials", 40, "-o", "out", cwd=tmp_path)
+    told = done.stderr.removeprefix("compiling the engine, once for this installation ...\n")
+    assert (done.returncode, done.stdout, told) == (3, "", f"error: study.yaml:{message}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_points_that_fail_where_constraints_drop_the_others(tmp_path):
+    text = COPIES.replace("kernel: copy", "kernel: flash\nset: {block_m: [96, 128]}").replace(
+        "{bytes: 4 MiB}", "{model: llama3-8b, seq: 1k}") + "constraints: [set.block_m < 100]\n"
+    with pytest.raises(NoFrontError, match=(
+            r"^none of 36 points has all objectives: block_m \(.*study.yaml:3:7\): kernel 'flash': block_m .* got 96 .*\(18 of them\); "
+            r"constraints drop 18: 'set.block_m < 100' \(.*study.yaml:8:15\) 18$")):
+        run_search(study_of(tmp_path, text), tmp_path / "out", (Objective("time_s"),), trials=50, jobs=1)
 
 
 @pytest.mark.parametrize(("minimize", "maximize", "message"), [

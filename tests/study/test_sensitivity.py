@@ -112,7 +112,8 @@ def test_other_metrics(tmp_path):
 @pytest.mark.parametrize(("at", "fields", "message"), [
     (["seq=1k"], None, r"--at: 'seq' is no axis; there are hbm\.bandwidth, pipes\.sfu\.rate"),
     (["hbm.bandwidth"], None, r"--at: 'hbm\.bandwidth' is not name=value"),
-    (["hbm.bandwidth=4 GB"], None, r"'4 GB': unit 'GB' does not measure B/s \(did you mean 'GB/s'\?\)"),
+    (["hbm.bandwidth=4 GB"], None, r"--at: hbm\.bandwidth: '4 GB': unit 'GB' does not measure B/s \(did you mean 'GB/s'\?\)"),
+    (["hbm.bandwidth=4"], None, r"--at: hbm\.bandwidth: '4' has no unit; write for example '4 TB/s'"),
     ([], "hbm.bandwith", r"--fields: h200_sxm has no hardware field 'hbm\.bandwith' \(did you mean 'hbm\.bandwidth'\?\)"),
     ([], "copy_engine.tma", r"--fields: copy_engine\.tma is not a number"),
 ])
@@ -137,7 +138,9 @@ def test_sobol_finds_what_causes_the_variance(tmp_path):
 
 @pytest.mark.parametrize(("change", "samples", "error", "message"), [
     (("", ""), 12, UsageError, "--samples: must be a power of two, got 12"),
-    (("sampling", "constraints: [pipes.sfu.rate < 30]\nsampling"), 4, UsageError, r".* of 16 points break a constraint"),
+    (("sampling", "constraints: [pipes.sfu.rate < 30]\nsampling"), 4, UsageError,
+     r".*study.yaml:7:1: constraints: (\d+) of 16 points break one, and Sobol indices need all points: "
+     r"'pipes.sfu.rate < 30' \(.*study.yaml:7:15\) \1; drop the constraints, or narrow the ranges$"),
     (("  pipes.sfu.rate: {from: 8, to: 64, scale: log}\n", ""), 4, UsageError, ".*Sobol indices need two axes or more, got 1"),
     (("hbm.bandwidth: {from: 2 TB/s, to: 8 TB/s, scale: log}", "pipes.fp32.rate: {from: 64, to: 128}"), 2, NoFrontError,
      "time_s is .* at all 8 points: nothing moves it"),

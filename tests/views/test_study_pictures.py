@@ -70,19 +70,19 @@ def test_no_two_names_of_lines_overlap(results):
 
 
 @pytest.mark.parametrize(("picture", "message"), [
-    (Picture("lines", x="hbm.bandwith"), "x: no column 'hbm.bandwith' (did you mean 'hbm.bandwidth'?)"),
-    (Picture("lines", value="bound"), "value: bound has no numbers"),
-    (Picture("lines", where="time_s < 0"), "where: no simulated point meets 'time_s < 0'"),
-    (Picture("lines", where="times < 0"), "query: Binder Error"),
-    (Picture("lines", where="hw = 'h200_sxm' and kernel = 'flash' and batch = 1 and \"hbm.bandwidth\" = 1e12"),
+    (Picture(kind="lines", x="hbm.bandwith"), "x: no column 'hbm.bandwith' (did you mean 'hbm.bandwidth'?)"),
+    (Picture(kind="lines", value="bound"), "value: bound has no numbers"),
+    (Picture(kind="lines", where="time_s < 0"), "where: no simulated point meets 'time_s < 0'"),
+    (Picture(kind="lines", where="times < 0"), "query: Binder Error"),
+    (Picture(kind="lines", where="hw = 'h200_sxm' and kernel = 'flash' and batch = 1 and \"hbm.bandwidth\" = 1e12"),
      "lines: the points do not differ on any axis"),
-    (Picture("heatmap", x="kernel", y="kernel"), "heatmap: x and y are both kernel"),
-    (Picture("heatmap", where="hw = 'h200_sxm' and kernel = 'flash' and batch = 1"), "fewer than two axes"),
-    (Picture("heatmap", x="hbm.bandwidth", y="batch", value="point"), "different values; at most 7 can be told apart"),
-    (Picture("pareto", x="time_s", y="bound"), "y: bound has no numbers"),
-    (Picture("pareto", x="time_s", y="power_w", maximize=("tflops",)), "maximize: tflops is none of the objectives"),
-    (Picture("utilisation", by="nothing"), "by: no column 'nothing'"),
-    (Picture("pie"), "kind: must be one of roofline, heatmap, lines, pareto, utilisation, stalls, got 'pie'"),
+    (Picture(kind="heatmap", x="kernel", y="kernel"), "heatmap: x and y are both kernel"),
+    (Picture(kind="heatmap", where="hw = 'h200_sxm' and kernel = 'flash' and batch = 1"), "fewer than two axes"),
+    (Picture(kind="heatmap", x="hbm.bandwidth", y="batch", value="point"), "different values; at most 7 can be told apart"),
+    (Picture(kind="pareto", x="time_s", y="bound"), "y: bound has no numbers"),
+    (Picture(kind="pareto", x="time_s", y="power_w", maximize=["tflops"]), "maximize: tflops is none of the objectives"),
+    (Picture(kind="utilisation", by="nothing"), "by: no column 'nothing'"),
+    (Picture(kind="pie"), "kind: must be one of roofline, heatmap, lines, pareto, utilisation, stalls, got 'pie'"),
 ])
 def test_what_cannot_be_drawn_is_told(results, picture, message):
     with pytest.raises(UsageError) as caught:
@@ -94,10 +94,10 @@ def test_too_many_bars_and_panels_are_told(tmp_path):
     many = SMALL.replace("[1, 2, 4, 8 TB/s]", "{from: 1 TB/s, to: 8 TB/s, steps: 40}")
     folder = written(tmp_path / "made", many)
     with pytest.raises(UsageError, match=r"stalls: 400 bars, at most 48 are legible; group points with by"):
-        draw(folder, Picture("stalls"))
+        draw(folder, Picture(kind="stalls"))
     with pytest.raises(UsageError, match=r"heatmap: 80 panels for .*, at most 12; select points with where"):
-        draw(folder, Picture("heatmap", x="hw", y="kernel"))
-    assert "mean of 240" in str([t.get_text() for t in draw(folder, Picture("stalls", by="hw")).axes[0].get_yticklabels()])
+        draw(folder, Picture(kind="heatmap", x="hw", y="kernel"))
+    assert "mean of 240" in str([t.get_text() for t in draw(folder, Picture(kind="stalls", by="hw")).axes[0].get_yticklabels()])
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=25)

@@ -216,12 +216,48 @@ def test_the_heat_map_holds_the_axes_that_it_does_not_show(opened):
     assert held() == ["hw", "batch"]
     choose(opened, "#heat-y", "batch")
     assert held() == ["hw", "kernel"]
-    # The baseline's.
-    assert opened.find_element("css selector", '[data-held="kernel"]').get_attribute("value") == "0"
     assert {y for _, y in heat(opened)} == {"1", "16"}
     choose(opened, "#heat-y", "kernel")
     assert held() == ["hw", "batch"]
     assert complaints(opened) == []
+
+
+def test_the_heat_map_does_not_begin_with_the_baseline_compared_with_itself(opened):
+    def note():
+        return opened.find_element("id", "heat-note").text
+
+    assert note() == "12 of 40 points; baseline: flash"
+    choose(opened, "#heat-y", "batch")
+    kernel = opened.find_element("css selector", '[data-held="kernel"]')
+    assert kernel.find_element("css selector", "option:checked").text == "turbo"
+    assert all(value > 1.05 for value, _ in heat(opened).values())
+    assert note() == "8 of 40 points; baseline: flash"
+    choose(opened, '[data-held="kernel"]', "flash")
+    assert {value for value, _ in heat(opened).values()} == {1}
+    assert note() == "8 of 40 points; baseline: flash; these points are the baseline"
+    choose(opened, "#heat-value", "time [us]")
+    assert note() == "8 of 40 points"
+    choose(opened, "#heat-value", "speedup")
+    choose(opened, "#heat-y", "kernel")
+    # What is held anew goes with what is held already: flash3 has no row on the A100.
+    choose(opened, '[data-held="hw"]', "a100_sxm_80gb")
+    choose(opened, "#heat-x", "batch")
+    assert len(heat(opened)) == 4
+    choose(opened, "#heat-x", "bandwidth of device memory [TB/s]")
+    choose(opened, '[data-held="hw"]', "h200_sxm")
+    assert complaints(opened) == []
+
+
+@pytest.mark.parametrize(("metrics", "relative"), [
+    ("{speedup: baseline.time_s / time_s}", {"speedup": "baseline: flash"}),
+    ("{ms: 1e3 * time_s, gain: baseline.tflops - tflops, per_cent: 100 * gain, both: ms * per_cent}",
+     dict.fromkeys(("gain", "per_cent", "both"), "baseline: flash")),
+    ("{ms: 1e3 * time_s}", {})])
+def test_metrics_are_told_from_those_over_the_baseline(tmp_path, metrics, relative):
+    text = SMALL.replace("metrics:\n  speedup: baseline.time_s / time_s\n", f"metrics: {metrics}\n")
+    data = data_of(page(written(tmp_path / "made", text), {}, "c POINT"))
+    assert data["relative"] == relative
+    assert data["heat"][2] == next(iter(relative), "time_s")
 
 
 def test_the_command_writes_page_and_timelines(tmp_path):

@@ -40,5 +40,5 @@ def plot(
     path = Path(f"{kind}.png") if output is None else output
     common.check_output("--output", path, ".png", ".svg")
     needed("pandas", "a picture of results")
-    picture = Picture(kind, x, y, value, by, where, tuple(maximize or ()))
+    picture = Picture(kind=kind, x=x, y=y, value=value, by=by, where=where, maximize=maximize or [])
     common.write_figures(draw(folder, picture), path)

@@ -105,11 +105,12 @@ def _draw(study: Study, folder: Path) -> None:
         common.console(stderr=True).print(f"note: {error}", soft_wrap=True, markup=False)
         return
     (folder / PICTURES).mkdir(exist_ok=True)
-    for picture in study.pictures:
+    for place, picture in enumerate(study.pictures):
         try:
             drawn = draw(folder, picture)
         except UsageError as error:
-            raise UsageError(f"{study.path}: pictures: {picture.file}: {error}; the results are kept") from None
+            where = study.places.where(("pictures", place))
+            raise UsageError(f"{where}: pictures: {picture.file}: {error}; the results are kept") from None
         common.write_figures(drawn, folder / PICTURES / f"{picture.file}.png")
 
 

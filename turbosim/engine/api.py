@@ -40,6 +40,13 @@ def checked(program: Program) -> Checked:
     return Checked(program, program_work(program))
 
 
+def check(gpu: Gpu, ready: Checked, clock: ClockName | float, launch: LaunchMode) -> None:
+    """Raise what :func:`run` does of a program that does not run on *gpu*, without running it."""
+    if clock == "power":
+        energy_data(gpu, ready.work)
+    lower(gpu, ready.program, clock, launch)
+
+
 def run(gpu: Gpu, program: Program | Checked, *, engine: EngineName = "numba", clock: ClockName | float = "sustained",
         launch: LaunchMode = "graph", l2: L2Start = "cold", record: Iterable[int] = (),
         progress: Callable[[int, int], None] | None = None,

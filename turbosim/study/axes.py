@@ -212,7 +212,7 @@ class AxisReader(Places):
     def load(self, value: object) -> str:
         """Load the GPU *value*, a name or a file, and return its name. Raises UsageError."""
         if not isinstance(value, str):
-            raise UsageError(f"is the name of a GPU or a hardware file, got {seen(value)}")
+            raise UsageError(f"must be the name of a GPU or a hardware file, got {seen(value)}")
         name: str | Path = value
         if self.folder is not None and (saved := self.folder / f"{Path(value).stem}.yaml").is_file():
             name = saved
@@ -229,7 +229,7 @@ class AxisReader(Places):
     def known_kernel(self, value: object) -> str:
         """Return the text *value* if it names a kernel, with options that it has. Raises UsageError."""
         if not isinstance(value, str):
-            raise UsageError(f"is a kernel, options after colons, got {seen(value)}")
+            raise UsageError(f"must be a kernel, with options after colons if any, got {seen(value)}")
         if compiled := re.match(r"\s*(\S+\.(?:py:\w+|py|cubin|ya?ml))(?=[:\s]|$)", value):
             raise UsageError(f"{compiled[1]!r} is a compiled kernel, and studies take schedules: "
                              f"{', '.join(SCHEDULES)}; `turbosim tune {compiled[1]} --sweep NAME=V,V` tries "

@@ -65,10 +65,11 @@ class _Reader(AxisReader):
             # Expressions are not held against names that are not known.
             self.finish()
         names = {split_kernel(text)[0] for text in self.kernels}
-        constraints = self.constraints(file, point_names(axes, names))
-        metrics = self.metrics(file, column_names(axes, names))
+        columns = column_names(axes, names)
+        constraints = self.constraints(file, point_names(axes, names), columns)
+        metrics = self.metrics(file, columns)
         baseline = self.baseline(file, axes, sampling, metrics)
-        pictures = read_pictures(self, file.pictures, [*column_names(axes, names), *metrics])
+        pictures = read_pictures(self, file.pictures, [*columns, *metrics])
         self.finish_if_defective()
         study = Study(
             title=file.title or self.path.stem, path=self.path, text=self.path.read_text(encoding="utf-8"),
@@ -119,13 +120,20 @@ class _Reader(AxisReader):
                              "{method: latin-hypercube, points: 1000}")
         return Sampling(given.method, given.points, given.seed, tuple(given.cross))
 
-    def constraints(self, file: File, known: Mapping[str, None]) -> list[Expression]:
-        """Return the constraints."""
-        found = [self.attempt(("constraints", i), parse_expression, text, known)
-                 for i, text in enumerate(file.constraints)]
-        return [x for x in found if x is not None]
+    def constraints(self, file: File, known: Mapping[str, str], columns: Mapping[str, str]) -> list[Expression]:
+        """Return the constraints, over the names *known* among *columns*."""
+        found = []
+        for i, text in enumerate(file.constraints):
+            parsed = self.attempt(("constraints", i), parse_expression, text, columns)
+            late = [name for name in parsed.names if name not in known] if parsed is not None else []
+            if late:
+                self.defect(("constraints", i), f"{text!r}: {late[0]} is what a simulation finds, and constraints "
+                            "choose the points before; `turbosim results` has a condition of SQL for it")
+            elif parsed is not None:
+                found.append(parsed)
+        return found
 
-    def metrics(self, file: File, known: dict[str, None]) -> dict[str, Expression]:
+    def metrics(self, file: File, known: dict[str, str]) -> dict[str, Expression]:
         """Return the derived metrics; one may read those before it."""
         found: dict[str, Expression] = {}
         names = dict(known)
@@ -137,7 +145,7 @@ class _Reader(AxisReader):
             expression = self.attempt(("metrics", name), parse_expression, text, names)
             if expression is not None:
                 found[name] = expression
-                names |= dict.fromkeys((name, f"baseline.{name}"))
+                names |= dict.fromkeys((name, f"baseline.{name}"), "")
         return found
 
     def baseline(self, file: File, axes: list[Axis], sampling: Sampling, metrics: Mapping[str, Expression]
@@ -148,7 +156,8 @@ class _Reader(AxisReader):
         for name, raw in file.baseline.items():
             loc: Loc = ("baseline", name)
             if name not in by_name:
-                self.defect(loc, f"is no axis{did_you_mean(name, by_name)}", key=True)
+                self.defect(loc, f"is no axis{did_you_mean(name, by_name)}; there are "
+                                 f"{', '.join(by_name) or 'none'}", key=True)
                 continue
             axis = by_name[name]
             value = self.attempt(loc, self.converter(name)[2], raw)
@@ -169,7 +178,10 @@ class _Reader(AxisReader):
         """Find operands that do not go together, at the first point and with 1 for what a simulation finds."""
         names = _Rehearsal(Names(study, next(study.candidates())))
         for i, constraint in enumerate(study.constraints):
-            self.attempt(("constraints", i), constraint.value, names)
+            value = self.attempt(("constraints", i), constraint.value, names)
+            if value is not None and not isinstance(value, bool):
+                self.defect(("constraints", i), f"{constraint.text!r} is {value!r} at the first point, and a "
+                            "constraint is true or false; compare it, for example with <=")
         for name, metric in study.metrics.items():
             names.found[name] = self.attempt(("metrics", name), metric.value, names)
         self.finish_if_defective()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from turbosim.engine.api import Checked, checked, run
+from turbosim.engine.api import Checked, check, checked, run
 from turbosim.errors import TurbosimError, UsageError
 from turbosim.hw import Gpu, with_overrides
 from turbosim.result import Result
@@ -55,13 +55,21 @@ class Evaluator:
         try:
             outcome = outcome_of(self.simulate(task))
         except TurbosimError as error:
-            outcome = failed(str(error).splitlines()[0])
+            outcome = failed(reason_of(error))
         except MemoryError:
             outcome = failed("there is too little memory")
         except Exception as error:
             # A defect in one of ten thousand points is told with the point; the others are not its fault.
             outcome = failed(f"a defect of turbosim: {type(error).__name__}: {error}")
         return Done(outcome, time.perf_counter() - start)
+
+    def check(self, task: Task) -> None:
+        """Raise as :meth:`simulate` where *task* has no program, or one that its GPU does not run."""
+        if task.workload is None:
+            raise UsageError(task.refused)
+        gpu = self._gpu(task)
+        how: dict[str, Any] = task.run
+        check(gpu, self._program(task, gpu), how["clock"], how["launch"])
 
     def simulate(self, task: Task, record: tuple[int, ...] = ()) -> Result:
         """Return the whole result of *task*, with a timeline of the SMs *record*.
@@ -99,6 +107,11 @@ def _keep(cache: OrderedDict[Any, Any], name: Any, value: Any) -> None:
     cache.move_to_end(name)
     if len(cache) > KEPT:
         cache.popitem(last=False)
+
+
+def reason_of(error: TurbosimError) -> str:
+    """Return why a point has no outcome, on one line."""
+    return str(error).splitlines()[0]
 
 
 def failed(reason: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from turbosim.arithmetic import COMPARISON, MEMBERSHIP, PARTS, POWER, SIGN, SUM, Arithmetic, dotted
@@ -23,8 +24,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min, "max": max, "abs": abs, "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "log2": math.log2,
     "ceil": math.ceil, "floor": math.floor}
 _CONSTANTS: dict[str, Value] = {"true": True, "false": False, "True": True, "False": False, "pi": math.pi}
+_BINARY = {"k": 1024.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3}
 _FACTORS = {unit: factor for units in UNITS.values() for unit, factor in units.items()
-            if unit and unit[0].isalpha()} | {"k": 1024.0, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3}
+            if unit and unit[0].isalpha()} | _BINARY
 _NUMBER = r"(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_FACTORS, key=len, reverse=True))
 _QUANTITY = re.compile(rf"(?<![\w.])({_NUMBER})\s*({_UNIT})(?![\w/])")
@@ -66,11 +68,12 @@ class Expression:
 
 
 def parse(text: str, known: Mapping[str, object] | None = None) -> Expression:
-    """Return *text* as an expression over the names *known*, any if None.
+    """Return *text* as an expression over the names *known*, by dimension (a key of UNITS, or else none), any if None.
 
-    Raises UsageError for what is no expression, has parts that are not allowed, or reads an unknown name.
+    Raises UsageError for what is no expression, has parts that are not allowed, reads an unknown name, or compares one
+    with a quantity of another dimension.
     """
-    plain = _QUANTITY.sub(lambda m: f"({m[1]} * {_FACTORS[m[2]]!r})", text.strip())
+    plain, quantities = _without_units(text.strip())
     try:
         tree = ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -82,7 +85,34 @@ def parse(text: str, known: Mapping[str, object] | None = None) -> Expression:
     for name in names:
         if known is not None and name not in known:
             raise UsageError(f"{text!r}: unknown name {name!r}{did_you_mean(name, known)}")
+    _check_units(tree, text, quantities, known or {})
     return Expression(text, tree, tuple(names))
+
+
+def _without_units(text: str) -> tuple[str, dict[int, re.Match[str]]]:
+    """Return *text* with quantities as products, and each of these by its place there."""
+    plain, end, found = "", 0, {}
+    for match in _QUANTITY.finditer(text):
+        plain += text[end:match.start()] + "("
+        # Places of a tree are in bytes.
+        found[len(plain.encode())] = match
+        plain += f"{match[1]} * {_FACTORS[match[2]]!r})"
+        end = match.end()
+    return plain + text[end:], found
+
+
+def _check_units(tree: ast.expr, text: str, quantities: Mapping[int, re.Match[str]], known: Mapping[str, object]
+                 ) -> None:
+    """Raise UsageError where a name of *known* is compared with a quantity of another dimension, both alone."""
+    pairs = [pair for node in ast.walk(tree) if isinstance(node, ast.Compare)
+             for a, b in pairwise((node.left, *node.comparators)) for pair in ((a, b), (b, a))]
+    for side, other in pairs:
+        name = dotted(side) if isinstance(side, (ast.Name, ast.Attribute)) else None
+        units = UNITS.get(str(known.get(name or "")) or "none")
+        found = quantities.get(other.col_offset) if isinstance(other, ast.BinOp) and other.lineno == 1 else None
+        if units is not None and found is not None and found[2] not in units and found[2] not in _BINARY:
+            raise UsageError(f"{text!r}: {found[0]!r}: unit {found[2]!r} does not measure {known[name or '']}, as "
+                             f"{name} does{did_you_mean(found[2], units)}")
 
 
 def _check(node: ast.AST, text: str, names: dict[str, None]) -> None:

@@ -10,7 +10,7 @@ from turbosim.study.places import Loc
 from turbosim.study.study import Study, Task
 
 MOST = 3
-"""Values of an axis that are named."""
+"""Values of an axis, and causes of an error, that are named."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ def told(failure: Failure) -> str:
     """Return where *failure* comes from, and the reason."""
     more = f" (and {failure.more} more reason{'s' * (failure.more > 1)})" if failure.more else ""
     return f"{failure.at}: {failure.reason}{more}"
+
+
+def none_of(points: int, causes: Sequence[Failure]) -> str:
+    """Return why none of *points* can be simulated: the most frequent of *causes*, each with where it comes from."""
+    head = f"none of the {points:,} points can be simulated" if points > 1 else "the only point cannot be simulated"
+    if causes[0].points == points:
+        return f"{head}: {told(causes[0])}"
+    return "\n".join((f"{head}:", *(f"{cause.points:,} of them: {told(cause)}" for cause in causes[:MOST])))
 
 
 def _at(study: Study, failed: Sequence[Task], others: Sequence[Task], reason: str) -> str:
@@ -89,9 +97,13 @@ def _values(study: Study, axis: Axis, values: Mapping[Value, None]) -> str:
 
 
 def _entry(study: Study, reason: str) -> Loc:
-    """Return the entry that *reason*, which all points share, speaks of; the kernel's if it names none."""
+    """Return the entry that *reason*, which all points share, speaks of; the kernel's if it names none.
+
+    What is too large or no shape at all is so by the workload.
+    """
     if reason.startswith("workload: ") and "workload" in study.places.document:
         return ("workload",)
     names = [*study.axis_names, *(f"set.{n}" for n in study.settings), *study.workload, *study.run]
     named = (study.places.entry(n) for n in names if n != "kernel" and _named(n, reason))
-    return next(named, study.places.entry("kernel"))
+    of_work = reason.startswith(("attention: ", "gemm: ", "copy: ", "program ")) and "workload" in study.places.document
+    return next(named, ("workload",) if of_work else study.places.entry("kernel"))

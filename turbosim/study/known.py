@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from turbosim.errors import did_you_mean
 from turbosim.hw.fields import ROOT, Node
+from turbosim.hw.override import find_field
 from turbosim.power import COMPONENTS
 from turbosim.result import UNITS, Reason
 from turbosim.schedules.registry import get_schedule
@@ -52,16 +53,20 @@ def _words(name: str) -> set[str]:
     return {_WORDS.get(part, part) for part in parts}
 
 
-def point_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, None]:
-    """Return what a constraint may read."""
+def point_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, str]:
+    """Return what a constraint may read, with the dimension of each, empty where it has none."""
+    axes = list(axes)
     options = {f"set.{f.name}" for name in kernels for f in dataclasses.fields(get_schedule(name).options)}
-    return dict.fromkeys((*(a.name for a in axes), "hw", "kernel", *RUN, *shapes.ALL, "nbytes", *SILICON,
-                          *sorted(options), *hardware_names()))
+    found = dict.fromkeys((*(a.name for a in axes), "hw", "kernel", *RUN, *shapes.ALL, "nbytes", *SILICON,
+                           *sorted(options)), "")
+    found |= {name: find_field(name, "")[1].dimension for name in hardware_names()}
+    return found | SILICON | {"bytes": "B", "nbytes": "B"} | {a.name: a.dimension for a in axes}
 
 
-def column_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, None]:
-    """Return what a metric may read, without those defined before it."""
-    own = [*OUTCOMES, *(f"util.{u.value}" for u in UNITS), "util.l2", "util.hbm",
-           *(f"stall.{r.name.lower()}" for r in Reason), "stall.kernel_launch", *(f"energy.{c}" for c in COMPONENTS)]
-    names = {**dict.fromkeys(own), **point_names(axes, kernels)}
-    return names | dict.fromkeys(f"baseline.{name}" for name in names)
+def column_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, str]:
+    """Return what a metric may read, without those defined before it, as :func:`point_names`."""
+    shares = [*(f"util.{u.value}" for u in UNITS), "util.l2", "util.hbm",
+              *(f"stall.{r.name.lower()}" for r in Reason), "stall.kernel_launch"]
+    own = OUTCOMES | dict.fromkeys(shares, "") | dict.fromkeys((f"energy.{c}" for c in COMPONENTS), "J")
+    names = own | point_names(axes, kernels)
+    return names | {f"baseline.{name}": dimension for name, dimension in names.items()}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from turbosim.errors import did_you_mean
 from turbosim.study.places import Loc, Places, Strict
@@ -22,9 +21,10 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What to draw; empty columns are chosen by the kind."""
+class Picture(Strict):
+    """What to draw, an entry of ``pictures``; empty columns are chosen by the kind."""
+
+    model_config = ConfigDict(frozen=True)
 
     kind: str
     x: str = ""
@@ -34,7 +34,7 @@ class Picture:
     """Column whose values are told apart by colour, or that are one bar each."""
     where: str = ""
     """SQL condition on the points."""
-    maximize: tuple[str, ...] = ()
+    maximize: list[str] = Field([])
     """Objectives of ``pareto`` that are better when higher."""
     name: str = ""
     """Of the file, without suffix; the kind if empty."""
@@ -43,17 +43,6 @@ class Picture:
     def file(self) -> str:
         """Name of the file, without suffix."""
         return self.name or self.kind
-
-
-class _Picture(Strict):
-    kind: str
-    x: str = ""
-    y: str = ""
-    value: str = ""
-    by: str = ""
-    where: str = ""
-    maximize: list[str] = Field([])
-    name: str = ""
 
 
 def read_pictures(places: Places, entries: Sequence[Any], columns: Sequence[str]) -> tuple[Picture, ...]:
@@ -67,18 +56,17 @@ def read_pictures(places: Places, entries: Sequence[Any], columns: Sequence[str]
         if not isinstance(entry, dict):
             places.defect(loc, f"must be a table such as {{kind: lines, value: time_s}}, got {entry!r}")
             continue
-        given = places.valid(_Picture, entry, loc)
-        if given is None:
+        picture = places.valid(Picture, entry, loc)
+        if picture is None:
             continue
-        if given.kind not in KINDS:
-            places.defect((*loc, "kind"), f"must be one of {', '.join(KINDS)}, got {given.kind!r}"
-                                          f"{did_you_mean(given.kind, KINDS)}")
-        for key in ("x", "y", "value", "by"):
-            for name in filter(None, getattr(given, key).split(",")):
-                if name not in columns:
-                    places.defect((*loc, key), f"{name!r} is no column{did_you_mean(name, columns)}")
-        picture = Picture(given.kind, given.x, given.y, given.value, given.by, given.where, tuple(given.maximize),
-                          given.name)
+        if picture.kind not in KINDS:
+            places.defect((*loc, "kind"), f"must be one of {', '.join(KINDS)}, got {picture.kind!r}"
+                                          f"{did_you_mean(picture.kind, KINDS)}")
+        listed = [((key,), name) for key in ("x", "y", "value", "by")
+                  for name in filter(None, getattr(picture, key).split(","))]
+        for at, name in (*listed, *((("maximize", n), name) for n, name in enumerate(picture.maximize))):
+            if name not in columns:
+                places.defect((*loc, *at), f"{name!r} is no column{did_you_mean(name, columns)}")
         if re.fullmatch(r"[\w-]+", picture.file) is None:
             places.defect((*loc, "name"), f"is a file name of letters, digits, - and _, got {picture.name!r}")
         elif picture.file in [p.file for p in found]:

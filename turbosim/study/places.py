@@ -41,8 +41,9 @@ class Places:
         for depth, step in enumerate(loc):
             last = depth == len(loc) - 1
             if isinstance(node, CommentedMap) and step in node:
-                scalar = not isinstance(node[step], CommentedMap)
-                found = value_place(node, step) if last and not key and scalar else key_place(node, step)
+                # An empty value stands wherever the document goes on.
+                shown = node[step] is not None and not isinstance(node[step], CommentedMap)
+                found = value_place(node, step) if last and not key and shown else key_place(node, step)
             elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
                 line, column = node.lc.item(step)
                 found = (line + 1, column + 1)
@@ -102,6 +103,7 @@ class Places:
         try:
             return model.model_validate(value)
         except ValidationError as error:
+            foreign = [str(item["loc"][-1]) for item in error.errors() if item["type"] == "extra_forbidden"]
             for item in error.errors():
                 where, kind = item["loc"], item["type"]
                 if kind == "extra_forbidden":
@@ -109,7 +111,10 @@ class Places:
                     self.defect((*loc, *where), f"unknown key{did_you_mean(str(where[-1]), known)}; there are "
                                                 f"{', '.join(known)}", key=True)
                 elif kind == "missing":
-                    self.defect(loc, f"{'from' if where[-1] == 'low' else where[-1]} is missing", key=True)
+                    name = "from" if where[-1] == "low" else str(where[-1])
+                    # One that is there, misspelt, is told as that.
+                    if not any(did_you_mean(x, [name]) for x in foreign):
+                        self.defect(loc, f"{name} is missing", key=True)
                 else:
                     text = item["msg"].replace("Input should be", "must be").replace("dictionary", "table")
                     self.defect((*loc, *where), f"{text}, got {seen(item['input'])}")

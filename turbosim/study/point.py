@@ -84,7 +84,10 @@ def at_of(study: Study, texts: Sequence[str]) -> dict[str, Value]:
         if name not in study.axis_names:
             raise UsageError(f"--at: {name!r} is no axis{did_you_mean(name, study.axis_names)}; there are "
                              f"{', '.join(study.axis_names) or 'none'}")
-        found[name] = _read(study.axis(name), value)
+        try:
+            found[name] = _read(study.axis(name), value)
+        except UsageError as error:
+            raise UsageError(f"--at: {name}: {error}") from None
     return found
 
 
@@ -96,8 +99,8 @@ def _read(axis: Axis, text: str) -> Value:
     if axis.kind is Kind.HARDWARE:
         value: str | float = text
         with contextlib.suppress(ValueError):
-            # In SI units, as in a study.
-            value = float(text)
+            # As in a study, where what has several units needs one.
+            value = int(text) if text.lstrip("+-").isdecimal() else float(text)
         return quantity(find_field(axis.name, "")[1], value)
     if axis.name in CHOICES:
         return chosen(axis.name, text)
@@ -106,4 +109,4 @@ def _read(axis: Axis, text: str) -> Value:
     for value in axis.values:
         if str(value).lower() == text.lower():
             return value
-    raise UsageError(f"--at: {axis.name} has no value {text!r}; there are {', '.join(map(str, axis.values))}")
+    raise UsageError(f"has no value {text!r}; there are {', '.join(map(str, axis.values))}")

@@ -11,13 +11,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from turbosim.errors import UsageError
+from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
 from turbosim.study.axis import Axis, Value
+from turbosim.study.constraints import all_dropped, dropped_by
+from turbosim.study.failures import failures_of, told
 from turbosim.study.journal import Row
 from turbosim.study.objectives import NoFrontError, Objective, number, reads_baseline, record_of
 from turbosim.study.pareto import front
@@ -29,6 +32,8 @@ Sampler = Literal["nsga2", "tpe"]
 SAMPLERS: tuple[Sampler, ...] = ("nsga2", "tpe")
 PATIENCE = 4
 """Proposals in a row of points that were tried before, after which one is drawn at random."""
+BREAKS = "breaks a constraint"
+"""Reason of trials that are not simulated."""
 GENERATIONS: dict[Sampler, int] = {"tpe": 8, "nsga2": 24}
 """Points that are proposed at once, at most."""
 
@@ -79,7 +84,8 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
     """Try *trials* points of *study*, fewer where there are no more, and return what was found.
 
     Rows go to the journal in *folder*. Ranges without steps are continuous. Raises UsageError where Optuna is missing
-    or axes are tied to each other, NoFrontError if no point is feasible, and as :class:`Session`.
+    or axes are tied to each other, ConfigError if constraints drop all points, NoFrontError if none is feasible for
+    another reason, and as :class:`Session`.
     """
     optuna = needed("optuna", "a search", "search")
     if trials < 1:
@@ -92,7 +98,8 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
     found = Search(objectives=objectives) if into is None else into
     generation = max(4, min(GENERATIONS[sampler], trials // 8))
     proposals = _Proposals(optuna, study, objectives, sampler, seed, generation, trials)
-    with Session(study, folder, jobs=jobs or cores(), dask=dask, counts=found) as session:
+    session: Session | None = None
+    with ExitStack() as stack:
         while len(found.trials) < trials and not found.exhausted:
             asked = proposals.generation(min(generation, trials - len(found.trials)))
             found.exhausted = proposals.exhausted
@@ -100,19 +107,35 @@ def run_search(study: Study, folder: Path, objectives: tuple[Objective, ...], *,
             wanted = list(tasks.values())
             if reads_baseline(study, tuple(o.name for o in objectives)):
                 wanted += [study.task({**task.axes, **study.baseline}) for task in tasks.values()]
-            rows = rows_of(session, wanted)
+            if wanted and session is None:
+                # The folder is left as it is by a study whose constraints no point meets.
+                session = stack.enter_context(Session(study, folder, jobs=jobs or cores(), dask=dask, counts=found))
+            rows = {} if session is None else rows_of(session, wanted)
             for place, (trial, axes) in enumerate(asked):
                 task = tasks.get(place)
-                done = (Trial(len(found.trials), axes, {}, None, "breaks a constraint") if task is None else
+                done = (Trial(len(found.trials), axes, {}, None, BREAKS) if task is None else
                         _judged(study, len(found.trials), task, rows, objectives))
                 found.trials.append(done)
                 proposals.tell(trial, done)
             if progress is not None:
                 progress(len(found.trials), trials)
     if all(t.values is None for t in found.trials):
-        reason, times = found.infeasible.most_common(1)[0]
-        raise NoFrontError(f"none of {len(found.trials):,} points has all objectives: {reason} ({times:,} of them)")
+        raise _none(study, found)
     return found
+
+
+def _none(study: Study, found: Search) -> TurbosimError:
+    """Return why no trial is feasible."""
+    dropped = [t.axes for t in found.trials if t.reason == BREAKS]
+    if len(dropped) == len(found.trials):
+        return ConfigError(all_dropped(study, dropped, tried=not found.exhausted))
+    others = [t for t in found.trials if t.reason != BREAKS]
+    reason, times = Counter(t.reason for t in others).most_common(1)[0]
+    if failed := {study.point_of(t.axes): t.reason for t in others if t.reason == reason and not t.record}:
+        reason = told(failures_of(study, [study.task(t.axes) for t in others], failed, 1)[0])
+    constraints = f"; constraints drop {len(dropped):,}: {dropped_by(study, dropped)}" if dropped else ""
+    return NoFrontError(f"none of {len(found.trials):,} points has all objectives: {reason} ({times:,} of them)"
+                        f"{constraints}")
 
 
 def _judged(study: Study, place: int, task: Task, rows: Mapping[str, Row], objectives: tuple[Objective, ...]) -> Trial:

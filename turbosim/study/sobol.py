@@ -8,6 +8,7 @@ from pathlib import Path
 
 from turbosim.errors import UsageError
 from turbosim.processes import cores
+from turbosim.study.constraints import dropped_by
 from turbosim.study.objectives import NoFrontError, Objective, value_of
 from turbosim.study.results import needed
 from turbosim.study.session import Session, rows_of
@@ -44,8 +45,8 @@ def sobol(study: Study, folder: Path, metric: Objective, *, samples: int = 64, s
     """Return the Sobol indices of *metric* over the axes of *study*, by samples x (axes + 2) points.
 
     Axes are drawn evenly, a log range evenly in its logarithm, a list as its places. Raises UsageError where SALib is
-    missing, *samples* is no power of two, or there are fewer than two axes; NoFrontError where points break constraints
-    or have no value: the design has no room for gaps.
+    missing, *samples* is no power of two, there are fewer than two axes, or points break constraints; NoFrontError
+    where points have no value: the design has no room for gaps.
     """
     needed("SALib", "--method sobol", "search")
     from SALib.analyze import sobol as analyse
@@ -59,8 +60,9 @@ def sobol(study: Study, folder: Path, metric: Objective, *, samples: int = 64, s
     shares = draw.sample(problem, samples, calc_second_order=False, seed=seed).tolist()
     points = [{a.name: a.at(min(share, 1 - 1e-12)) for a, share in zip(study.axes, row, strict=True)} for row in shares]
     if broken := sum(not study.allows(axes) for axes in points):
-        raise UsageError(f"{study.path}: {broken:,} of {len(points):,} points break a constraint, and Sobol indices "
-                         "need all of them; drop the constraints, or narrow the ranges")
+        place = study.places.where(("constraints",), key=True)
+        raise UsageError(f"{place}: constraints: {broken:,} of {len(points):,} points break one, and Sobol indices "
+                         f"need all points: {dropped_by(study, points)}; drop the constraints, or narrow the ranges")
     tasks = [study.task(axes) for axes in points]
     with Session(study, folder, jobs=jobs or cores(), dask=dask) as session:
         rows = rows_of(session, tasks, progress)

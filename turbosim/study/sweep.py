@@ -10,17 +10,17 @@ from pathlib import Path
 
 from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.processes import cores
-from turbosim.study.failures import Failure, failures_of, told
+from turbosim.study.constraints import all_dropped
+from turbosim.study.failures import Failure, failures_of, none_of
+from turbosim.study.possible import REASONS, check_possible
 from turbosim.study.session import Counts, Session
 from turbosim.study.study import Study, Task
 
-REASONS = 10
-"""Reasons of failures that are traced to the study."""
 Progress = Callable[[int, int], None]
 
 
 class NoPointError(TurbosimError):
-    """None of the points of a study can be simulated (exit code 1)."""
+    """None of the points of a study was simulated, though their programs fit their GPUs (exit code 1)."""
 
 
 @dataclass
@@ -43,7 +43,10 @@ class Report(Counts):
 
 
 def plan(study: Study) -> tuple[list[Task], int]:
-    """Return the points of *study* and how many the constraints drop. Raises ConfigError if they drop all."""
+    """Return the points of *study* and how many the constraints drop.
+
+    Raises ConfigError if they drop all, or none of the others can be simulated.
+    """
     tasks, dropped = [], 0
     for axes in study.candidates():
         if study.allows(axes):
@@ -51,21 +54,9 @@ def plan(study: Study) -> tuple[list[Task], int]:
         else:
             dropped += 1
     if not tasks:
-        raise ConfigError(_all_dropped(study, dropped))
+        raise ConfigError(all_dropped(study, list(study.candidates())))
+    check_possible(study, tasks)
     return tasks, dropped
-
-
-def _all_dropped(study: Study, points: int) -> str:
-    """Return which constraint drops all *points* alone, or how many each of them drops."""
-    each = [sum(not study.allows(axes, [c]) for axes in study.candidates()) for c in study.constraints]
-    for place, (constraint, dropped) in enumerate(zip(study.constraints, each, strict=True)):
-        if dropped == points:
-            read = [n for n in constraint.names if n in study.axis_names]
-            return study.places.told(("constraints", place), f"{constraint.text!r} drops all {points:,} points; loosen "
-                                     f"it{f', or add values to {read[0]}' if read else ''}")
-    shares = ", ".join(f"{c.text!r} {n:,}" for c, n in zip(study.constraints, each, strict=True))
-    return study.places.told(("constraints",), f"together drop all {points:,} points, {shares}; loosen one of them",
-                             key=True)
 
 
 def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask: str | None = None,
@@ -76,7 +67,8 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
     *jobs* processes share the work, as many as cores if None, or the workers of the scheduler at *dask*; they change
     nothing of the rows. *reuse* and *retry* as in :class:`~turbosim.study.session.Session`; *progress* is called with
     (points with a row, all); *into* is the report to fill. A script must begin its work below ``if __name__ ==
-    "__main__"``. Raises as :class:`~turbosim.study.session.Session`, NoPointError if no point has a time.
+    "__main__"``. Raises as :func:`plan` and :class:`~turbosim.study.session.Session`, NoPointError if no point has a
+    time.
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs: must be at least 1, got {jobs}")
@@ -106,7 +98,5 @@ def run_study(study: Study, folder: str | Path, *, jobs: int | None = None, dask
             report.failures = Counter(reasons.values())
     report.causes = failures_of(study, tasks, reasons, REASONS)
     if len(reasons) >= report.points:
-        first = report.causes[0]
-        part = f", {first.points:,} of them for" if first.points < report.points else ":"
-        raise NoPointError(f"none of the {report.points:,} points can be simulated{part} {told(first)}")
+        raise NoPointError(none_of(report.points, report.causes))
     return report

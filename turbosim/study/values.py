@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 
 from turbosim.engine.api import CLOCKS, ENGINES, L2_STARTS, LAUNCH_MODES
 from turbosim.errors import UsageError, did_you_mean
@@ -24,7 +24,7 @@ def number(node: Node, value: Any) -> Value:
     A number needs its unit where there are several: a forgotten TB/s would be B/s.
     """
     if isinstance(value, (CommentedMap, CommentedSeq)):
-        raise UsageError(f"is a value, got {seen(value)}")
+        raise UsageError(f"must be a single value, got {seen(value)}")
     if (node.kind == "quantity" and node.dimension and len(UNITS[node.dimension]) > 1
             and isinstance(value, (int, float)) and not isinstance(value, bool)):
         value = str(value)
@@ -54,7 +54,7 @@ def chosen(name: str, value: Any) -> Value:
 def option(value: Any) -> Value:
     """Return *value* as one of a kernel option, which the kernel checks. Raises UsageError."""
     if not isinstance(value, (bool, int, str)):
-        raise UsageError(f"is a value of a kernel option, got {seen(value)}")
+        raise UsageError(f"must be a whole number, true, false or a text, got {seen(value)}")
     return value if isinstance(value, (bool, int)) else str(value)
 
 
@@ -78,4 +78,6 @@ def seen(value: Any) -> str:
         return "nothing"
     if isinstance(value, Mapping):
         return "a table"
+    if isinstance(value, TaggedScalar):
+        return f"a value with the tag {value.tag.value}"
     return "a list" if isinstance(value, list) else repr(value)

@@ -149,17 +149,22 @@ class Columns:
 
     def baseline(self, *names: str) -> str:
         """Return what the baseline is, if the metrics *names* read it."""
-        metrics = [self.study.metrics[n] for n in names if n in self.study.metrics]
-        if not any(x.startswith("baseline.") for m in metrics for x in m.names):
+        if not self.relative().intersection(names):
             return ""
         return "baseline: " + self.group(list(self.study.baseline), self.study.baseline)
 
+    def relative(self) -> set[str]:
+        """Return the metrics that read the baseline, by themselves or through others."""
+        found: set[str] = set()
+        for name, metric in self.study.metrics.items():
+            if any(x.startswith("baseline.") or x in found for x in metric.names):
+                found.add(name)
+        return found
+
     def default_value(self) -> str:
         """Return the column that is drawn unless told: the first metric over the baseline, else the time."""
-        for name, metric in self.study.metrics.items():
-            if any(x.startswith("baseline.") for x in metric.names):
-                return name
-        return "time_s"
+        relative = self.relative()
+        return next((name for name in self.study.metrics if name in relative), "time_s")
 
     def is_higher_better(self, name: str) -> bool:
         """Whether more of a column is better, as far as its name tells."""

@@ -143,6 +143,7 @@ def _data(columns: Columns, timelines: Mapping[str, str], command: str) -> dict[
         "count": len(frame), "columns": found, "table": table, "axes": fixed, "heat": [*heat, value],
         "baseline": {n: float(f"{v:.12g}") if isinstance(v, float) else v if type(v) is int else str(v)
                      for n, v in study.baseline.items()},
+        "relative": {n: columns.baseline(n) for n in columns.relative()},
         "roofs": _roofs(study, done), "timelines": dict(timelines), "command": command,
         "words": {n: columns.words(n).removeprefix("busy share of ") for n in names
                   if n.startswith(("util.", "stall."))}}

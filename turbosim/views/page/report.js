@@ -224,13 +224,15 @@ const MOST_CELLS = 100000, SPARSE = 0.05;
 const held = new Map();
 const shownValue = (name, value) => byName.get(name).words ? byName.get(name).words[value] : short(value * byName.get(name).factor);
 const isHere = i => [...held].every(([name, value]) => byName.get(name).values[i] === value);
+const isBaseline = i => Object.entries(data.baseline).every(([name, value]) => at(name, i) === value);
 const hold = () => {
   const taken = ["heat-x", "heat-y"].map(id => document.getElementById(id).value);
   const others = data.axes.filter(name => !taken.includes(name) && orderOf(name, ok).length > 1);
-  // At the baseline where there is one, else as the first point has it, so that there is something to see.
-  const atBaseline = ok.filter(i => Object.entries(data.baseline).every(([name, value]) => at(name, i) === value));
-  const first = (atBaseline.length ? atBaseline : ok)[0];
   for (const name of [...held.keys()]) if (!others.includes(name)) held.delete(name);
+  const matching = ok.filter(isHere), pool = matching.length ? matching : ok;
+  // Metrics compare with the baseline: a map that has nothing but the baseline would compare it with itself.
+  const alone = Object.keys(data.relative).length && !taken.some(name => name in data.baseline);
+  const first = pool.find(i => isBaseline(i) !== Boolean(alone)) ?? pool[0];
   for (const name of others) if (!held.has(name)) held.set(name, byName.get(name).values[first]);
   document.getElementById("heat-held").replaceChildren(...others.length ? [el("span", "held at")] : [], ...others.map(name => {
     const label = el("label", `${byName.get(name).label} `), select = el("select", undefined, { "data-held": name });
@@ -254,7 +256,9 @@ const drawHeatmap = () => {
   const text = (name, value) => plain(shownValue(name, value));
   const z = y.map(b => x.map(a => own(cell(a, b))));
   const node = document.getElementById("heatmap");
-  document.getElementById("heat-note").textContent = `${points.length} of ${ok.length} points`;
+  document.getElementById("heat-note").textContent = [`${points.length} of ${ok.length} points`, data.relative[zName],
+    zName in data.relative && points.length && points.every(isBaseline) ? "these points are the baseline" : ""]
+    .filter(Boolean).join("; ");
   const colorbar = { title: { text: plain(column.label), side: "right" } };
   if (numeric(byName.get(xName)) && numeric(byName.get(yName)) && points.length < SPARSE * x.length * y.length) {
     // Drawn values hardly share a row or a column: where they lie says more than cells that are too small to see.
@@ -272,7 +276,8 @@ const drawHeatmap = () => {
     customdata: y.map(b => x.map(a => cell(a, b))), hoverinfo: "text", xgap: 1, ygap: 1,
     text: y.map((b, r) => x.map((a, c) => `${text(xName, a)}, ${text(yName, b)}: ${short(z[r][c])}`)),
     texttemplate: x.length * y.length <= 150 ? "%{z:.3g}" : undefined, colorbar }],
-  { ...base, margin: { ...base.margin, l: 150 }, xaxis: { type: "category", title: { text: plain(byName.get(xName).label) } },
+  { ...base, margin: { ...base.margin, l: 150 },
+    xaxis: { type: "category", title: { text: plain(byName.get(xName).label), standoff: 8 }, automargin: true },
     yaxis: { type: "category", title: { text: plain(byName.get(yName).label) }, automargin: true,
              autorange: byName.get(yName).words ? "reversed" : true } }, config);
 };
