@@ -115,8 +115,8 @@ def main() -> None:
               f"{'phase':8} {'kernel':8} {'target':>7} {'/s':>9} {'/CPU s':>9} {'/s':>9} {'/CPU s':>9} {'gain':>6} "
               f"{'journal':>8}")
         for phase, kernel, points, target in (
-                ("decode", "flash", 3000, 20), ("decode", "turbo", 1500, 20), ("prefill", "flash", 200, 5),
-                ("prefill", "flash3", 200, 5), ("prefill", "turbo", 80, 5)):
+                ("decode", "flash", 4500, 20), ("decode", "turbo", 2500, 20), ("prefill", "flash", 360, 5),
+                ("prefill", "flash3", 450, 5), ("prefill", "turbo", 270, 5)):
             if chosen.scale:
                 speed(folder, phase, kernel, max(1, int(points * chosen.scale)), target)
         if chosen.points:

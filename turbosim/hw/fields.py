@@ -139,11 +139,16 @@ def node_at(path: Path, root: Node = ROOT) -> Node | None:
     return node
 
 
-def missing(present: Collection[Path], node: Node = ROOT, path: Path = ()) -> Iterator[Path]:
-    """Yield the paths of required fields of *node* at *path* that are not among *present*.
+def missing(present: Collection[Path], root: Node = ROOT) -> Iterator[Path]:
+    """Yield the paths of required fields of *root* that are not among *present*.
 
     A table that is itself among *present* is taken to be complete.
     """
+    begun = {path[:length] for path in present for length in range(1, len(path))}
+    return _missing(present, begun, root, ())
+
+
+def _missing(present: Collection[Path], begun: Collection[Path], node: Node, path: Path) -> Iterator[Path]:
     named = node.children
     if node.item is not None:
         given = dict.fromkeys(p[len(path)] for p in present if len(p) > len(path) and p[:len(path)] == path)
@@ -152,8 +157,8 @@ def missing(present: Collection[Path], node: Node = ROOT, path: Path = ()) -> It
         here = (*path, name)
         if here in present:
             continue
-        if any(p[: len(here)] == here for p in present):
-            yield from missing(present, child, here)
+        if here in begun:
+            yield from _missing(present, begun, child, here)
         elif child.required and node.kind == "model":
             yield here
 

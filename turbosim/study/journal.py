@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import orjson
+
 from turbosim import __version__
 from turbosim.errors import ConfigError, TurbosimError, UsageError
 from turbosim.hw.document import shown
@@ -176,7 +178,7 @@ class Journal:
     def append(self, row: Row) -> None:
         """Add *row*. Raises JournalError if there is no room; the rows before are kept."""
         start = time.perf_counter()
-        line = json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
         offset = self._end
         self._write(line)
         self.index.add(row, offset)
