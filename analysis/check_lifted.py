@@ -83,7 +83,7 @@ def _values(row: Row, tilings: Sequence[str], runs: Sequence[Run]
         try:
             kernel = row.tilings[tiling]()
             for run in runs:
-                result = kernel.on(run.gpu, run.clock, run.l2)
+                result = kernel.on(run.gpu, run.clock, run.l2, run.highest)
                 values[run][tiling] = row.amount / (result.time_s + row.overhead), result.clock_hz
         except TurbosimError as error:
             refused[tiling] = str(error)

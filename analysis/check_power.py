@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from analysis.check_lifted import put
 from analysis.instruction_energy import header, instruction_lines, with_sweep_fma
+from analysis.l2_energy import l2_lines
 from turbosim import simulate
 from turbosim.errors import UsageError
 from turbosim.hw import Gpu, load_gpu, with_overrides
@@ -218,7 +219,7 @@ def sensitivity_lines() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, or put them into power.md."""
     tables = {"products": lambda _: product_lines(products()), "instruction": lambda _: instruction_lines(),
-              "sensitivity": lambda _: sensitivity_lines()}
+              "l2": lambda _: l2_lines(), "sensitivity": lambda _: sensitivity_lines()}
     more = {"external": external_lines, "sweep": sweep_lines, "voltage": voltage_lines}
     parser = argparse.ArgumentParser(prog="python -m analysis.check_power", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join([*tables, *more])} (default: all)")

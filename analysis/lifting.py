@@ -24,6 +24,7 @@ from turbosim.sass.kept import lifted_program
 from turbosim.sass.launch import Launch as Called
 from turbosim.sass.launch import Tensor as Argument
 from turbosim.sass.lift import with_useful_flops
+from turbosim.validation.jobs import gpu_at
 
 Options = dict[str, Any]
 
@@ -49,14 +50,15 @@ class Compiled:
     seconds: float
     """Wall time to compile and lift."""
 
-    def on(self, gpu: str, clock: ClockName = "sustained", l2: L2Start = "cold") -> Result:
-        """Return the replay, launched from a stream.
+    def on(self, gpu: str, clock: ClockName = "sustained", l2: L2Start = "cold",
+           highest: float | None = None) -> Result:
+        """Return the replay, launched from a stream, at no clock above *highest* [Hz] if that is given.
 
-        With the clock ``power`` it alternates with :func:`flush`, as in do_bench.
+        With the clock ``power``, and L2 dirty as do_bench leaves it, it alternates with :func:`flush`.
         """
-        spec = load_gpu(gpu)
+        spec = gpu_at(gpu, None, highest)
         return run(spec, self.program, clock=clock, launch="stream", l2=l2,
-                   between=flush(spec) if clock == "power" else None)
+                   between=flush(spec) if clock == "power" and l2 == "dirty" else None)
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from turbosim.validation.roofline import roofline_seconds
 from turbosim.validation.row import Protocol
 from turbosim.validation.score import score_of
 from turbosim.validation.sets import list_sets, load_file, load_set
-from turbosim.workload import Attention, Phase
+from turbosim.workload import Attention, Gemm, Phase
 
 SHAPE = Attention(1, 4, 4, 256, 256, 64, True, Phase.PREFILL)
 
@@ -52,6 +52,17 @@ def test_profiler_time_is_without_launch_overhead_at_the_locked_clock():
     assert without_overhead(result) == pytest.approx(expected, rel=1e-12)
     assert answer(Job("l4", "flash", SHAPE, (), Protocol("cold", "ncu", 1e9))) == pytest.approx(expected, rel=1e-12)
     assert expected < result.time_s
+
+
+@pytest.mark.parametrize("clock", ["power", "boost", "sustained"])
+@pytest.mark.parametrize("highest", [0.5e9, 9e9])
+def test_no_clock_is_above_the_one_that_was_set(clock, highest):
+    # A matrix product of this size does not reach the limit of the card.
+    shape = Gemm(512, 512, 4096)
+    found = answer(Job("a100_sxm_80gb", "gemm", shape, (), Protocol(highest=highest), clock=clock))
+    gpu = load_gpu("a100_sxm_80gb")
+    free = gpu.clock.hertz("sustained") if clock == "sustained" else gpu.clock.boost
+    assert found == pytest.approx(simulate(gpu, shape, "gemm", clock=min(highest, free), launch="stream").time_s, rel=1e-3)
 
 
 def test_a_warm_start_beyond_the_cache_is_a_cold_one():

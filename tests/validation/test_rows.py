@@ -41,6 +41,11 @@ def test_locked_clock_and_profiler_are_part_of_the_protocol():
     assert load_set("flashattention3_h100_1500mhz").rows[0].protocol == Protocol("cold", "ncu", 1.5e9)
 
 
+def test_a_clock_that_the_power_limit_may_lower_is_part_of_the_protocol():
+    for name in ("flashattention3_figure_h100", "flashattention3_figure_h100_fa3"):
+        assert load_set(name).rows[0].protocol == Protocol("warm", "events", highest=1.83e9)
+
+
 def test_bandwidth_counts_what_is_read_and_written():
     row = load_set("triton_vector_add_a100").rows[0]
     assert row.stream == (8 * 4096, 4 * 4096)
@@ -154,7 +159,7 @@ def test_missing_file_and_unknown_set(tmp_path, monkeypatch):
      "meta.yaml:6:18: event_overhead.value: must be a time: '2 GB': unit 'GB' does not measure s"),
     ("l2: cold", "l2: cold\nclock: 1500", "meta.yaml:6:1: clock: input should be a valid string"),
     ("l2: cold", "l2: cold\nclock: 1500 MB",
-     "meta.yaml:6:1: clock: must be 'not locked' or a frequency: '1500 MB': unit 'MB' does not measure Hz"),
+     "meta.yaml:6:1: clock: must be 'not locked', a frequency or 'at most ' and one: '1500 MB': unit 'MB' does not measure Hz"),
     ("flash: {schedule: flash}", "flash: {schedule: flash, options: {blck_m: 1}}",
      "meta.yaml:9:3: kernels.flash: kernel 'flash' has no option 'blck_m' (did you mean 'block_m'?)"),
     ("flash: {schedule: flash}", "flash: {}",

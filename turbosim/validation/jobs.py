@@ -53,10 +53,15 @@ ENDED = "its process ended without an answer; there may be too little memory for
 
 
 @lru_cache(maxsize=32)
-def gpu_at(hw: str, clock: float | None) -> Gpu:
-    """Return the GPU *hw*, its sustained clock at *clock* [Hz] unless that is None."""
+def gpu_at(hw: str, clock: float | None, highest: float | None = None) -> Gpu:
+    """Return the GPU *hw*, its sustained clock at *clock* [Hz] and none above *highest* [Hz] unless these are None."""
     gpu = load_gpu(hw)
-    return gpu if clock is None else with_overrides(gpu, {"clock.sustained": clock})
+    if clock is not None:
+        gpu = with_overrides(gpu, {"clock.sustained": clock})
+    if highest is not None:
+        clocks = {f"clock.{name}": gpu.clock.hertz(name) for name in ("sustained", "tensor_spec", "boost")}
+        gpu = with_overrides(gpu, {name: min(highest, hertz) for name, hertz in clocks.items()})
+    return gpu
 
 
 def answer(job: Job) -> Answer:
@@ -68,7 +73,7 @@ def answer(job: Job) -> Answer:
 
 
 def _seconds(job: Job) -> float:
-    gpu = gpu_at(job.hw, job.protocol.clock)
+    gpu = gpu_at(job.hw, job.protocol.clock, job.protocol.highest)
     clock = job.clock if job.protocol.clock is None else "sustained"
     launch: Literal["graph", "stream"] = "stream" if job.protocol.method == "events" else "graph"
     if job.lifted:

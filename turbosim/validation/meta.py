@@ -19,6 +19,10 @@ from turbosim.workload import Attention, Workload
 Value = str | int | bool
 
 
+AT_MOST = "at most "
+"""Before a frequency that the clock was set to."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,7 +108,8 @@ class Meta(_Strict):
     gpu_assumed: str = ""
     """Why the rows have the GPU they have, where the source does not say so."""
     clock: str = "not locked"
-    """``not locked``, or the frequency it was locked to."""
+    """``not locked``, the frequency it was locked to, or ``at most`` the one it was set to, if the power limit may have
+    lowered it."""
     l2: L2State
     method: Literal["events", "graph", "ncu"]
     protocol_text: str = Field("", alias="protocol")
@@ -119,9 +124,9 @@ class Meta(_Strict):
     def _frequency(cls, text: str) -> str:
         if text != "not locked":
             try:
-                parse(text, "Hz")
+                parse(text.removeprefix(AT_MOST), "Hz")
             except UsageError as error:
-                raise ValueError(f"must be 'not locked' or a frequency: {error}") from None
+                raise ValueError(f"must be 'not locked', a frequency or '{AT_MOST}' and one: {error}") from None
         return text
 
     @model_validator(mode="after")
@@ -134,7 +139,10 @@ class Meta(_Strict):
     def protocol(self) -> Protocol:
         """The protocol of rows that state none of their own."""
         overhead = 0.0 if self.event_overhead is None else parse(self.event_overhead.value, "s")
-        return Protocol(self.l2, self.method, None if self.clock == "not locked" else parse(self.clock, "Hz"), overhead)
+        hertz = None if self.clock == "not locked" else parse(self.clock.removeprefix(AT_MOST), "Hz")
+        if self.clock.startswith(AT_MOST):
+            return Protocol(self.l2, self.method, overhead=overhead, highest=hertz)
+        return Protocol(self.l2, self.method, hertz, overhead)
 
     @property
     def gpu_known(self) -> bool:

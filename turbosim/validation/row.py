@@ -44,6 +44,8 @@ class Protocol:
     """SM clock that was locked, or that was measured for the row [Hz]; None leaves it to the hardware file."""
     overhead: float = 0.0
     """What two events around a kernel measure beside the launch and the kernel [s]; of no other method."""
+    highest: float | None = None
+    """SM clock that was set, and that the board's power limit may have lowered [Hz]."""
 
 
 @dataclass(frozen=True)
