@@ -111,7 +111,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         swept(folder, SPEED.format(kernel="flash", phase="decode", points=2), "compile", 1)
-        print("                            1 core             2 cores\n"
+        print("targets: points per second and core as below, 1.8 times as many on two cores (on an otherwise idle "
+              "machine), journal under 2 %, 10,000 points resumed in under 5 s\n"
+              "                            1 core             2 cores\n"
               f"{'phase':8} {'kernel':8} {'target':>7} {'/s':>9} {'/CPU s':>9} {'/s':>9} {'/CPU s':>9} {'gain':>6} "
               f"{'journal':>8}")
         for phase, kernel, points, target in (

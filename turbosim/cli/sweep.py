@@ -130,5 +130,6 @@ def _dry_run(study: Study, folder: Path, jobs: int | None, reuse: list[Path], re
     out.print(f"{found.points:,} points: {found.done:,} done, {found.reused:,} reused, {found.new:,} new; "
               f"{found.dropped:,} more are dropped by constraints")
     if found.new:
-        out.print(f"about {show(found.seconds, 's', 2)} in {found.jobs} process{'es' * (found.jobs != 1)}, from "
+        took = show(found.seconds, "s", 2) if found.seconds < 100 else f"{found.seconds / 60:,.0f} min"
+        out.print(f"about {took} in {found.jobs} process{'es' * (found.jobs != 1)}, from "
                   f"{found.timed} timed point{'s' * (found.timed != 1)}")

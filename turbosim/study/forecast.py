@@ -13,7 +13,7 @@ from turbosim.study.journal import NAME, Index, index_of
 from turbosim.study.study import Study, Task
 from turbosim.study.sweep import plan
 
-MOST_TIMED = 8
+MOST_TIMED = 12
 """Points that are simulated for the forecast."""
 PATIENCE_S = 15.0
 """No further point is simulated after this time."""
@@ -39,8 +39,9 @@ def forecast(study: Study, folder: Path, *, jobs: int | None = None, reuse: Sequ
              retry: bool = False) -> Forecast:
     """Count the points of *study* and predict how long those that *folder* has no row of would take.
 
-    A few points, spread over the programs, are simulated; others take as long as the one of the same kernel that is
-    nearest in FLOPs, by the ratio of these. Nothing is written. Raises as :func:`~turbosim.study.sweep.plan`.
+    A few points, spread over kernels and phases, are simulated; others take as long as the one of the same phase, if
+    possible of the same kernel, that is nearest in FLOPs, by the ratio of these. Nothing is written. Raises as
+    :func:`~turbosim.study.sweep.plan`.
     """
     tasks, dropped = plan(study)
     index = index_of(folder / NAME) if (folder / NAME).is_file() else Index()
@@ -66,9 +67,14 @@ def _timed(study: Study, tasks: Sequence[Task]) -> list[tuple[Task, float]]:
     programs: dict[tuple[object, ...], Task] = {}
     for task in tasks:
         programs.setdefault((task.kernel, str(task.settings), str(task.workload)), task)
-    spread = sorted(programs.values(), key=lambda t: (t.kernel, t.effort))
-    if len(spread) > MOST_TIMED:
-        spread = [spread[i * (len(spread) - 1) // (MOST_TIMED - 1)] for i in range(MOST_TIMED)]
+    groups: dict[tuple[object, ...], list[Task]] = {}
+    for task in sorted(programs.values(), key=lambda t: t.effort):
+        groups.setdefault((_phase(task), task.kernel), []).append(task)
+    # Of every group the middle one first, then its ends: FLOPs of different phases or kernels take different times.
+    ranked = sorted((i != len(group) // 2, place, i) for place, group in enumerate(groups.values())
+                    for i in {0, len(group) // 2, len(group) - 1})
+    members = list(groups.values())
+    spread = [members[place][i] for _, place, i in ranked[:MOST_TIMED]]
     evaluator = Evaluator({name: r.gpu for name, r in study.hardware.items()})
     found: list[tuple[Task, float]] = []
     start = time.perf_counter()
@@ -76,16 +82,21 @@ def _timed(study: Study, tasks: Sequence[Task]) -> list[tuple[Task, float]]:
         if found and time.perf_counter() - start > PATIENCE_S:
             break
         if not found:
-            # The first one loads what is compiled.
+            # The first one compiles or loads the engine.
             evaluator(task)
+            start = time.perf_counter()
         found.append((task, evaluator(task).wall_s))
     return found
 
 
+def _phase(task: Task) -> object:
+    return getattr(task.workload, "phase", None)
+
+
 def _predicted(task: Task, timed: Sequence[tuple[Task, float]]) -> float:
-    def distance(item: tuple[Task, float]) -> tuple[bool, bool, float]:
+    def distance(item: tuple[Task, float]) -> tuple[bool, bool, bool, float]:
         other = item[0]
-        return (other.kernel != task.kernel, other.settings != task.settings,
+        return (_phase(other) != _phase(task), other.kernel != task.kernel, other.settings != task.settings,
                 abs(other.effort - task.effort) / max(other.effort, task.effort, 1.0))
 
     nearest, seconds = min(timed, key=distance)
