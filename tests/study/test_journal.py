@@ -161,3 +161,12 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match=re.escape("cannot be written: ")):
         Journal(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_an_outcome_that_is_no_number_is_not_written_as_if_there_were_none(tmp_path, value):
+    with Journal(tmp_path) as journal:
+        with pytest.raises(ValueError, match=r"^time_s is (-?inf|nan), which is no outcome$"):
+            journal.append({**row(1), "outcome": {"status": "ok", "time_s": value}})
+        journal.append(row(2))
+    assert [x["point"] for x in rows_in(tmp_path)] == ["p2"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -176,8 +177,15 @@ class Journal:
             os.close(self._handle)
 
     def append(self, row: Row) -> None:
-        """Add *row*. Raises JournalError if there is no room; the rows before are kept."""
+        """Add *row*. Raises JournalError if there is no room; the rows before are kept.
+
+        Raises ValueError for an outcome that is infinite or no number.
+        """
         start = time.perf_counter()
+        for name, value in row["outcome"].items():
+            # They would be written as null, without a word.
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}, which is no outcome")
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
         offset = self._end
         self._write(line)
