@@ -57,6 +57,7 @@ def random_gpu(r: Random) -> Gpu:
                                  latency=r.choice([0, 33]), macs_per_instruction_fp16=2048)
                 for path in (MmaPath.MMA_SYNC, MmaPath.WGMMA)},
         l2=L2(capacity=r.choice([2048, 9000, 1e6]), partitions=1, shared_fraction=1.0, bandwidth=r.choice([2e11, 5e12]),
+              dirty_share=r.choice([0.3, 1.0]),
               latency_near=near, latency_far=far),
         hbm=Hbm(capacity=1e9, bandwidth=r.choice([5e10, 2e12]), efficiency=0.9, channels=r.randint(1, 5),
                 interleave=r.choice([256, 1024]), turnaround=r.choice([0.0, 0.25, 1.5]), latency=far * r.choice([1.0, 2.5])),

@@ -10,7 +10,7 @@ from turbosim.hw import load_gpu, with_overrides
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Attention, CopyBytes, Gemm, Phase
 
-A100 = load_gpu("a100_sxm_80gb")
+A100 = with_overrides(load_gpu("a100_sxm_80gb"), {"l2.dirty_share": 1})
 
 
 def held(gpu):
@@ -34,6 +34,15 @@ def test_every_line_read_evicts_one():
     assert (dirty.dram_read_bytes, dirty.dram_write_bytes) == (cold.dram_read_bytes, cold.dram_write_bytes) == (n, n)
     assert dirty.dram_bytes == 3 * n
     assert dirty.time_s > cold.time_s
+
+
+def test_only_a_share_of_them_is_dirty():
+    n = 4 * 2**20
+    some = with_overrides(A100, {"l2.dirty_share": 0.25})
+    assert copied(n, "dirty", some).evicted_bytes == n // 4
+    # The others make room, too.
+    assert copied(2**28, "dirty", some, write=False).evicted_bytes == pytest.approx(held(A100) / 4, rel=0.001)
+    assert copied(n, "cold").time_s < copied(n, "dirty", some).time_s < copied(n, "dirty").time_s
 
 
 def test_lines_that_are_written_make_room_too():

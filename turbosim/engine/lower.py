@@ -16,6 +16,7 @@ from turbosim.engine.lowered import (
     LOOP_SLOTS,
     PARAM_SLOTS,
     RATE_SHIFT,
+    SHARE_SHIFT,
     Expr,
     Instruction,
     Kind,
@@ -106,6 +107,7 @@ def lower_memory(gpu: Gpu, hertz: float) -> Memory:
         l2_capacity=int(gpu.l2.capacity * gpu.l2.shared_fraction),
         # A line is in the partition that it is homed in, and in the SM's own where that is another one.
         l2_held=int(gpu.l2.capacity * gpu.l2.partitions / (2 * gpu.l2.partitions - 1)),
+        dirty=round(gpu.l2.dirty_share * (1 << SHARE_SHIFT)),
         l2_rate=rate(gpu.l2.bandwidth),
         hbm_rate=rate(hbm),
         channels=gpu.hbm.channels,

@@ -19,6 +19,8 @@ PARAM_SLOTS = 6
 ENV_SIZE = GRID_SLOTS + LOOP_SLOTS + PARAM_SLOTS
 RATE_SHIFT = 20
 """Memory rates are whole numbers of 2**-20 ticks per byte."""
+SHARE_SHIFT = 10
+"""Shares are whole numbers of 2**-10."""
 
 
 class Kind(IntEnum):
@@ -112,7 +114,9 @@ class Memory:
     l2_capacity: int
     """Bytes that shared data can occupy [B]."""
     l2_held: int
-    """Bytes that L2 has of data that one SM touches each, which is what is dirty in it at most [B]."""
+    """Bytes that L2 has of data that one SM touches each: of lines that were overwritten, it holds no more [B]."""
+    dirty: int
+    """Share of overwritten lines that device memory does not have yet [2**-10]."""
     l2_rate: int
     """Service of L2 [2**-20 ticks/B]."""
     hbm_rate: int

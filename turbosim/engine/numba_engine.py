@@ -59,7 +59,7 @@ class NumbaEngine:
         self.tiles = np.zeros((tiles, 4), np.int64)
         self.tiles[:, nl.LAST_USE] = -1
         self.l2_used = 0
-        self.dirty = program.memory.l2_held if dirty else 0
+        self.foreign = program.memory.l2_held if dirty else 0
         # Twice what can be resident, so that compacting the log pays for itself; transfers move whole sectors of 32 B.
         self.uses = np.zeros(2 * min(tiles, program.memory.l2_capacity // 32) + (1 << 16), np.int64)
         self.uses_span = (0, 0)
@@ -73,17 +73,19 @@ class NumbaEngine:
         Raises SimulationError on a deadlock, or when more than 32 signals of a counter are outstanding.
         """
         capacity = 1 << 14
-        keep = (self.tiles.copy(), self.uses.copy(), self.uses_span, self.l2_used, self.dirty) if self.record else None
+        before = self.uses_span, self.l2_used, self.foreign
+        keep = (self.tiles.copy(), self.uses.copy()) if self.record else None
         while True:
             run = _LaunchRun(self, index, capacity)
             if run.execute():
                 self.l2_used = int(run.state[nl.L2_USED])
-                self.dirty = int(run.state[nl.DIRTY])
+                self.foreign = int(run.state[nl.FOREIGN])
                 self.uses_span = (int(run.state[nl.USES_BEGIN]), int(run.state[nl.USES_END]))
                 return run.totals(), run.unpack_records()
             # The records did not fit: start again from the same cache with more room.
             assert keep is not None
-            self.tiles, self.uses, self.uses_span, self.l2_used, self.dirty = keep[0].copy(), keep[1].copy(), *keep[2:]
+            self.tiles, self.uses = keep[0].copy(), keep[1].copy()
+            self.uses_span, self.l2_used, self.foreign = before
             capacity *= 4
 
 
@@ -113,7 +115,7 @@ class _LaunchRun:
         code = Code(launch, program)
         state = _zeros(nl.STATES)
         state[nl.L2_USED] = engine.l2_used
-        state[nl.DIRTY] = engine.dirty
+        state[nl.FOREIGN] = engine.foreign
         state[nl.USES_BEGIN], state[nl.USES_END] = engine.uses_span
         engine.tiles[:, nl.READY] = 0
         recorded = _zeros(program.sms)
@@ -126,7 +128,8 @@ class _LaunchRun:
             config=_array([
                 self.roles, launch.counters, launch.ctas, launch.cta_launch, len(launch.grid),
                 memory.l2_capacity, memory.l2_rate, memory.hbm_rate, memory.channels, memory.interleave,
-                memory.l2_latency, memory.dram_latency, memory.turnaround, launch.occupancy, self._stride()]),
+                memory.l2_latency, memory.dram_latency, memory.turnaround, launch.occupancy, self._stride(),
+                memory.dirty]),
             state=state,
             table=code.table,
             claims=code.claims,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from turbosim.compiled import jit, jit_cached
-from turbosim.engine.lowered import REORDERED
+from turbosim.engine.lowered import REORDERED, SHARE_SHIFT
 from turbosim.engine.numba_layout import (
-    DIRTY,
+    DIRTY_SHARE,
     DRAM_LATENCY,
     DRAM_READ,
     DRAM_WRITE,
     EVICTED,
+    FOREIGN,
     FREE_AT,
     HBM_BUSY,
     HBM_RATE,
@@ -162,7 +163,7 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
               own_end: int) -> int:
     """Read a tile at *now*, the SM's own units being done at *own_end*.
 
-    What it displaces of the lines that were dirty at the start is written to device memory, which nobody waits for.
+    Of the lines of before that it displaces, those that are dirty are written to device memory, which nobody waits for.
     Returns twice its arrival, plus one if it waited for device memory.
     """
     tile = tensor_first[tensor] + number
@@ -176,9 +177,10 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
         address = tensor_address[tensor] + number * tensor_bytes[tensor]
         fill = _transfer(config, state, channels, now, address, nbytes, False)
         tiles[tile, READY] = max(l2_end, fill) + config[DRAM_LATENCY]
-        evicted = min(nbytes, state[DIRTY])
+        displaced = min(nbytes, state[FOREIGN])
+        state[FOREIGN] -= displaced
+        evicted = displaced * config[DIRTY_SHARE] >> SHARE_SHIFT
         if evicted:
-            state[DIRTY] -= evicted
             state[EVICTED] += evicted
             _transfer(config, state, channels, now, address, evicted, True)
         _insert(config, state, tiles, uses, tile, nbytes)
@@ -195,7 +197,7 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
                own_end: int) -> int:
     """Write a tile through to device memory; return when it is drained.
 
-    As long as there are lines that were dirty at the start, they are what is written, and the tile stays dirty.
+    It displaces lines of before, too; those that are dirty are written in its stead, and as much of it stays dirty.
     """
     tile = tensor_first[tensor] + number
     l2_end = _through_l2(config, state, nbytes, now)
@@ -206,7 +208,7 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
     if tiles[tile, RESIDENT] > 0:
         _use(state, tiles, uses, tile)
     else:
-        state[DIRTY] -= min(nbytes, state[DIRTY])
+        state[FOREIGN] -= min(nbytes, state[FOREIGN])
         _insert(config, state, tiles, uses, tile, nbytes)
     tiles[tile, READY] = l2_end
     return max(own_end, max(l2_end, drained))

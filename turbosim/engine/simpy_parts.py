@@ -14,7 +14,7 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
-from turbosim.engine.lowered import REORDERED, SPREADS, LoweredProgram, channel_of
+from turbosim.engine.lowered import REORDERED, SHARE_SHIFT, SPREADS, LoweredProgram, channel_of
 from turbosim.result import Reason
 
 Steps = Generator[simpy.Event, Any, Any]
@@ -195,8 +195,8 @@ class MemorySystem:
     def __init__(self, program: LoweredProgram, dirty: bool = False) -> None:
         self.program = program
         self.cache = L2Cache(program.memory.l2_capacity)
-        self.dirty = program.memory.l2_held if dirty else 0
-        """Bytes that something before the program has left to be written to device memory."""
+        self.foreign = program.memory.l2_held if dirty else 0
+        """Bytes of lines that something before the program has written."""
 
     def start(self, env: simpy.Environment) -> None:
         """Begin a launch with idle servers; the cache keeps its tiles, all of them arrived."""
@@ -227,8 +227,9 @@ class MemorySystem:
             fill = self.env.process(self._after([l2, *self._transfer(tensor, tile, nbytes)], memory.dram_latency))
             self.fills[number] = fill
             self.cache.insert(number, nbytes)
-            evicted = min(nbytes, self.dirty)
-            self.dirty -= evicted
+            displaced = min(nbytes, self.foreign)
+            self.foreign -= displaced
+            evicted = displaced * memory.dirty >> SHARE_SHIFT
             self.evicted_bytes += evicted
             self._transfer(tensor, tile, evicted, write=True)
         return self.env.process(self._arrive([l2, *own], fill, extra))
@@ -236,7 +237,7 @@ class MemorySystem:
     def store(self, tensor: int, tile: int, nbytes: int, own: list[simpy.Process]) -> simpy.Process:
         """Write a tile through to device memory; the process ends when it is drained.
 
-        As long as there are lines that were dirty at the start, they are what is written, and the tile stays dirty.
+        It displaces lines of before, too; those that are dirty are written in its stead, and as much of it stays dirty.
         """
         memory = self.program.memory
         self.write_bytes += nbytes
@@ -245,7 +246,7 @@ class MemorySystem:
         channels = self._transfer(tensor, tile, nbytes, write=True)
         number = self.program.tensors[tensor].first_tile + tile
         if not self.cache.touch(number):
-            self.dirty -= min(nbytes, self.dirty)
+            self.foreign -= min(nbytes, self.foreign)
             self.cache.insert(number, nbytes)
         self.fills[number] = self.env.process(self._after([l2], 0))
         return self.env.process(self._after([l2, *channels, *own], 0))

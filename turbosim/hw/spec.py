@@ -139,6 +139,8 @@ class L2(Frozen):
 
     Below 1 where a partition keeps a copy of what is homed in the other.
     """
+    dirty_share: Share
+    """Share of the lines last written that device memory does not have yet: each costs a write when it is displaced."""
     bandwidth: BytesPerSecond
     """Read bandwidth of all SMs together [B/s]."""
     latency_near: Annotated[Seconds, Recorded()]
