@@ -82,6 +82,13 @@ def test_a_lifted_kernel_is_simulated(turbosim, trace):
     assert result["dram_write_bytes"] >= 4 * 8 * 1024 * 64 * 2
 
 
+def test_the_time_of_a_block_is_not_called_that_of_its_busiest_pipe(turbosim, trace):
+    said = turbosim("simulate", *A100, "--trace", trace).stdout
+    assert "in blocks busiest on" in said
+    assert "running on" not in said
+    assert "(inside blocks: turbosim sass)" in said
+
+
 def test_a_trace_is_for_gpus_with_the_same_sm(turbosim, trace, tmp_path):
     def said(hw):
         done = turbosim("simulate", "--hw", hw, "--trace", trace)
@@ -327,7 +334,10 @@ if __name__ == "__main__":
     (["lift", "own.py:scale", "-o", "x.trace"], 2,
      "error: name the GPU with --hw (a100_2x_hbm, a100_pcie_80gb, a100_sxm_40gb ...) or a target with --target sm_90"),
     (["lift", "own.py:scale", "--target", "sm_42", "-o", "x.trace"], 2,
-     "error: target 'sm_42': not among sm_80, sm_86, sm_89, sm_90, sm_100, which have instruction tables"),
+     "error: target 'sm_42': no instruction table says what its instructions cost; there are tables of sm_80, sm_86, "
+     "sm_89, sm_90, sm_100"),
+    (["lift", "own.py:scale", "--target", "fermi", "-o", "x.trace"], 2,
+     "error: target 'fermi': must be a compute capability as sm_90, one of sm_80, sm_86, sm_89, sm_90, sm_100"),
     (["lift", "own.py:scale", *A100, "--target", "sm_90", "-o", "x.trace"], 2,
      "error: --target: a100_sxm_80gb is sm_80 and does not run code for sm_90; drop --target, or name a GPU of that target"),
     (["lift", "own.py:scale", *A100, "--set", "BLOK=64", "-o", "x.trace"], 2,

@@ -50,6 +50,9 @@ def rule(gpu, text):
     ("a100_sxm_80gb", "IMMA.16832.S8.S8.SAT", Pipe.TENSOR, 8), ("a100_sxm_80gb", "IMMA.16864.S4.S4", Pipe.TENSOR, 8),
     ("rtx_4090", "HMMA.16816.F32", Pipe.TENSOR, 32), ("rtx_4090", "HMMA.16816.F16", Pipe.TENSOR, 16),
     ("l40s", "HMMA.16816.F32", Pipe.TENSOR, 16), ("rtx_4090", "QMMA.16832.F32.E4M3.E4M3", Pipe.TENSOR, 32),
+    # 2:4 sparse products do half of their shape's multiply-adds.
+    ("a100_sxm_80gb", "HMMA.SP.16832.F32", Pipe.TENSOR, 8), ("a100_sxm_80gb", "IMMA.SP.16864.S8.S8", Pipe.TENSOR, 8),
+    ("h100_sxm", "HGMMA.SP.64x256x32.F32", Pipe.TENSOR, 128),
     # 62.9 % of the peak, 6.35 cycles.
     ("h100_sxm", "HMMA.16816.F32", Pipe.TENSOR, 6),
     # 64 x 256 x 16 by four schedulers that do 512 a clock each.
@@ -105,6 +108,7 @@ def test_unknown_opcodes_are_noted_and_cost_what_their_kind_does(gpu, text, like
 @pytest.mark.parametrize(("gpu", "text", "omits"), [
     ("a100_sxm_80gb", "NANOSLEEP 0x64", "the time that it sleeps"),
     ("a100_sxm_80gb", "MEMBAR.SC.GPU", "the wait until other threads see the memory accesses before it"),
+    ("a100_sxm_80gb", "CCTL.E.PF2 [R2]", "what it brings into a cache or drops from it"),
     ("h100_sxm", "USETMAXREG.TRY_ALLOC.CTAPOOL UP0, 0xe8", "the wait for registers that other warps give up"),
 ])
 def test_what_is_left_out_of_the_time_is_noted_by_name(gpu, text, omits):

@@ -83,8 +83,11 @@ def capability_of(target: str) -> int:
     digits = target.lower().removeprefix("sm").removeprefix("_").removesuffix("a")
     if not digits.isdecimal() or int(digits) not in DEFAULT_GPUS:
         known = [f"sm_{n}" for n in DEFAULT_GPUS]
-        raise UsageError(f"target {target!r}: not among {', '.join(known)}, which have instruction tables"
-                         f"{'' if digits.isdecimal() else did_you_mean(target, known)}")
+        if digits.isdecimal():
+            raise UsageError(f"target {target!r}: no instruction table says what its instructions cost; there are "
+                             f"tables of {', '.join(known)}")
+        raise UsageError(f"target {target!r}: must be a compute capability as sm_90, one of {', '.join(known)}"
+                         f"{did_you_mean(target, known)}")
     return int(digits)
 
 

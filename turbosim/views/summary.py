@@ -21,10 +21,10 @@ REASON_WORDS = {
 }
 
 
-def reason_words(reason: str) -> str:
-    """Return a stall reason in words."""
+def reason_words(reason: str, blocks: bool = False) -> str:
+    """Return a stall reason in words; *blocks* where the code is blocks of machine code, whose time has one reason."""
     if reason.startswith("run_"):
-        return f"running on {reason[4:]}"
+        return f"in blocks busiest on {reason[4:]}" if blocks else f"running on {reason[4:]}"
     if reason.startswith("wait_"):
         return f"queueing for {reason[5:]}"
     return REASON_WORDS[reason]
@@ -128,11 +128,12 @@ def to_table(result: Result) -> RenderableType:
     for unit, share in result.utilization.items():
         if share >= 0.005:
             units.add_row(unit, bar(share), f"{share:6.1%}")
-    stalls = Table(title="where warp-group time goes", title_justify="left", box=None, show_header=False,
-                   padding=(0, 2))
+    blocks = "lifted" in result.options
+    title = "where warp-group time goes" + " (inside blocks: turbosim sass)" * blocks
+    stalls = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2))
     top = sorted(result.stalls.items(), key=lambda item: -item[1])[:8]
     for reason, share in top:
-        stalls.add_row(reason_words(reason), bar(share), f"{share:6.1%}")
+        stalls.add_row(reason_words(reason, blocks), bar(share), f"{share:6.1%}")
     rest = 1 - sum(share for _, share in top)
     if rest > 0.0005:
         stalls.add_row("everything else", bar(rest), f"{rest:6.1%}")
