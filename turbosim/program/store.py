@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,16 @@ def load(path: str | Path) -> Program:
     if digest != document.get("sha256"):
         raise ConfigError(f"{source}: checksum mismatch, the file was damaged or edited; write the trace again")
     try:
-        return TypeAdapter(Program).validate_python(_decode(payload))
+        return _adapter("program").validate_python(_decode(payload))
     except (ValidationError, TypeError, KeyError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ConfigError(f"{source}: not a well-formed program: {reason}") from None
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    """Return what checks an operation of a kind, or a program; to make it takes longer than to use it."""
+    return TypeAdapter(_OPS.get(kind, Program))
 
 
 def _canonical(payload: Any) -> str:
@@ -99,6 +106,8 @@ def _decode(value: Any) -> Any:
         return value
     table = {k: _decode(v) for k, v in value.items()}
     if (value.get("kind") in _OPS and "label" in value) or "variable" in value:
-        kind = _OPS[table.pop("kind")]
-        return TypeAdapter(kind).validate_python(table)
+        kind = table.pop("kind")
+        if kind not in _OPS:
+            raise KeyError(kind)
+        return _adapter(kind).validate_python(table)
     return table

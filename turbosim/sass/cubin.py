@@ -13,9 +13,9 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ class Kernel:
     name: str
     capability: int
     """Compute capability, as 80 for 8.0."""
-    instructions: tuple[Instruction, ...]
+    code: tuple[Instruction, ...] | Callable[[], tuple[Instruction, ...]]
+    """Its instructions, or what disassembles them when they are needed first."""
     registers: int
     """Per thread."""
     stack_bytes: int
@@ -59,6 +60,11 @@ class Kernel:
     """Of the cubin it was read from."""
     most_threads: int | None = None
     """Threads per CTA up to which it may be launched; None when it does not say."""
+
+    @cached_property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """The instructions, in order."""
+        return self.code() if callable(self.code) else self.code
 
 
 _LINE = re.compile(r"\s*/\*(?P<at>[0-9a-f]{4,})\*/\s+(?:@(?P<guard>!?U?P[0-9T]+)\s+)?(?P<opcode>[A-Z][\w.]*)"
@@ -90,16 +96,30 @@ def nvdisasm() -> Path:
 
 
 @lru_cache(maxsize=32)
-def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> Kernel:
+def read_cubin(data: bytes, name: str | None = None, source: str = "cubin", *, trusted: bool = False) -> Kernel:
     """Return kernel *name* of a cubin, by default its only one.
 
+    A *trusted* cubin of one kernel, as the compiler has made it, is disassembled when its instructions are needed.
     Raises ConfigError when *data* is not a cubin or cannot be disassembled, UsageError when *name* is not in it, or is
     needed because it holds several.
     """
     attributes = _Attributes(data, source)
+    if trusted and len(attributes.kernels) == 1 and name is None:
+        only = next(iter(attributes.kernels))
+        return attributes.kernel(only, partial(_code, data, only, source, tuple(attributes.kernels)))
     named = [n for n in attributes.kernels if name in (None, n)]
-    text = _disassemble(data, source, f"kernel {named[0]}" if len(named) == 1 else f"a kernel of {', '.join(named)}")
-    found = {kernel: lines for kernel, lines in _sections(text) if kernel in attributes.kernels}
+    chosen = named[0] if len(named) == 1 else name
+    return attributes.kernel(*_read(data, chosen, source, tuple(attributes.kernels)))
+
+
+def _code(data: bytes, name: str, source: str, kernels: tuple[str, ...]) -> tuple[Instruction, ...]:
+    return _read(data, name, source, kernels)[1]
+
+
+def _read(data: bytes, name: str | None, source: str, kernels: tuple[str, ...]) -> tuple[str, tuple[Instruction, ...]]:
+    """Return name and instructions of kernel *name* among the *kernels* of a cubin."""
+    text = _disassemble(data, source, f"kernel {name}" if name else f"a kernel of {', '.join(kernels)}")
+    found = {kernel: lines for kernel, lines in _sections(text) if kernel in kernels}
     if not found:
         raise ConfigError(f"{source}: holds no kernel")
     if name is None and len(found) > 1:
@@ -107,7 +127,10 @@ def read_cubin(data: bytes, name: str | None = None, source: str = "cubin") -> K
     chosen = name or next(iter(found))
     if chosen not in found:
         raise UsageError(f"{source}: has no kernel {chosen!r}, it has {', '.join(found)}{did_you_mean(chosen, found)}")
-    return attributes.kernel(chosen, tuple(_instructions(found[chosen], source)))
+    instructions = tuple(_instructions(found[chosen], source))
+    if not instructions:
+        raise ConfigError(f"{source}: kernel {chosen!r} has no code")
+    return chosen, instructions
 
 
 def _disassemble(data: bytes, source: str, kernels: str) -> str:
@@ -196,7 +219,7 @@ class _Attributes:
             # Offsets and sizes of a damaged file lead the reader anywhere.
             raise ConfigError(f"{source}: is not a cubin, or is damaged: {type(error).__name__} {error}") from None
 
-    def kernel(self, name: str, instructions: tuple[Instruction, ...]) -> Kernel:
+    def kernel(self, name: str, code: tuple[Instruction, ...] | Callable[[], tuple[Instruction, ...]]) -> Kernel:
         parameters: dict[int, Parameter] = {}
         base, threads, most = 0, None, None
         for attribute, value in self.kernels[name]:
@@ -208,10 +231,10 @@ class _Attributes:
             elif attribute in (_MOST_THREADS, _REQUIRED_THREADS):
                 x, y, z = struct.unpack("<III", value)
                 threads, most = (x * y * z, most) if attribute == _REQUIRED_THREADS else (threads, x * y * z)
-        if not instructions or name not in self._registers:
+        if name not in self._registers:
             raise ConfigError(f"{self._source}: kernel {name!r} has no code")
         # The static shared memory of newer targets holds 1 KiB that the system takes.
-        return Kernel(name, self.capability, instructions, self._registers[name], self._frames.get(name, 0),
+        return Kernel(name, self.capability, code, self._registers[name], self._frames.get(name, 0),
                       self._shared.get(name, 0), tuple(parameters[n] for n in sorted(parameters)), base, threads,
                       self._digest, most)
 

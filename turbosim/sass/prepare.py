@@ -129,7 +129,7 @@ def prepare(description: Description, gpu: Gpu, settings: Mapping[str, Value] | 
     except ParameterError as error:
         section = "constants" if error.field and error.field[0] in bound.constants else "arguments"
         raise ConfigError(f"{description.where((section, *error.field))}: {error}") from None
-    kernel = read_cubin(compiled.cubin, source=source.where)
+    kernel = read_cubin(compiled.cubin, source=source.where, trusted=True)
     given = [bound.arguments[n] if n in bound.arguments else compiled.scalars[n] for n in compiled.parameters]
     passed = tuple(p for n, v in zip(compiled.parameters, given, strict=True) for p in _passed(n, v, compiled))
     # Warps beyond those asked for are added by the compiler where it specialises warps.

@@ -143,7 +143,7 @@ def specified(kernel: Kernel, events: Iterable[Event]) -> Kernel:
             raise refusal(kernel, inst, f"its tile changes between {tiles[event.index]} and {opcode}")
     if not tiles:
         return kernel
-    return replace(kernel, instructions=tuple(
+    return replace(kernel, code=tuple(
         replace(i, opcode=tiles[i.index]) if i.index in tiles else i for i in kernel.instructions))
 
 
