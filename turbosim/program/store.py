@@ -69,10 +69,11 @@ def load(path: str | Path) -> Program:
     if digest != document.get("sha256"):
         raise ConfigError(f"{source}: checksum mismatch, the file was damaged or edited; write the trace again")
     try:
-        return _adapter("program").validate_python(_decode(payload))
+        program: Program = _adapter("program").validate_python(_decode(payload))
     except (ValidationError, TypeError, KeyError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ConfigError(f"{source}: not a well-formed program: {reason}") from None
+    return program
 
 
 @cache
