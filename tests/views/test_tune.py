@@ -48,6 +48,13 @@ def test_table_and_picture_have_the_same_numbers(slower, unit):
     assert axes.patches[0].get_width() == pytest.approx(float(numbers[0][0]), abs=0.01)
 
 
+def test_different_work_is_said():
+    more = Trial({"queries": 2048}, Resources(32, 0, 0, 4), replace(RESULT, useful_flops=4 * RESULT.useful_flops))
+    said = "the configurations differ in their work: ranked by time all the same, TFLOP/s compares them"
+    assert said in heading([trial(64, 1), more], {}, "sustained")
+    assert said not in heading([trial(64, 1), trial(128, 2)], {}, "sustained")
+
+
 def test_what_all_configurations_share():
     description = Description(kernel="a.py:b", sizes={"n": 4096, "rows": 8}, grid=["cdiv(n, BLOCK)"], arguments={},
                               constants={"BLOCK": 64, "HALF": "BLOCK // 2", "ACT": "'none'"})

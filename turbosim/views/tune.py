@@ -26,11 +26,16 @@ CLOCKS = {"sustained": "the GPU's under sustained load", "boost": "the GPU's boo
 
 
 def heading(trials: Sequence[Trial], fixed: Mapping[str, object], clock: str) -> list[str]:
-    """Return lines on what all *trials* share: the *fixed* values, and the clock with the rule it is chosen by."""
+    """Return lines on what all *trials* share: the *fixed* values, and the clock with the rule it is chosen by.
+
+    Where their work differs a line says so.
+    """
     lines = [", ".join(f"{name}={value}" for name, value in fixed.items())] if fixed else []
     if clocks := sorted({t.result.clock_hz for t in trials if t.result}):
         hertz = " to ".join(dict.fromkeys((show(clocks[0], "Hz"), show(clocks[-1], "Hz"))))
         lines.append(f"clock {hertz}, {CLOCKS[clock]}")
+    if len({t.result.useful_flops for t in trials if t.result}) > 1:
+        lines.append("the configurations differ in their work: ranked by time all the same, TFLOP/s compares them")
     return lines
 
 
