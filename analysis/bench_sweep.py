@@ -1,7 +1,8 @@
 """Benchmark of sweeps, all in one run: ``python -m analysis.bench_sweep``.
 
 Prints points per second and core, the gain of a second core, the share of time that the journal takes, the peak memory
-of 10,000 points on a local pool, and the time of resuming when all are done.
+of 10,000 points on a local pool, or with ``--dask`` on a cluster of two worker processes, and the time of resuming when
+all are done.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -128,37 +130,55 @@ def speed(folder: Path, phase: str, kernel: str, points: int, target: float, rou
           f"{len(good)} of {len(every)}", flush=True)
 
 
-def many(folder: Path, points: int, jobs: int) -> None:
-    """Print time and memory of many points, and the time of resuming with all of them done, each a process."""
+def many(folder: Path, points: int, jobs: int, dask: str = "") -> None:
+    """Print time and memory of many points, and the time of resuming with all of them done, each a process.
+
+    *jobs* processes share the points, or the workers of the dask scheduler at *dask*, if given.
+    """
     path = folder / "many.yaml"
     path.write_text(MANY.format(points=points))
-    program = ("import resource, sys, time\n"
+    program = ("import re, resource, sys, time\n"
                "start = time.perf_counter()\n"
                "from pathlib import Path\n"
                "from turbosim.study.document import read_study\n"
                "from turbosim.study.sweep import run_study\n"
                "if __name__ == '__main__':\n"
                "    study = read_study(Path(sys.argv[1]))\n"
-               "    report = run_study(study, Path(sys.argv[2]), jobs=int(sys.argv[3]))\n"
+               "    how = {'dask': sys.argv[4]} if sys.argv[4] else {'jobs': int(sys.argv[3])}\n"
+               "    report = run_study(study, Path(sys.argv[2]), **how)\n"
                "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
                "    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3\n"
+               # ru_maxrss is that of the process which started this one, if larger: here it has the scheduler.
+               "    kilobytes = re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1]\n"
+               "    client = f'peak {int(kilobytes) * 1024 / 1e6:.0f} MB, '\n"
                "    print(f'{report.simulated:,} simulated, {report.before:,} done before: '\n"
-               "          f'{time.perf_counter() - start:.1f} s, peak {own:.0f} MB, one worker {workers:.0f} MB, '\n"
+               "          f'{time.perf_counter() - start:.1f} s, ' + (client if sys.argv[4] else\n"
+               "          f'peak {own:.0f} MB, one worker {workers:.0f} MB, ') +\n"
                "          f'journal {report.journal_s / report.seconds:.2%}')\n")
     script = folder / "many.py"
     script.write_text(program)
-    print(f"\n{points:,} points, {jobs} processes; then the same again")
+    where = f"cluster of {jobs} dask workers, peak of its client" if dask else f"{jobs} processes"
+    print(f"\n{points:,} points, {where}; then the same again")
     for _ in range(2):
-        subprocess.run([sys.executable, script, path, folder / "many", str(jobs)], check=True,
+        subprocess.run([sys.executable, script, path, folder / "many", str(jobs), dask], check=True,
                        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     taken = []
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "turbosim", "sweep", path, "-o", folder / "many", "--json"], check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "turbosim", "sweep", path, "-o", folder / "many", "--json",
+                        *(("--dask", dask) if dask else ())], check=True, stdout=subprocess.DEVNULL)
         taken.append(time.perf_counter() - start)
     print(f"turbosim sweep with all done, parquet written anew: {median(taken):.1f} s "
           f"({min(taken):.1f} to {max(taken):.1f} s)")
+
+
+def cluster_of(workers: int, stack: ExitStack) -> str:
+    """Return the address of the scheduler of a dask cluster with *workers* processes, which *stack* ends."""
+    from distributed import LocalCluster
+
+    cluster = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
+                                               dashboard_address=":0", host="127.0.0.1", silence_logs=50))
+    return str(cluster.scheduler_address)
 
 
 def main() -> None:
@@ -167,6 +187,7 @@ def main() -> None:
     arguments.add_argument("--points", type=int, default=10_000, help="of the large study; 0 leaves it out")
     arguments.add_argument("--scale", type=float, default=1.0, help="of the number of points whose speed is measured")
     arguments.add_argument("--rounds", type=int, default=3, help="of one core and two, in turn")
+    arguments.add_argument("--dask", action="store_true", help="the large study on a dask cluster of two workers")
     chosen = arguments.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}; "
           "llama3-8b, batch 1, H200")
@@ -186,7 +207,8 @@ def main() -> None:
             if chosen.scale:
                 speed(folder, phase, kernel, max(1, int(points * chosen.scale)), target, chosen.rounds)
         if chosen.points:
-            many(folder, chosen.points, 2)
+            with ExitStack() as stack:
+                many(folder, chosen.points, 2, cluster_of(2, stack) if chosen.dask else "")
     print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 

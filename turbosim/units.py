@@ -60,16 +60,24 @@ def parse(text: object, dimension: str) -> float:
             raise UsageError(f"{text!r} is too large: the largest float is about 1.8e308")
         return value
     if not unit:
-        raise UsageError(f"{text!r} has no unit; write for example {f'{match[1]} {_common(dimension)}'!r}")
+        raise UsageError(f"{text!r} has no unit; write for example {with_likely_unit(match[1], dimension)!r}")
     if "b" in unit.replace("B", "") and "B" in dimension:
         raise UsageError(f"{text!r} counts bits; write bytes, for example {example(dimension)!r}")
     wanted = f"unit {unit!r} does not measure {dimension}" if dimension else f"takes no unit, got {unit!r}"
-    raise UsageError(f"{text!r}: {wanted}{did_you_mean(unit, [u for u in units if u])}")
+    hint = did_you_mean(unit, [u for u in units if u])
+    fix = f"; write for example {example(dimension)!r}" if dimension else f"; write {match[1]}"
+    raise UsageError(f"{text!r}: {wanted}{hint or fix}")
 
 
 def _common(dimension: str) -> str:
     return {"B": "GiB", "B/s": "TB/s", "Hz": "GHz", "s": "ns", "J": "pJ", "J/B": "pJ/B", "J/MAC": "pJ/MAC"}.get(
         dimension, dimension)
+
+
+def with_likely_unit(number: str, dimension: str) -> str:
+    """Return *number*, written without a unit, with one of *dimension*: 4.8 are TB/s, and 4.8e12 B/s."""
+    usual = 1e-3 <= abs(float(number.replace("_", ""))) < 1e4
+    return f"{number} {_common(dimension) if usual else dimension}"
 
 
 def example(dimension: str) -> str:

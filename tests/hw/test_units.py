@@ -32,7 +32,7 @@ def test_show_reads_back(value, dimension):
     ("1.9 Ghz", "Hz", "'1.9 Ghz': unit 'Ghz' does not measure Hz (did you mean 'GHz'?)"),
     ("fast", "Hz", "'fast' is not a quantity; write for example '1.98 GHz'"),
     (True, "", "True is not a quantity; write for example '16'"),
-    ("3 W", "", "'3 W': takes no unit, got 'W'"),
+    ("3 W", "", "'3 W': takes no unit, got 'W'; write 3"),
 ])
 def test_bad_quantities(text, dimension, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):

@@ -35,7 +35,7 @@ def write(tmp_path, text, name="sm_80a.yaml"):
     (BASE + "  FOO: {pipe: alu, op_class: int, interval: {value: 0 clk, source: C}}\n",
      "{file}:3:53: opcodes.FOO.interval: must be greater than 0, got 0 clk"),
     (BASE + "  FOO: {pipe: alu, op_class: int, interval: {value: 2 ns, source: C}}\n",
-     "{file}:3:46: opcodes.FOO.interval: '2 ns': unit 'ns' does not measure clk"),
+     "{file}:3:46: opcodes.FOO.interval: '2 ns': unit 'ns' does not measure clk; write for example '16 clk'"),
     (BASE + "  FOO: {pipe: alu, op_class: int, latency: {value: 4 clk, source: D}}\n",
      "{file}:3:59: opcodes.FOO.latency: source 'D' is not explained under sources"),
     (BASE + "  FOO: {op_class: int}\n",

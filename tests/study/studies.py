@@ -80,16 +80,27 @@ def children(pid):
     return found
 
 
+def state(pid):
+    """Return the letter of what the process does, Z if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
 def alive(pid):
     """Whether there is such a process that has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state(pid) != "Z"
 
 
 def rows_in(folder):
     return [row for _, row in lines(folder / NAME)]
+
+
+def count_of(folder):
+    """Return the number of whole rows in *folder*, -1 while its journal has not begun."""
+    path = folder / NAME
+    return path.read_bytes().count(b"\n") - 1 if path.is_file() else -1
 
 
 def wait_for(condition, seconds=120):
@@ -106,6 +117,17 @@ def kill(pid):
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def kill_alive(pid):
+    """Kill the process and return whether it was alive until then: it is stopped first, so that it cannot end by itself."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except ProcessLookupError:
+        return False
+    was_alive = wait_for(lambda: state(pid) in "TZ" and state(pid)) == "T"
+    kill(pid)
+    return was_alive
 
 
 def summary_of(done):

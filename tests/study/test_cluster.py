@@ -8,13 +8,25 @@ import re
 import signal
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.study.studies import COPIES, MANY, rows_in, started, study_of, summary_of, turbosim, wait_for
+from tests.study.studies import (
+    COPIES,
+    MANY,
+    count_of,
+    kill_alive,
+    rows_in,
+    started,
+    study_of,
+    summary_of,
+    turbosim,
+    wait_for,
+)
 from turbosim.errors import UsageError
 from turbosim.study import cluster
 from turbosim.study.cluster import Cluster, ClusterError
@@ -94,6 +106,28 @@ def test_the_work_of_a_killed_worker_is_done_by_another(tmp_path, local):
     assert killed
     assert (report.simulated, report.failures) == (200, {})
     assert len(rows_in(tmp_path / "out")) == len(outcomes(tmp_path / "out")) == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(3))
+def test_the_client_is_killed(tmp_path, local, number):
+    """At a random moment; the next one does what is left, on a cluster that may still be at work for the first."""
+    study = study_of(tmp_path, MANY.replace("steps: 60", "steps: 300"))
+    chance, out = random.Random(200 + number), tmp_path / "out"
+    least = chance.randint(1, 150) if number else 0
+    command = ("sweep", tmp_path / "study.yaml", "-o", out, "--json", "--dask", local.scheduler_address)
+    with started(*command) as sweep:
+        wait_for(lambda: count_of(out) >= least or sweep.poll() is not None)
+        time.sleep(chance.uniform(0, 0.1))
+        assert kill_alive(sweep.pid)
+        sweep.communicate(timeout=60)
+    before = rows_in(out)
+    assert least <= len(before) < 300
+    report = summary_of(turbosim(*command))
+    assert (report["done_before"], report["simulated"], report["failed"]) == (len(before), 300 - len(before), {})
+    rows = rows_in(out)
+    assert rows[:len(before)] == before
+    assert sorted(row["point"] for row in rows) == sorted(task.point for task in study.tasks())
 
 
 @pytest.mark.slow
@@ -295,7 +329,7 @@ def test_a_scheduler_without_workers_is_told(monkeypatch):
 
 
 def test_workers_with_another_turbosim_are_refused(local, monkeypatch):
-    wait_for(lambda: len(local.scheduler_info["workers"]) >= 1)
+    wait_for(lambda: local.scheduler.workers)
     monkeypatch.setattr(cluster, "engine_version", other_version)
     with pytest.raises(ClusterError, match=re.escape("has another turbosim (sources ")):
         Cluster(local.scheduler_address)

@@ -91,6 +91,27 @@ def test_derived_metrics_compare_with_the_baseline(swept):
         assert turbo["wait"] == turbo["stall.data_dram"]
 
 
+def test_metrics_without_a_value_are_counted(tmp_path):
+    study_of(tmp_path, SMALL + "metrics:\n  never: log(-time_s)\n  some: 1 / floor(8 TB/s / hbm.bandwidth - 1)\n"
+             "  always: time_s\n  other: some + 1\n")
+    done = turbosim("sweep", "study.yaml", "-o", "out", "--jobs", "1", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-3:] == [
+        "never (study.yaml:9:10) has no value at 6 of 6 points", "some (study.yaml:10:9) has no value at 4 of 6 points",
+        "other (study.yaml:12:10) has no value at 4 of 6 points"]
+    again = summary_of(turbosim("sweep", "study.yaml", "-o", "out", "--json", cwd=tmp_path))
+    assert again["without_value"] == {"never": 6, "some": 4, "other": 4}
+    frame = load_results(tmp_path / "out")
+    assert {name: int(frame[name].isna().sum()) for name in ("never", "some", "always", "other")} == {
+        "never": 6, "some": 4, "always": 0, "other": 4}
+
+
+def test_a_metric_against_points_that_fail_has_no_value(tmp_path):
+    study_of(tmp_path, "hw: h200_sxm\nkernel: [flash, 'flash:block_m=96']\nworkload: {model: llama3-8b, seq: 512}\n"
+             "metrics: {speedup: baseline.time_s / time_s}\nbaseline: {kernel: 'flash:block_m=96'}\n")
+    assert summary_of(turbosim("sweep", "study.yaml", "--json", "--jobs", "1", cwd=tmp_path))["without_value"] == {"speedup": 1}
+
+
 def test_parquet_has_what_load_results_returns(swept):
     folder = swept[0] / "study.results"
     pandas.testing.assert_frame_equal(pandas.read_parquet(folder / "points.parquet"), load_results(folder),
@@ -291,8 +312,8 @@ def test_one_point_that_can_be_simulated_is_enough(tmp_path_factory, sizes):
 
 
 @pytest.mark.parametrize(("constraints", "message"), [
-    ("['l2.bandwidth > 1', hbm.bandwidth < 1]",
-     "8:35: constraints: 'hbm.bandwidth < 1' drops all 6 points; loosen it, or add values to hbm.bandwidth"),
+    ("['l2.bandwidth > 0', hbm.bandwidth < 1 TB/s]",
+     "8:35: constraints: 'hbm.bandwidth < 1 TB/s' drops all 6 points; loosen it, or add values to hbm.bandwidth"),
     ("\n  - 2 > 3", "9:5: constraints: '2 > 3' drops all 6 points; loosen it"),
     ("\n  - hbm.bandwidth < 3 TB/s\n  - hbm.bandwidth > 3 TB/s", "8:1: constraints: together drop all 6 points, "
      "'hbm.bandwidth < 3 TB/s' (study.yaml:9:5) 4, 'hbm.bandwidth > 3 TB/s' (study.yaml:10:5) 2; loosen one of them")])

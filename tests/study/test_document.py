@@ -111,12 +111,16 @@ DEFECTS = {
                           "5:3: axes.title: cannot vary: nothing that is simulated depends on it"),
     "wrong unit": (HEAD + "axes:\n  hbm.bandwidth: [2, 4.8, 8 TB]\n",
                    "5:27: axes.hbm.bandwidth: '8 TB': unit 'TB' does not measure B/s (did you mean 'TB/s'?)"),
+    "no such unit": (HEAD + "axes:\n  hbm.bandwidth: [2, 8 furlong]\n",
+                     "5:22: axes.hbm.bandwidth: '8 furlong': unit 'furlong' does not measure B/s; write for example '4.8 TB/s'"),
+    "base unit left out": (HEAD + "axes:\n  hbm.bandwidth: [4.8e+12]\n",
+                           "5:19: axes.hbm.bandwidth: '4.8e+12' has no unit; write for example '4.8e+12 B/s'"),
     "one without unit": (HEAD + "axes:\n  hbm.bandwidth: [2 TB/s, 4.8]\n",
                          "5:27: axes.hbm.bandwidth: '4.8' has no unit; write for example '4.8 TB/s'"),
     "no unit at all": (HEAD + "axes:\n  hbm.bandwidth: [4.8]\n",
                        "5:19: axes.hbm.bandwidth: '4.8' has no unit; write for example '4.8 TB/s'"),
     "unit of a count": (HEAD + "axes:\n  sm.count: [132, 264 clk]\n",
-                        "5:19: axes.sm.count: '264 clk': takes no unit, got 'clk'"),
+                        "5:19: axes.sm.count: '264 clk': takes no unit, got 'clk'; write 264"),
     "negative": (HEAD + "axes:\n  pipes.sfu.rate: [16, -1]\n",
                  "5:24: axes.pipes.sfu.rate: must be greater than 0, got -1"),
     "impossible": (HEAD + "axes:\n  sm.smem_per_cta: [227, 300 KiB]\n",
@@ -135,6 +139,19 @@ DEFECTS = {
                         "h200_sxm has no pipes.sas.unit, which goes with it"),
     "no axis": (HEAD + "axes:\n  seq_len: [1]\n",
                 "5:3: axes.seq_len: unknown hardware field (did you mean 'seq_q'?); turbosim hw "),
+    "axis with its table": (HEAD + "axes:\n  workload.batch: [1, 2]\n",
+                            "5:3: axes.workload.batch: fields of the workload vary under their own names; write 'batch'"),
+    "misspelt axis with its table": (
+        HEAD + "axes:\n  options.lunch: [graph]\n", "5:3: axes.options.lunch: options of a run vary under their own names; "
+        "write one of clock, launch, l2, engine (did you mean 'launch'?)"),
+    **{f"option as {name}": (
+        HEAD + f"axes:\n  {name}: [64]\n", f"5:3: axes.{name}: unknown hardware field, and options of kernels vary as "
+        "set.NAME; write 'set.block_m'") for name in ("block_m", "kernel.block_m", "options.block_m", "flash.block_m")},
+    "axis twice": (HEAD + "axes:\n  batch: [1]\n  batch: [2]\n", "6:3: not valid YAML: found duplicate key \"batch\" with value "
+                   "\"[2]\" (original value: \"[1]\"); drop one"),
+    "list of axes": (HEAD + "axes: [batch]\n", "4:7: axes: must be a table, for example {name: value}, got a list"),
+    "missing hardware": ("hw: mine.yaml\nkernel: flash\n", "1:5: hw: no file 'mine.yaml', neither beside the study nor in the "
+                         "working directory; write the path of a hardware file, or the name of a GPU, for example h200_sxm"),
     "scalar axis": (HEAD + "axes:\n  batch: 4\n",
                     "5:10: axes.batch: must be a list of values or a range {from, to, steps}, got 4"),
     "empty axis": (HEAD + "axes:\n  batch: []\n", "5:10: axes.batch: has no values; give at least one"),
@@ -186,6 +203,23 @@ DEFECTS = {
                  "5:5: constraints: 'hbm.bandwidth <= 8 TBs' is not an expression: '8 TBs' has no unit that is known"),
     "its name": (HEAD + "constraints: ['batch * sek <= 1M']\n",
                  "4:15: constraints: 'batch * sek <= 1M': unknown name 'sek' (did you mean 'seq_k'?)"),
+    "its table": (HEAD + "constraints: ['workload.seq < 3']\n",
+                  "4:15: constraints: 'workload.seq < 3': unknown name 'workload.seq' (did you mean 'seq'?)"),
+    "its option": (HEAD + "constraints: ['block_m < 3']\n",
+                   "4:15: constraints: 'block_m < 3': unknown name 'block_m' (did you mean 'set.block_m'?)"),
+    "constraint outside a list": (HEAD + "constraints: batch < 3\n",
+                                  "4:14: constraints: must be a list, for example ['batch < 3'], got 'batch < 3'"),
+    "a number without unit": (HEAD + "constraints: ['batch < 3', 'hbm.bandwidth < 3']\n", "4:28: constraints: 'hbm.bandwidth "
+                              "< 3': '3' has no unit, and hbm.bandwidth is in B/s; write for example '3 TB/s'"),
+    "a metric's number without unit": (
+        HEAD + "axes: {batch: [1, 2]}\nbaseline: {batch: 1}\nmetrics: {big: baseline.l2.capacity >= 50M}\n", "6:16: metrics.big: "
+        "'baseline.l2.capacity >= 50M': '50M' has no unit, and baseline.l2.capacity is in B; write for example '50 MiB'"),
+    "a clock without unit": (HEAD + "axes: {clock: [1.4, 1.8 GHz]}\nconstraints: [clock < 1.5]\n", "5:15: constraints: 'clock "
+                             "< 1.5': '1.5' has no unit, and clock is in Hz; write for example '1.5 GHz'"),
+    "no value": (HEAD + "metrics: {s: 1/0}\n",
+                 "4:14: metrics.s: '1/0' never has a value: division by zero; correct it"),
+    "a part without value": (HEAD + "constraints: ['batch < 3 and seq > log(0)']\n", "4:15: constraints: 'batch < 3 and seq > "
+                             "log(0)': a part that reads no name never has a value: math domain error; correct it"),
     "its call": (HEAD + "metrics: {a: '__import__(1)'}\n", "4:14: metrics.a: '__import__(1)' calls '__import__': "
                  "functions are min, max, abs, sqrt, exp, log, log2, ceil, floor"),
     "a subscript": (HEAD + "metrics: {a: 'time_s[0]'}\n", "4:14: metrics.a: 'time_s[0]': Subscript is not allowed; "),
@@ -197,7 +231,7 @@ DEFECTS = {
                      "4:15: constraints: 'sm.smem_capacity < 300 KiB and 8 TB >= hbm.bandwidth': '8 TB': unit 'TB' does not "
                      "measure B/s, as hbm.bandwidth does (did you mean 'TB/s'?)"),
     "a metric's quantity": (HEAD + "metrics: {fast: time_s < 3 GHz}\n", "4:17: metrics.fast: 'time_s < 3 GHz': '3 GHz': unit "
-                            "'GHz' does not measure s, as time_s does"),
+                            "'GHz' does not measure s, as time_s does; write for example '650 ns'"),
     "no condition": (HEAD + "constraints: [batch]\n", "4:15: constraints: 'batch' is 1 at the first point, and a constraint "
                      "is true or false; compare it, for example with <="),
     "an outcome": (HEAD + "constraints: [time_s < 1 ms]\n", "4:15: constraints: 'time_s < 1 ms': time_s is what a simulation "
@@ -207,7 +241,7 @@ DEFECTS = {
     "metric's shape": (HEAD + "metrics: {a-b: '1'}\n",
                        "4:11: metrics.a-b: is a name of letters, digits and underscores"),
     "metric's order": (HEAD + "metrics: {a: b, b: '1'}\n", "4:14: metrics.a: 'b': unknown name 'b'"),
-    "metric is a number": (HEAD + "metrics: {a: 1}\n", "4:14: metrics.a: must be a valid string, got 1"),
+    "metric is a number": (HEAD + "metrics: {a: 1}\n", "4:14: metrics.a: must be a text, for example '1', got 1"),
     "no baseline": (HEAD + "metrics: {a: baseline.time_s / time_s}\n",
                     "4:14: metrics.a: reads a baseline, and the study has none; write for example baseline: {kernel: "),
     "baseline of no axis": (HEAD + "axes: {sm.count: [1]}\nbaseline: {hw: h200_sxm}\n",
@@ -237,6 +271,15 @@ def test_defects(tmp_path, case):
 def test_values_that_some_points_can_have_are_accepted(tmp_path, axes):
     text = HEAD.replace("hw: h200_sxm\n", "") if "hw" in axes else HEAD
     assert len(list(study_of(tmp_path, f"{text}axes:\n{axes}").tasks())) in (2, 4)
+
+
+@pytest.mark.parametrize("text", [
+    "constraints: [energy.hbm < 5 pJ/B]\nmetrics: {low: energy.hbm < 3 J, bare: energy.hbm < 3, short: time_s < 0.001}\n",
+    "constraints: ['sm.smem_bandwidth > 64 and pipes.sfu.rate >= 16 and area_mm2 < 900 and nbytes > 1']\n",
+    "axes: {clock: [boost, sustained]}\nconstraints: ['clock == \"boost\"']\n"])
+def test_comparisons_that_are_accepted(tmp_path, text):
+    """Columns that share their name with a hardware field are the field in constraints alone."""
+    assert len(study_of(tmp_path, HEAD + text).constraints) == 1
 
 
 def test_defects_are_told_together_in_the_order_of_the_file(tmp_path):

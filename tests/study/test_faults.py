@@ -14,7 +14,9 @@ from tests.study.studies import (
     MANY,
     alive,
     children,
+    count_of,
     kill,
+    kill_alive,
     rows_in,
     started,
     study_of,
@@ -28,14 +30,16 @@ from turbosim.study.journal import NAME
 from turbosim.study.session import KILLED
 from turbosim.study.sweep import run_study
 
-POINTS = 60
+POINTS = 200
+LONG = MANY.replace("steps: 60", f"steps: {POINTS}")
+"""Takes long enough for a worker to be killed while there is something left, in every round."""
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     """Outcome by point, of one process that nothing happens to."""
     folder = tmp_path_factory.mktemp("alone")
-    study = study_of(folder, MANY)
+    study = study_of(folder, LONG)
     report = run_study(study, folder / "out", jobs=1)
     assert (report.points, report.simulated) == (POINTS, POINTS)
     return {r["point"]: r["outcome"] for r in rows_in(folder / "out")}
@@ -47,24 +51,22 @@ def outcomes(folder):
     return {r["point"]: r["outcome"] for r in rows}
 
 
-def count_of(folder):
-    path = folder / NAME
-    return path.read_bytes().count(b"\n") - 1 if path.is_file() else 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(10))
 def test_a_worker_is_killed(tmp_path, expected, number):
     """At a random moment after the first row; its points are simulated by another one."""
-    study_of(tmp_path, MANY)
+    study_of(tmp_path, LONG)
     chance = random.Random(number)
     with started("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--jobs", "2", "--json") as sweep:
         wait_for(lambda: count_of(tmp_path / "out") > 0 or sweep.poll() is not None)
-        for _ in range(chance.randint(1, 2)):
+        killed, wanted = [], chance.randint(1, 2)
+        while len(killed) < wanted and sweep.poll() is None and count_of(tmp_path / "out") < POINTS:
             time.sleep(chance.uniform(0, 0.1))
             if workers := children(sweep.pid):
-                kill(chance.choice(workers))
+                worker = chance.choice(workers)
+                killed += [worker] * kill_alive(worker)
         out, err = sweep.communicate(timeout=120)
+    assert killed
     assert (sweep.returncode, err) == (0, "")
     assert out
     assert outcomes(tmp_path / "out") == expected
@@ -74,13 +76,14 @@ def test_a_worker_is_killed(tmp_path, expected, number):
 @pytest.mark.parametrize("number", range(10))
 def test_the_sweep_is_killed(tmp_path, expected, number):
     """At a random moment; its workers end too, and the next sweep does what is left."""
-    study_of(tmp_path, MANY)
+    study_of(tmp_path, LONG)
     chance = random.Random(100 + number)
+    most = chance.randint(0, POINTS - 50)
     command = ("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--jobs", "2", "--json")
     with started(*command) as sweep:
-        wait_for(lambda: count_of(tmp_path / "out") >= 0 and (tmp_path / "out" / NAME).is_file())
+        wait_for(lambda: count_of(tmp_path / "out") >= 0)
         if number % 3:
-            wait_for(lambda: count_of(tmp_path / "out") > chance.randint(0, 50) or sweep.poll() is not None)
+            wait_for(lambda: count_of(tmp_path / "out") > most or sweep.poll() is not None)
         time.sleep(chance.uniform(0, 0.3))
         workers = children(sweep.pid)
         kill(sweep.pid)
@@ -96,7 +99,7 @@ def test_the_sweep_is_killed(tmp_path, expected, number):
 
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_ctrl_c_keeps_what_is_done(tmp_path, expected, whole_group):
-    study_of(tmp_path, MANY)
+    study_of(tmp_path, LONG)
     command = ("sweep", tmp_path / "study.yaml", "-o", tmp_path / "out", "--jobs", "2")
     with started(*command) as sweep:
         wait_for(lambda: count_of(tmp_path / "out") > 2 or sweep.poll() is not None)
@@ -116,7 +119,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, expected, whole_group):
 
 
 def test_a_torn_last_row_is_made_again(tmp_path, expected):
-    study = study_of(tmp_path, MANY)
+    study = study_of(tmp_path, LONG)
     run_study(study, tmp_path / "out", jobs=1)
     path = tmp_path / "out" / NAME
     path.write_bytes(path.read_bytes()[:-100])
@@ -150,7 +153,7 @@ def test_an_item_that_ends_two_processes_has_no_outcome(tmp_path, jobs, always, 
 
 
 def test_a_point_that_ends_its_process_is_a_row(tmp_path, monkeypatch):
-    study = study_of(tmp_path, MANY)
+    study = study_of(tmp_path, LONG)
 
     def lost(function, items, jobs):
         yield from ((place, None if place == 3 else function(item)) for place, item in enumerate(items))

@@ -25,6 +25,7 @@ def test_pictures_do_not_change_the_points(tmp_path):
     ("- {kind: lines, x: hbm.bandwith}", "9:22", "'hbm.bandwith' is no column (did you mean 'hbm.bandwidth'?)"),
     ("- {kind: pareto, x: time_s, y: tflops, maximize: [time_s, tflop]}", "9:61",
      "'tflop' is no column (did you mean 'tflops'?)"),
+    ("- {kind: lines, x: nothing}", "9:22", "'nothing' is no column; axes, metrics and outcomes are, for example time_s"),
     ("- {kind: lines, z: time_s}", "9:19", "unknown key; there are kind, x, y, value, by, where, maximize, name"),
     ("- {x: time_s}", "9:5", "kind is missing"),
     ("- {kind: lines, name: a/b}", "9:25", "is a file name of letters, digits, - and _, got 'a/b'"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from turbosim.errors import ConfigError
@@ -22,7 +23,8 @@ def read_document(path: Path, noun: str = "hardware file") -> CommentedMap:
         mark = error.problem_mark
         where = f"{mark.line + 1}:{mark.column + 1}" if mark is not None else "1:1"
         problem = str(error.problem).split("\n")[0].strip()
-        raise ConfigError(f"{shown(path)}:{where}: not valid YAML: {problem}") from None
+        fix = "; drop one" if isinstance(error, DuplicateKeyError) else ""
+        raise ConfigError(f"{shown(path)}:{where}: not valid YAML: {problem}{fix}") from None
     except (YAMLError, ValueError) as error:
         # ValueError: bytes that are not UTF-8, or a tag such as !!int before what is none.
         raise ConfigError(f"{shown(path)}:1:1: not valid YAML: {str(error).splitlines()[0]}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -117,12 +118,7 @@ class AxisReader(Places):
         try:
             node = find_field(name, "a GPU")[1]
         except UsageError as error:
-            known = ("hw", "kernel", *CHOICES, *shapes.ALL)
-            if "is a table" in str(error):
-                self.defect(loc, str(error), key=True)
-            else:
-                hint = likely_field(name) if "." in name else did_you_mean(name, known) or likely_field(name)
-                self.defect(loc, f"unknown hardware field{hint}; turbosim hw show GPU --resolved lists all", key=True)
+            self.defect(loc, str(error) if "is a table" in str(error) else _unknown(name), key=True)
             return False
         if node.kind != "quantity" and "." not in name:
             self.defect(loc, "cannot vary: nothing that is simulated depends on it", key=True)
@@ -216,8 +212,12 @@ class AxisReader(Places):
         name: str | Path = value
         if self.folder is not None and (saved := self.folder / f"{Path(value).stem}.yaml").is_file():
             name = saved
-        elif value.endswith((".yaml", ".yml")) and (beside := self.path.parent / value).is_file():
-            name = beside
+        elif value.endswith((".yaml", ".yml")):
+            if (beside := self.path.parent / value).is_file():
+                name = beside
+            elif not Path(value).is_file():
+                raise UsageError(f"no file {value!r}, neither beside the study nor in the working directory; write the "
+                                 "path of a hardware file, or the name of a GPU, for example h200_sxm")
         try:
             resolved = load_resolved(name)
         except ConfigError as error:
@@ -259,3 +259,20 @@ class AxisReader(Places):
                     listed = known and isinstance(self.document[loc[0]][loc[1]], CommentedSeq)
                     self.defect((*loc, i) if listed else loc, errors[0], key=not listed)
                     break
+
+
+def _unknown(name: str) -> str:
+    """Return what is wrong with *name*, under which nothing can vary, and what was probably meant."""
+    table, _, rest = name.partition(".")
+    option = name.rpartition(".")[2]
+    options = {f.name for schedule in SCHEDULES.values() for f in dataclasses.fields(schedule.options)}
+    what, own = {"workload": ("fields of the workload", shapes.ALL),
+                 "options": ("options of a run", tuple(CHOICES))}.get(table, ("", ()))
+    if rest and own and option not in options:
+        name = f"{rest!r}" if rest in own else f"one of {', '.join(own)}{did_you_mean(rest, own)}"
+        return f"{what} vary under their own names; write {name}"
+    if option in options and table in (option, "workload", "options", "kernel", *SCHEDULES):
+        return f"unknown hardware field, and options of kernels vary as set.NAME; write 'set.{option}'"
+    known = ("hw", "kernel", *CHOICES, *shapes.ALL)
+    hint = likely_field(name) if "." in name else did_you_mean(name, known) or likely_field(name)
+    return f"unknown hardware field{hint}; turbosim hw show GPU --resolved lists all"

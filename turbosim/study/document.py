@@ -18,7 +18,7 @@ from turbosim.study.evaluate import OUTCOMES
 from turbosim.study.expression import Expression
 from turbosim.study.expression import parse as parse_expression
 from turbosim.study.impossible import impossible
-from turbosim.study.known import column_names, point_names
+from turbosim.study.known import column_names, outcome_names, point_names, quantity_names
 from turbosim.study.pictures import read_pictures
 from turbosim.study.places import Loc, Strict
 from turbosim.study.sampling import METHODS, Sampling
@@ -66,8 +66,8 @@ class _Reader(AxisReader):
             self.finish()
         names = {split_kernel(text)[0] for text in self.kernels}
         columns = column_names(axes, names)
-        constraints = self.constraints(file, point_names(axes, names), columns)
-        metrics = self.metrics(file, columns)
+        constraints = self.constraints(file, axes, point_names(axes, names), columns)
+        metrics = self.metrics(file, axes, columns)
         baseline = self.baseline(file, axes, sampling, metrics)
         pictures = read_pictures(self, file.pictures, [*columns, *metrics])
         self.finish_if_defective()
@@ -120,11 +120,13 @@ class _Reader(AxisReader):
                              "{method: latin-hypercube, points: 1000}")
         return Sampling(given.method, given.points, given.seed, tuple(given.cross))
 
-    def constraints(self, file: File, known: Mapping[str, str], columns: Mapping[str, str]) -> list[Expression]:
+    def constraints(self, file: File, axes: list[Axis], known: Mapping[str, str], columns: Mapping[str, str]
+                    ) -> list[Expression]:
         """Return the constraints, over the names *known* among *columns*."""
         found = []
+        quantities = quantity_names(axes)
         for i, text in enumerate(file.constraints):
-            parsed = self.attempt(("constraints", i), parse_expression, text, columns)
+            parsed = self.attempt(("constraints", i), parse_expression, text, {**columns, **known}, quantities)
             late = [name for name in parsed.names if name not in known] if parsed is not None else []
             if late:
                 self.defect(("constraints", i), f"{text!r}: {late[0]} is what a simulation finds, and constraints "
@@ -133,16 +135,18 @@ class _Reader(AxisReader):
                 found.append(parsed)
         return found
 
-    def metrics(self, file: File, known: dict[str, str]) -> dict[str, Expression]:
+    def metrics(self, file: File, axes: list[Axis], known: dict[str, str]) -> dict[str, Expression]:
         """Return the derived metrics; one may read those before it."""
         found: dict[str, Expression] = {}
         names = dict(known)
+        fields = quantity_names(axes) - set(outcome_names())
+        quantities = fields | {f"baseline.{name}" for name in fields}
         for name, text in file.metrics.items():
             if re.fullmatch(r"[A-Za-z]\w*", name) is None or name in known or name in ("status", "reason", "key"):
                 self.defect(("metrics", name), "is the name of a column already; choose another" if name in known else
                             "is a name of letters, digits and underscores", key=True)
                 continue
-            expression = self.attempt(("metrics", name), parse_expression, text, names)
+            expression = self.attempt(("metrics", name), parse_expression, text, names, quantities)
             if expression is not None:
                 found[name] = expression
                 names |= dict.fromkeys((name, f"baseline.{name}"), "")

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from turbosim.arithmetic import COMPARISON, MEMBERSHIP, PARTS, POWER, SIGN, SUM, Arithmetic, dotted
 from turbosim.errors import UsageError, did_you_mean
-from turbosim.units import UNITS
+from turbosim.units import UNITS, example, with_likely_unit
 
 Value = int | float | bool | str
 
@@ -67,13 +67,14 @@ class Expression:
         return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
-def parse(text: str, known: Mapping[str, object] | None = None) -> Expression:
+def parse(text: str, known: Mapping[str, object] | None = None, quantities: Container[str] = ()) -> Expression:
     """Return *text* as an expression over the names *known*, by dimension (a key of UNITS, or else none), any if None.
 
-    Raises UsageError for what is no expression, has parts that are not allowed, reads an unknown name, or compares one
-    with a quantity of another dimension.
+    Raises UsageError for what is no expression, has parts that are not allowed or read no name and have no value,
+    reads an unknown name, compares a name with a quantity of another dimension, or compares one of *quantities* with a
+    number other than 0 that has no unit.
     """
-    plain, quantities = _without_units(text.strip())
+    plain, products = _without_units(text.strip())
     try:
         tree = ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -84,8 +85,13 @@ def parse(text: str, known: Mapping[str, object] | None = None) -> Expression:
     _check(tree, text, names)
     for name in names:
         if known is not None and name not in known:
-            raise UsageError(f"{text!r}: unknown name {name!r}{did_you_mean(name, known)}")
-    _check_units(tree, text, quantities, known or {})
+            # The tables of a study are no part of a name, but set is.
+            likely = next((x for x in (name.partition(".")[2], f"set.{name.rpartition('.')[2]}") if x in known), None)
+            raise UsageError(f"{text!r}: unknown name {name!r}{did_you_mean(likely or name, known)}")
+    for node in _constants(tree):
+        _check_constant(node, text, whole=node is tree)
+    for name, other in _comparisons(tree):
+        _check_unit(name, other, text, plain, products, str((known or {}).get(name) or ""), name in quantities)
     return Expression(text, tree, tuple(names))
 
 
@@ -101,18 +107,75 @@ def _without_units(text: str) -> tuple[str, dict[int, re.Match[str]]]:
     return plain + text[end:], found
 
 
-def _check_units(tree: ast.expr, text: str, quantities: Mapping[int, re.Match[str]], known: Mapping[str, object]
-                 ) -> None:
-    """Raise UsageError where a name of *known* is compared with a quantity of another dimension, both alone."""
-    pairs = [pair for node in ast.walk(tree) if isinstance(node, ast.Compare)
-             for a, b in pairwise((node.left, *node.comparators)) for pair in ((a, b), (b, a))]
-    for side, other in pairs:
-        name = dotted(side) if isinstance(side, (ast.Name, ast.Attribute)) else None
-        units = UNITS.get(str(known.get(name or "")) or "none")
-        found = quantities.get(other.col_offset) if isinstance(other, ast.BinOp) and other.lineno == 1 else None
-        if units is not None and found is not None and found[2] not in units and found[2] not in _BINARY:
-            raise UsageError(f"{text!r}: {found[0]!r}: unit {found[2]!r} does not measure {known[name or '']}, as "
-                             f"{name} does{did_you_mean(found[2], units)}")
+def _comparisons(tree: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the names that are compared alone, each with what it is compared with or looked for among."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for a, b in pairwise((node.left, *node.comparators)):
+                for side, other in ((a, b), (b, a)):
+                    if isinstance(side, (ast.Name, ast.Attribute)) and (name := dotted(side)) is not None:
+                        among = other.elts if isinstance(other, (ast.List, ast.Tuple)) else [other]
+                        yield from ((name, value) for value in among)
+
+
+def _check_unit(name: str, other: ast.expr, text: str, plain: str, products: Mapping[int, re.Match[str]],
+                dimension: str, needed: bool) -> None:
+    """Raise UsageError where *other*, compared with *name*, is a number in a unit of another dimension than its own.
+
+    Or in none, where one is *needed*. *products* are the quantities of *text* by their place in *plain*.
+    """
+    units = UNITS.get(dimension or "none")
+    if units is None:
+        return
+    while isinstance(other, ast.UnaryOp):
+        other = other.operand
+    found = products.get(other.col_offset) if isinstance(other, ast.BinOp) and other.lineno == 1 else None
+    if found is not None and found[2] not in units and found[2] not in _BINARY:
+        raise UsageError(f"{text!r}: {found[0]!r}: unit {found[2]!r} does not measure {dimension}, as {name} does"
+                         f"{did_you_mean(found[2], units) or f'; write for example {example(dimension)!r}'}")
+    if not needed:
+        return
+    written, unit = "", ""
+    if found is not None and found[2] in _BINARY:
+        written, unit = found[0], f"{found[2].upper()}iB" if dimension == "B" else ""
+    elif isinstance(other, ast.Constant) and type(other.value) in (int, float) and other.value != 0:
+        written = str(ast.get_source_segment(plain, other))
+    if written:
+        number = written.rstrip("kKMG ")
+        raise UsageError(f"{text!r}: {written!r} has no unit, and {name} is in {dimension}; write for example "
+                         f"{f'{number} {unit}' if unit else with_likely_unit(number, dimension)!r}")
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of *node* that have values, or parts with values."""
+    yield from node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
+
+
+def _is_constant(node: ast.AST) -> bool:
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        return dotted(node) in _CONSTANTS
+    return all(_is_constant(part) for part in _parts(node))
+
+
+def _constants(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the largest parts of *node* that read no name."""
+    if isinstance(node, ast.expr) and _is_constant(node):
+        yield node
+    elif not isinstance(node, (ast.Name, ast.Attribute)):
+        for part in _parts(node):
+            yield from _constants(part)
+
+
+def _check_constant(node: ast.expr, text: str, whole: bool) -> None:
+    """Raise UsageError if *node*, which reads no name, has no value."""
+    try:
+        found = _ARITHMETIC.value(node, _CONSTANTS.__getitem__)
+        why = "" if not isinstance(found, float) or math.isfinite(found) else f"it is {found}"
+    except (ZeroDivisionError, OverflowError, ValueError, TypeError) as error:
+        why = str(error)
+    if why:
+        part = "" if whole else ": a part that reads no name"
+        raise UsageError(f"{text!r}{part} never has a value: {why}; correct it")
 
 
 def _check(node: ast.AST, text: str, names: dict[str, None]) -> None:

@@ -11,11 +11,13 @@ from turbosim.errors import did_you_mean
 from turbosim.hw.fields import ROOT, Node
 from turbosim.hw.override import find_field
 from turbosim.power import COMPONENTS
-from turbosim.result import UNITS, Reason
+from turbosim.result import UNITS as USED
+from turbosim.result import Reason
 from turbosim.schedules.registry import get_schedule
 from turbosim.study import shapes
 from turbosim.study.axis import Axis
 from turbosim.study.evaluate import OUTCOMES
+from turbosim.units import UNITS
 
 RUN = ("clock", "launch", "l2", "engine")
 SILICON = {"area_mm2": "mm2", "cost_usd": "USD"}
@@ -63,10 +65,25 @@ def point_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, str]:
     return found | SILICON | {"bytes": "B", "nbytes": "B"} | {a.name: a.dimension for a in axes}
 
 
+def outcome_names() -> dict[str, str]:
+    """Return the columns of a simulated point, with the dimension of each."""
+    shares = [*(f"util.{u.value}" for u in USED), "util.l2", "util.hbm",
+              *(f"stall.{r.name.lower()}" for r in Reason), "stall.kernel_launch"]
+    return OUTCOMES | dict.fromkeys(shares, "") | dict.fromkeys((f"energy.{c}" for c in COMPONENTS), "J")
+
+
 def column_names(axes: Iterable[Axis], kernels: Iterable[str]) -> dict[str, str]:
     """Return what a metric may read, without those defined before it, as :func:`point_names`."""
-    shares = [*(f"util.{u.value}" for u in UNITS), "util.l2", "util.hbm",
-              *(f"stall.{r.name.lower()}" for r in Reason), "stall.kernel_launch"]
-    own = OUTCOMES | dict.fromkeys(shares, "") | dict.fromkeys((f"energy.{c}" for c in COMPONENTS), "J")
-    names = own | point_names(axes, kernels)
+    axes = list(axes)
+    names = point_names(axes, kernels) | outcome_names() | {a.name: a.dimension for a in axes}
     return names | {f"baseline.{name}": dimension for name, dimension in names.items()}
+
+
+def quantity_names(axes: Iterable[Axis]) -> set[str]:
+    """Return the names whose numbers need a unit, as on an axis: fields that have several, and a clock that varies.
+
+    Columns of outcomes have theirs in their names.
+    """
+    found = {name: find_field(name, "")[1].dimension for name in hardware_names()}
+    found |= {a.name: a.dimension for a in axes if a.name == "clock"}
+    return {name for name, dimension in found.items() if dimension and len(UNITS[dimension]) > 1}

@@ -66,7 +66,8 @@ def read_pictures(places: Places, entries: Sequence[Any], columns: Sequence[str]
                   for name in filter(None, getattr(picture, key).split(","))]
         for at, name in (*listed, *((("maximize", n), name) for n, name in enumerate(picture.maximize))):
             if name not in columns:
-                places.defect((*loc, *at), f"{name!r} is no column{did_you_mean(name, columns)}")
+                hint = did_you_mean(name, columns) or "; axes, metrics and outcomes are, for example time_s"
+                places.defect((*loc, *at), f"{name!r} is no column{hint}")
         if re.fullmatch(r"[\w-]+", picture.file) is None:
             places.defect((*loc, "name"), f"is a file name of letters, digits, - and _, got {picture.name!r}")
         elif picture.file in [p.file for p in found]:

@@ -116,6 +116,10 @@ class Places:
                     if not any(did_you_mean(x, [name]) for x in foreign):
                         self.defect(loc, f"{name} is missing", key=True)
                 else:
-                    text = item["msg"].replace("Input should be", "must be").replace("dictionary", "table")
-                    self.defect((*loc, *where), f"{text}, got {seen(item['input'])}")
+                    given = seen(item["input"])
+                    text = {"dict_type": "must be a table, for example {name: value}",
+                            "string_type": f"must be a text, for example '{given}'",
+                            "list_type": f"must be a list, for example [{given}]"}.get(
+                                kind, item["msg"].replace("Input should be", "must be"))
+                    self.defect((*loc, *where), f"{text}, got {given}")
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,19 @@ class Rows:
             return None
         point = self.study.point_of({**row["axes"], **self.study.baseline})
         return self.at(point) if point in self._offsets else None
+
+
+def without_value(rows: Rows) -> dict[str, int]:
+    """Return, by derived metric, how many points that did not fail have no value of it; metrics with all are left out.
+
+    A value is missing where a name has none, a calculation none (``x / 0``), or the baseline is not among *rows*.
+    """
+    found: Counter[str] = Counter()
+    for row in rows if rows.study.metrics else ():
+        if row["outcome"]["status"] == "ok":
+            values = derived(rows.study, row, rows.baseline(row))
+            found.update(name for name, value in values.items() if value is None)
+    return {name: found[name] for name in rows.study.metrics if found[name]}
 
 
 class _Columns(Mapping[str, Any]):

@@ -27,7 +27,7 @@ def number(node: Node, value: Any) -> Value:
         raise UsageError(f"must be a single value, got {seen(value)}")
     if (node.kind == "quantity" and node.dimension and len(UNITS[node.dimension]) > 1
             and isinstance(value, (int, float)) and not isinstance(value, bool)):
-        value = str(value)
+        value = f"{value:.12g}"
     bare = parse(value, node.dimension) if isinstance(value, str) and node.kind == "quantity" else value
     fitting, rule = node.check(bare)
     if rule is not None:

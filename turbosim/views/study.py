@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turbosim.study.journal import NAME
-from turbosim.study.results import Rows
+from turbosim.study.results import Rows, without_value
 from turbosim.study.study import Study
 from turbosim.study.sweep import Report
 from turbosim.units import UNITS, show
@@ -20,9 +20,11 @@ SHOWN = 10
 
 def to_json(study: Study, folder: Path, report: Report) -> dict[str, Any]:
     """Return what a sweep did as plain values; the rows themselves are printed by ``turbosim results``."""
+    missing = without_value(Rows(study, folder / NAME)) if study.metrics else {}
     return {"study": study.title, "folder": str(folder), "points": report.points, "dropped": report.dropped,
             "done_before": report.before, "reused": report.reused, "simulated": report.simulated,
-            "failed": dict(report.failures), "seconds": report.seconds, "journal_s": report.journal_s}
+            "failed": dict(report.failures), "without_value": missing, "seconds": report.seconds,
+            "journal_s": report.journal_s}
 
 
 def counts(report: Report) -> str:
@@ -71,6 +73,10 @@ def summary(study: Study, folder: Path, report: Report) -> RenderableType:
             table.add_row(*("..." for _ in columns))
         table.add_row(*(shown(record.get(name), dimension) for name, dimension in columns))
     parts: list[RenderableType] = [Text(counts(report)), "", table]
+    if missing := without_value(rows):
+        parts.append("")
+        parts += [Text(f"{name} ({study.places.where(('metrics', name))}) has no value at {times:,} of {done:,} points")
+                  for name, times in missing.items()]
     if report.failures:
         failed = Table(title="failed", title_justify="left", box=None, padding=(0, 2), show_header=False)
         for reason, times in report.failures.most_common(SHOWN):
