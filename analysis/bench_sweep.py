@@ -146,14 +146,12 @@ def many(folder: Path, points: int, jobs: int, dask: str = "") -> None:
                "    study = read_study(Path(sys.argv[1]))\n"
                "    how = {'dask': sys.argv[4]} if sys.argv[4] else {'jobs': int(sys.argv[3])}\n"
                "    report = run_study(study, Path(sys.argv[2]), **how)\n"
-               "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3\n"
                "    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3\n"
-               # ru_maxrss is that of the process which started this one, if larger: here it has the scheduler.
+               # ru_maxrss is that of the process which started this one, if larger.
                "    kilobytes = re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1]\n"
-               "    client = f'peak {int(kilobytes) * 1024 / 1e6:.0f} MB, '\n"
+               "    one = '' if sys.argv[4] else f'one worker {workers:.0f} MB, '\n"
                "    print(f'{report.simulated:,} simulated, {report.before:,} done before: '\n"
-               "          f'{time.perf_counter() - start:.1f} s, ' + (client if sys.argv[4] else\n"
-               "          f'peak {own:.0f} MB, one worker {workers:.0f} MB, ') +\n"
+               "          f'{time.perf_counter() - start:.1f} s, peak {int(kilobytes) * 1024 / 1e6:.0f} MB, {one}'\n"
                "          f'journal {report.journal_s / report.seconds:.2%}')\n")
     script = folder / "many.py"
     script.write_text(program)
