@@ -130,6 +130,21 @@ def speed(folder: Path, phase: str, kernel: str, points: int, target: float, rou
           f"{len(good)} of {len(every)}", flush=True)
 
 
+def speeds(folder: Path, scale: float, rounds: int) -> None:
+    """Print the speed of every phase and kernel, *scale* times as many points of each."""
+    print("targets: points per second and core as below, 1.8 times as many on two cores (where two processes "
+          "that share nothing, \"machine\", get near 2), journal under 2 %, 10,000 points resumed in under 5 s\n"
+          f"medians of {rounds} rounds of one core and two in turn; those count in which \"machine\" is at least "
+          f"{TWO_CORES}, if any is\n"
+          "                            1 core             2 cores             gain\n"
+          f"{'phase':8} {'kernel':8} {'target':>7} {'/s':>9} {'/CPU s':>9} {'/s':>9} {'/CPU s':>9} {'median':>6} "
+          f"{'least':>6} {'most':>6} {'machine':>9} {'journal':>8}   rounds")
+    for phase, kernel, points, target in (
+            ("decode", "flash", 3600, 20), ("decode", "turbo", 1800, 20), ("prefill", "flash", 260, 5),
+            ("prefill", "flash3", 340, 5), ("prefill", "turbo", 200, 5)):
+        speed(folder, phase, kernel, max(1, int(points * scale)), target, rounds)
+
+
 def many(folder: Path, points: int, jobs: int, dask: str = "") -> None:
     """Print time and memory of many points, and the time of resuming with all of them done, each a process.
 
@@ -192,18 +207,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         swept(folder, SPEED.format(kernel="flash", phase="decode", points=2), "compile", 1)
-        print("targets: points per second and core as below, 1.8 times as many on two cores (where two processes "
-              "that share nothing, \"machine\", get near 2), journal under 2 %, 10,000 points resumed in under 5 s\n"
-              f"medians of {chosen.rounds} rounds of one core and two in turn; those count in which \"machine\" "
-              f"is at least {TWO_CORES}, if any is\n"
-              "                            1 core             2 cores             gain\n"
-              f"{'phase':8} {'kernel':8} {'target':>7} {'/s':>9} {'/CPU s':>9} {'/s':>9} {'/CPU s':>9} {'median':>6} "
-              f"{'least':>6} {'most':>6} {'machine':>9} {'journal':>8}   rounds")
-        for phase, kernel, points, target in (
-                ("decode", "flash", 3600, 20), ("decode", "turbo", 1800, 20), ("prefill", "flash", 260, 5),
-                ("prefill", "flash3", 340, 5), ("prefill", "turbo", 200, 5)):
-            if chosen.scale:
-                speed(folder, phase, kernel, max(1, int(points * chosen.scale)), target, chosen.rounds)
+        if chosen.scale:
+            speeds(folder, chosen.scale, chosen.rounds)
         if chosen.points:
             with ExitStack() as stack:
                 many(folder, chosen.points, 2, cluster_of(2, stack) if chosen.dask else "")
