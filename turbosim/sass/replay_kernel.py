@@ -143,6 +143,17 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
     pipe, interval, kind = table[i, f.PIPE], table[i, f.INTERVAL], table[i, f.KIND]
     if table[i, f.PORTS]:
         scheduler[s, f.PORTS_FREE] = max(now, scheduler[s, f.PORTS_FREE]) + table[i, f.PORTS]
+    if kind == f.PLAIN and pipe != f.MIO:
+        # Most instructions: their pipe and their scoreboards.
+        scheduler[s, f.PIPE_FREE + pipe] = now + interval
+        board = table[i, f.WRITE]
+        if board >= 0:
+            done = now + table[i, f.SHARED] + table[i, f.LATENCY]
+            warp[w, f.BOARD + board] = max(warp[w, f.BOARD + board], done)
+        board = table[i, f.READ_BOARD]
+        if board >= 0:
+            warp[w, f.BOARD + board] = max(warp[w, f.BOARD + board], now + table[i, f.READ])
+        return
     start = now
     bulk = kind in (f.BULK_LOAD, f.BULK_STORE)
     acts = acts_in(w, i, per_cta, table)
@@ -252,7 +263,7 @@ def run(table: Any, first: Any, last: Any, walks: Any, spans: Any, order: Any, m
                     issues[i] += 1
                     if first_issue[i] < 0:
                         first_issue[i] = now
-                    if table[i, f.KIND] == f.EXPECT or acts_in(w, i, per_cta, table):
+                    if table[i, f.KIND] <= f.EXPECT or acts_in(w, i, per_cta, table):
                         pipe_busy[s, table[i, f.PIPE]] += table[i, f.INTERVAL]
                     _serve(w, s, now, per_cta, table, model, warp, ends, scheduler, queue, slots, sm)
                     warp[w, f.ISSUED] = now + 1
@@ -275,7 +286,7 @@ def run(table: Any, first: Any, last: Any, walks: Any, spans: Any, order: Any, m
                     else:
                         return f.OVERRUN
                     if warp[w, f.ALIVE] and warp[w, f.ISSUED] == now + 1:
-                        if table[i, f.KIND] in (f.BARRIER, f.ARRIVE):
+                        if table[i, f.KIND] == f.BARRIER or table[i, f.KIND] == f.ARRIVE:
                             _arrive(w, i, now, per_cta, table, model, warp, ends, scheduler, slots)
                         if warp[w, f.BARRED] < 0:
                             look_ahead(w, table, warp, ends)
