@@ -25,6 +25,8 @@ CASES: list[tuple[str, dict[str, Any], Workload]] = [
     *[("gear", {}, w) for w in (PREFILL, DECODE, TOKEN)],
     ("gemm", {}, Gemm(300, 200, 100)),
     ("gemm", {"dtype": "int8", "stages": 1}, Gemm(128, 512, 64)),
+    # Two tile rows, which a cluster shares.
+    ("gemm", {"stages": 2}, Gemm(200, 300, 500)),
     ("copy", {}, CopyBytes(1_000_000)),
     ("copy", {"write": False}, CopyBytes(4096)),
 ]
