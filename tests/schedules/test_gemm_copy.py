@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.schedules.walk import count_ops, ctas, overwrites, touched, unroll
 from turbosim.engine.api import run
 from turbosim.errors import ProgramError, UsageError
-from turbosim.hw import list_gpus, load_gpu
+from turbosim.hw import list_gpus, load_gpu, with_overrides
 from turbosim.hw.spec import Dtype, MmaPath, OpClass, Unit
 from turbosim.program.occupancy import occupancy
 from turbosim.program.ops import Load, Store
@@ -50,8 +50,7 @@ def test_gemm_on_hopper(dtype, m, n, k):
     tiles, steps = up(m, 128) * up(n, 256), up(k, 128 // width)
     work = program_work(program)
     assert work.macs == {(MmaPath.WGMMA, Dtype(dtype)): tiles * steps * 128 * 256 * (128 // width)}
-    cluster = 2 if up(m, 128) % 2 == 0 else 1
-    assert work.loaded == {"A": tiles * steps * 128 * 128, "B": tiles * steps * 256 * 128 // cluster}
+    assert work.loaded == {"A": tiles * steps * 128 * 128, "B": tiles * steps * 256 * 128}
     assert work.stored == {"C": tiles * 128 * 256 * 2}
     assert work.lanes == {OpClass.PACK: tiles * 128 * 256 // 2}
     assert program.useful_flops == 2 * m * n * k <= work.tensor_flops
@@ -92,12 +91,15 @@ def test_a_cluster_shares_the_columns_and_no_rows(clusters, n, k, cluster, more)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 2500), st.integers(1, 9), st.sampled_from([None, "wgmma", "mma.sync"]))
-def test_clusters_of_two_where_they_can_be(m, group_m, path):
+@given(st.integers(1, 2500), st.integers(1, 1000), st.integers(1, 9), st.sampled_from([None, "wgmma", "mma.sync"]),
+       st.integers(1, 20))
+def test_clusters_of_two_where_they_can_be(m, n, group_m, path, sms):
     options = {"group_m": group_m} | ({"path": path} if path else {})
-    cluster = GEMM.program(H200, Gemm(m, 256, 256), options).meta["cluster"]
-    assert cluster == (2 if up(m, 128) % 2 == 0 and group_m > 1 and path != "mma.sync" else 1)
-    assert GEMM.program(A100, Gemm(m, 256, 256), {"group_m": group_m}).meta["cluster"] == 1
+    cluster = GEMM.program(with_overrides(H200, {"sm.count": sms}), Gemm(m, n, 256), options).meta["cluster"]
+    block_n, rows = (128 if path == "mma.sync" else 256), up(m, 128)
+    can = rows % 2 == 0 and group_m > 1 and path != "mma.sync" and rows * up(n, block_n) >= sms
+    assert cluster == (2 if can else 1)
+    assert GEMM.program(A100, Gemm(m, 4096, 256), {"group_m": group_m}).meta["cluster"] == 1
 
 
 @pytest.mark.parametrize("cluster", [2, 4])

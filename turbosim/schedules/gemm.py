@@ -39,10 +39,11 @@ class GemmOptions:
     pieces: int = 1
     cluster: int | None = None
     """CTAs of neighbouring tile rows that share the copies of B: each asks L2 for a part of its columns, which TMA
-    multicasts to all. None is 2 where the path is asynchronous, 2 divides the tile rows and group_m is no less, else 1.
+    multicasts to all. None is 2 where the path is asynchronous, 2 divides the tile rows, group_m is no less and there
+    is a CTA for every SM: with fewer, L2 is not busy and bulk copies arrive later than others. Else it is 1.
 
-    Source: NVIDIA, CUTLASS Profiler documentation, "threadblock cluster size (typically 2x1x1)". What cuBLAS chooses is
-    not documented."""
+    Source of the 2: NVIDIA, CUTLASS Profiler documentation, "threadblock cluster size (typically 2x1x1)". What cuBLAS
+    chooses is not documented."""
 
 
 def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
@@ -65,7 +66,7 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     path = best_path(gpu, dtype, rows, "gemm", options.path)
     tiles_m, tiles_n, steps = (ceil_div(shape.m, options.block_m), ceil_div(shape.n, block_n),
                                ceil_div(shape.k, block_k))
-    cluster, group = _cluster(gpu, options, path, block_n, tiles_m)
+    cluster, group = _cluster(gpu, options, path, block_n, tiles_m, tiles_n)
     # mma.sync warps of a group form a 2 x 2 grid, so each operand is read twice; wgmma reads each once.
     reads = 1 if path.is_async else 2
     block = Compute("MMA", mma=Mma(rows, block_n, block_k, dtype, path), pieces=options.pieces,
@@ -88,14 +89,16 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
                     "cluster": cluster})
 
 
-def _cluster(gpu: Gpu, options: GemmOptions, path: MmaPath, block_n: int, tiles_m: int) -> tuple[int, int]:
+def _cluster(gpu: Gpu, options: GemmOptions, path: MmaPath, block_n: int, tiles_m: int,
+             tiles_n: int) -> tuple[int, int]:
     """Return the CTAs of a cluster and the tile rows that are swept together. Raises UsageError."""
     def group_of(cluster: int) -> int:
         most = min(options.group_m, tiles_m)
         return next((g for g in range(most, 0, -1) if tiles_m % g == 0 and g % cluster == 0), 0)
 
     if options.cluster is None:
-        cluster = 2 if path.is_async and gpu.copy_engine.tma and group_of(2) else 1
+        shares = path.is_async and gpu.copy_engine.tma and tiles_m * tiles_n >= gpu.sm.count
+        cluster = 2 if shares and group_of(2) else 1
         return cluster, group_of(cluster)
     check_positive("gemm", cluster=options.cluster)
     if options.cluster > 1 and not gpu.copy_engine.tma:
