@@ -34,14 +34,16 @@ SOME_GPUS: list[tuple[str, dict[str, Any], Workload]] = [
       for o in ({}, {"overlap": False}, {"pingpong": False, "scheduler": "single"}, {"scheduler": "static", "stages": 3, "block_n": 64},
                 {"dtype": "fp8", "block_m": 64, "scheduler": "dynamic"}, {"p_smem": True, "block_n": 112})],
     *[("sage", o, w) for w in (PREFILL, FULL) for o in ({}, {"accumulate": "fp32", "warps": 8}, {"stages": 2})],
+    *[("gemm", {"cluster": n, "stages": s}, Gemm(128 * n, 300, 500)) for n, s in ((2, 2), (4, 1))],
 ]
-"""Schedules for GPUs with certain instructions: wgmma, and products accumulated in FP16."""
+"""Schedules for GPUs with certain instructions: wgmma, products accumulated in FP16, and bulk copies (TMA)."""
 
 
 def cases_of(gpu: Gpu) -> list[tuple[str, dict[str, Any], Workload]]:
     """Return the cases that *gpu* can run."""
     able = {"flash3": MmaPath.WGMMA in gpu.tensor,
-            "sage": Dtype.FP16_ACC16 in gpu.tensor[MmaPath.MMA_SYNC].rates}
+            "sage": Dtype.FP16_ACC16 in gpu.tensor[MmaPath.MMA_SYNC].rates,
+            "gemm": gpu.copy_engine.tma}
     return [*CASES, *(case for case in SOME_GPUS if able[case[0]])]
 
 

@@ -80,15 +80,21 @@ def _compute(r: Random, label: str) -> Compute:
     return Compute(label, lanes, mma, r.choice([0, 0, 512, 5000]), chain, pieces=r.randint(1, 4))
 
 
-def _plain_ops(r: Random, role: int, tensors: list[Tensor], j: Affine, done: int) -> tuple[list[Op], int]:
+def _load(r: Random, tensor: Tensor, tile: Affine, counter: str, ctas: int) -> Load:
+    """Return a copy of any kind; of bulk copies to shared memory, some that as many CTAs share as divide *ctas*."""
+    smem, bulk = r.random() < 0.7, r.random() < 0.4
+    shared_by = r.choice([n for n in (1, 2, 3, 4) if ctas % n == 0]) if smem and bulk else 1
+    return Load("load", tensor.name, tile, counter, r.choice([None, tensor.tile_bytes // 2 or 1]), smem, bulk, shared_by)
+
+
+def _plain_ops(r: Random, role: int, tensors: list[Tensor], j: Affine, done: int, ctas: int) -> tuple[list[Op], int]:
     """Return operations that only touch the role's own counters, and the loads made per iteration."""
     ops: list[Op] = []
     loads = r.randint(0, 3)
     for _ in range(loads):
         tensor = r.choice(tensors)
         tile = r.choice([j, var("x"), j + var("x"), Affine(r.randint(0, 3))])
-        ops.append(Load("load", tensor.name, tile, f"data{role}", r.choice([None, tensor.tile_bytes // 2 or 1]),
-                        smem=r.random() < 0.7, bulk=r.random() < 0.3))
+        ops.append(_load(r, tensor, tile, f"data{role}", ctas))
     ops += [_compute(r, "work") for _ in range(r.randint(0, 3))]
     if r.random() < 0.4:
         tensor = r.choice(tensors)
@@ -103,6 +109,7 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
     """Return a launch of 1 to 3 roles with barriers, own copies, asynchronous products, and maybe a pipeline."""
     roles = r.randint(1, 3)
     grid = (Dim("x", r.randint(1, 7)), Dim("y", r.randint(1, 4)))
+    ctas = grid[0].size * grid[1].size
     classes = tuple(CtaClass(f"c{i}", (("n", r.randint(0, trips)), ("k", r.randint(0, 2)))) for i in range(3))
     class_of = (("x", tuple(r.randint(0, 1) for _ in range(grid[0].size))),
                 ("y", tuple(r.randint(0, 1) for _ in range(grid[1].size))))
@@ -115,11 +122,11 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
         done = 0
         if pipeline and role == 0:
             body += [Wait("empty", "empty", (var("j") + (1 - stages)) * (roles - 1)),
-                     Load("fill", tensors[0].name, var("j"), "full")]
+                     _load(r, tensors[0], var("j"), "full", ctas)]
         elif pipeline:
             body += [Wait("full", "full", var("j") + 1), _compute(r, "consume"), Signal("free", "empty")]
         else:
-            body, _ = _plain_ops(r, role, tensors, var("j"), done)
+            body, _ = _plain_ops(r, role, tensors, var("j"), done, ctas)
             if r.random() < 0.4:
                 body += [Compute("async", ((OpClass.FP32, 999),), Mma(64, 64, 64, Dtype.FP16, MmaPath.WGMMA),
                                  r.choice([0, 512, 5000]), signal=f"mma{role}"),

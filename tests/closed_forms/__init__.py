@@ -47,5 +47,5 @@ def gemm(t: Totals, arch: str, work: Gemm, options: Options, meta: Options) -> N
     t.flops, t.inputs = 2 * work.m * work.n * work.k, bits * work.k * (work.m + work.n) // 8
     t.macs[NEWEST[arch], dtype] = tiles * up(work.k, k) * m * n * k
     t.load("A", tiles * up(work.k, k), m * k * bits // 8)
-    t.load("B", tiles * up(work.k, k), n * k * bits // 8)
+    t.load("B", tiles * up(work.k, k), n * k * bits // 8 // meta["cluster"])
     t.store("C", tiles * groups, m // groups * n * 2)

@@ -36,7 +36,9 @@ def agree(gpu, program, *, dirty=False):
         # Every tick of every role has one reason, and every operation of the program was executed.
         for reasons in a.reasons:
             assert sum(reasons) == a.ticks * gpu.sm.count * launch.occupancy
-        assert len(records_a.ops) == a.ops == launch_work(program, program.launches[index]).ops
+        work = launch_work(program, program.launches[index])
+        assert len(records_a.ops) == a.ops == work.ops
+        assert (a.l2_read_bytes, a.l2_write_bytes) == (work.read_bytes, work.write_bytes)
         totals.append(a)
     return totals
 

@@ -15,6 +15,7 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch
 from turbosim.program.store import load, save
 from turbosim.program.text import dump
 from turbosim.program.validate import validate
+from turbosim.program.work import program_work
 from turbosim.schedules.registry import get_schedule
 from turbosim.workload import Phase, attention_of, get_model
 
@@ -92,6 +93,16 @@ def role(*ops):
     (role(Load("load", "K", var("y"), "k")), "launch 'l' / role 'r' / load: unknown variable 'y'"),
     (role(Load("load", "K", Affine(), "k", nbytes=65)),
      "launch 'l' / role 'r' / load: moves 65 B, a tile of 'K' has 64 B"),
+    (role(Load("load", "K", Affine(), "k", shared_by=2)), "launch 'l' / role 'r' / load: shared_by is for bulk copies to "
+                                                          "shared memory, got 2 with bulk=False and smem=True"),
+    (role(Load("load", "K", Affine(), "k", smem=False, bulk=True, shared_by=2)),
+     "launch 'l' / role 'r' / load: shared_by is for bulk copies to shared memory, got 2 with bulk=True and smem=False"),
+    (role(Load("load", "K", Affine(), "k", bulk=True, shared_by=4)),
+     "launch 'l' / role 'r' / load: shared_by must divide the 2 CTAs of the launch, got 4"),
+    (role(Load("load", "K", Affine(), "k", bulk=True, shared_by=0)),
+     "launch 'l' / role 'r' / load: shared_by must be 1 to 16 CTAs, got 0"),
+    (role(Load("load", "K", Affine(), "k", bulk=True, shared_by=32)),
+     "launch 'l' / role 'r' / load: shared_by must be 1 to 16 CTAs, got 32"),
     (role(Signal("arrive", "k")), "launch 'l' / role 'r' / arrive: a signal arrives at a barrier or mbarrier, 'k' is data"),
     (role(Wait("wait", "k", Affine(1))),
      "launch 'l' / role 'r' / wait: waits for 1 signals of 'k', CTA class 'c' issues 0"),
@@ -119,6 +130,15 @@ def test_ill_formed_programs(program, message):
     with pytest.raises(ProgramError) as error:
         validate(program)
     assert message in str(error.value).splitlines()
+
+
+def test_copies_that_a_cluster_shares():
+    program = role(Load("load", "K", var("x"), "k", bulk=True, shared_by=2))
+    validate(program)
+    assert "    load K[x] bulk for 2 CTAs -> k\n" in dump(program)
+    work = program_work(program)
+    # Each of the two asks for 64 B and receives the other's, too.
+    assert (work.read_bytes, work.smem_bytes) == (128, 256)
 
 
 def test_tiles_of_a_loop_that_never_runs_are_not_bounded():

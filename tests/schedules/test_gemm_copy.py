@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.schedules.walk import count_ops, ctas, overwrites, touched, unroll
 from turbosim.engine.api import run
 from turbosim.errors import ProgramError, UsageError
-from turbosim.hw import list_gpus, load_gpu
-from turbosim.hw.spec import Dtype, MmaPath, OpClass
+from turbosim.hw import list_gpus, load_gpu, with_overrides
+from turbosim.hw.spec import Dtype, MmaPath, OpClass, Unit
 from turbosim.program.occupancy import occupancy
 from turbosim.program.ops import Load, Store
 from turbosim.program.validate import validate
@@ -73,6 +73,54 @@ def test_gemm_sweeps_groups_of_tile_rows():
     assert rows == [*range(8)] * 4 + [*range(8, 16)] * 4
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 600), st.integers(1, 200), st.sampled_from([1, 2, 3, 4]), st.integers(1, 3))
+def test_a_cluster_shares_the_columns_and_no_rows(clusters, n, k, cluster, more):
+    options = {"block_n": 96, "block_k": 32, "cluster": cluster, "group_m": cluster * more}
+    launch = GEMM.program(H200, Gemm(128 * cluster * clusters, n, k), options).launches[0]
+    rows, columns, steps = cluster * clusters, up(n, 96), up(k, 32)
+    assert Counter(touched(launch, Load, "A")) == dict.fromkeys(range(rows * steps), columns)
+    assert Counter(touched(launch, Load, "B")) == dict.fromkeys(range(columns * steps * cluster), clusters)
+    of_cta = [[op.tile.value(v) for op, v in unroll(launch.roles[0].body, cta) if isinstance(op, Load) and op.tensor == "B"]
+              for cta in ctas(launch)]
+    # CTAs of consecutive numbers ask for the parts of one tile at every step.
+    for first in range(0, len(of_cta), cluster):
+        for parts in zip(*of_cta[first:first + cluster], strict=True):
+            assert parts == tuple(range(parts[0], parts[0] + cluster))
+            assert parts[0] % cluster == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 2500), st.integers(1, 1000), st.integers(1, 9), st.sampled_from([None, "wgmma", "mma.sync"]),
+       st.integers(1, 20))
+def test_clusters_of_two_where_they_can_be(m, n, group_m, path, sms):
+    options = {"group_m": group_m} | ({"path": path} if path else {})
+    cluster = GEMM.program(with_overrides(H200, {"sm.count": sms}), Gemm(m, n, 256), options).meta["cluster"]
+    block_n, rows = (128 if path == "mma.sync" else 256), up(m, 128)
+    can = rows % 2 == 0 and group_m > 1 and path != "mma.sync" and rows * up(n, block_n) >= sms
+    assert cluster == (2 if can else 1)
+    assert GEMM.program(A100, Gemm(m, 4096, 256), {"group_m": group_m}).meta["cluster"] == 1
+
+
+@pytest.mark.parametrize("cluster", [2, 4])
+def test_a_cluster_asks_l2_once_and_fills_every_shared_memory(cluster):
+    shape = Gemm(1024, 2048, 1024)
+    alone, shared = (GEMM.program(H200, shape, {"cluster": c}) for c in (1, cluster))
+    before, after = run(H200, alone), run(H200, shared)
+    of_a, of_b = (program_work(alone).loaded[name] for name in ("A", "B"))
+    assert before.launches[0].l2_read_bytes == of_a + of_b
+    assert after.launches[0].l2_read_bytes == of_a + of_b // cluster
+    assert after.dram_read_bytes == before.dram_read_bytes == 2 * 1024 * (1024 + 2048)
+    assert program_work(alone).smem_bytes == program_work(shared).smem_bytes
+    for unit in (Unit.SMEM, Unit.COPY, Unit.TENSOR):
+        assert after.launches[0].busy_ticks[unit] == pytest.approx(before.launches[0].busy_ticks[unit], rel=1e-3)
+    # The same board power pays for fewer bytes of L2.
+    power_alone, power_shared = (run(H200, p, clock=1.5e9).energy_j for p in (alone, shared))
+    assert power_shared["l2"] < power_alone["l2"]
+    assert power_shared["l2"] / power_alone["l2"] == pytest.approx(after.l2_bytes / before.l2_bytes)
+    assert power_shared["smem"] == power_alone["smem"]
+
+
 @pytest.mark.parametrize("stages", [1, 4])
 def test_gemm_does_not_grow_with_its_size(stages):
     launches = [GEMM.program(A100, Gemm(n, n, n), {"stages": stages}).launches[0] for n in (512, 4096, 65536)]
@@ -104,11 +152,29 @@ def test_gemm_defaults_fit(name):
     ({"group_m": 0}, "kernel 'gemm': option group_m must be at least 1, got 0"),
     ({"pieces": 0}, "kernel 'gemm': option pieces must be at least 1, got 0"),
     ({"group": 8}, "kernel 'gemm' has no option 'group': it has dtype, path, block_m, block_n, block_k, warps, stages, group_m, "
-                   "pieces (did you mean 'group_m'?)"),
+                   "pieces, cluster (did you mean 'group_m'?)"),
+    ({"cluster": 0}, "kernel 'gemm': option cluster must be at least 1, got 0"),
+    ({"cluster": 2}, "kernel 'gemm': option cluster must be 1 on a100_sxm_80gb, which has no bulk copies (TMA) to share, got 2"),
 ])
 def test_gemm_options_out_of_range(options, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         GEMM.program(A100, Gemm(512, 512, 512), options)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"cluster": 3}, "kernel 'gemm': option cluster must divide the 4 tile rows and be at most group_m (8), got 3"),
+    ({"cluster": 4, "group_m": 2}, "kernel 'gemm': option cluster must divide the 4 tile rows and be at most group_m (2), got 4"),
+    ({"cluster": 4, "block_n": 48}, "kernel 'gemm': option cluster must cut the 48 columns of block_n into parts of a "
+                                    "multiple of 8, got 4"),
+])
+def test_clusters_that_cannot_be(options, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        GEMM.program(H200, Gemm(512, 512, 512), options)
+
+
+def test_clusters_above_what_hardware_has():
+    with pytest.raises(ProgramError, match=r"/ load B: shared_by must be 1 to 16 CTAs, got 32$"):
+        validate(GEMM.program(H200, Gemm(4096, 512, 512), {"cluster": 32, "group_m": 32}))
 
 
 @pytest.mark.parametrize(("options", "message"), [

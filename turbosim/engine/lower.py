@@ -305,7 +305,9 @@ class _LaunchLowering:
                 f"launch {self.launch.name!r} on {self.gpu.name}: {op.label!r} is a bulk tensor copy (TMA), which this "
                 f"GPU does not have; use 16-byte asynchronous copies")
         index, _ = self.counters[op.counter]
-        return Instruction(Kind.LOAD, op.label, self._transfer(nbytes, op.smem, op.bulk), counter=index,
+        # What the other CTAs of a cluster ask for comes in through the same port.
+        received = nbytes * op.shared_by
+        return Instruction(Kind.LOAD, op.label, self._transfer(received, op.smem, op.bulk), counter=index,
                            tensor=tensor, nbytes=nbytes, bulk=op.bulk, expr=_expr(op.tile, slots))
 
     def _store(self, op: Store, slots: Mapping[str, int]) -> Instruction:

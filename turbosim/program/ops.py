@@ -101,11 +101,17 @@ class Load:
     tile: Affine
     counter: str
     nbytes: int | None = None
-    """Bytes moved; the tensor's tile size where None."""
+    """Bytes asked of L2; the tensor's tile size where None."""
     smem: bool = True
     """Whether the data lands in shared memory (False: registers)."""
     bulk: bool = False
     """One bulk (TMA) instruction instead of 16-byte copies per thread."""
+    shared_by: int = 1
+    """CTAs of a cluster that a bulk copy is multicast to. Each of them asks L2 for a tile of its own, of as many bytes,
+    and all receive all of these: a CTA's shared memory takes ``shared_by`` times what it asks for itself.
+
+    The CTAs are taken to run in step: the tile that a CTA asks for stands for those of the others, as if they arrived
+    together. CTAs do not wait for each other, and are not placed together as those of a cluster are on hardware."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ def _op(op: Op) -> str:
         if isinstance(op, Store):
             return f"store {op.tensor}[{op.tile}]{size}"
         how = " bulk" if op.bulk else ""
+        how += f" for {op.shared_by} CTAs" if op.shared_by > 1 else ""
         where = "" if op.smem else " to registers"
         return f"load {op.tensor}[{op.tile}]{size}{how}{where} -> {op.counter}"
     if isinstance(op, Wait):

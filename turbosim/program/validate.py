@@ -13,6 +13,9 @@ from turbosim.program.program import CounterKind, CtaClass, Launch, Program
 from turbosim.program.work import class_counts, trip_counts
 
 MAX_GRID_DIMS, MAX_LOOPS, MAX_PARAMS = 5, 3, 6
+MAX_CLUSTER = 16
+"""CTAs of a cluster: 8 are portable, 16 where a kernel asks for it. Source: NVIDIA, Warp API reference,
+``get_cuda_max_cluster_dim``."""
 MOST_CTAS = 50_000_000
 """CTAs of a launch: the engines keep a class number for every grid coordinate, in 16 bytes."""
 _BARRIERS = (CounterKind.BARRIER, CounterKind.MBARRIER)
@@ -157,6 +160,8 @@ class _Checker:
             return
         if isinstance(op, (Load, Store)):
             self._access(scope, op)
+        if isinstance(op, Load):
+            self._shared(scope, op)
         if not isinstance(op, Store):
             kinds = {c.name: c.kind for c in scope.launch.counters}
             if op.counter not in kinds:
@@ -210,6 +215,17 @@ class _Checker:
         if span is not None and not scope.dead and (span[0] < 0 or span[1] >= tensor.tiles):
             self._add(scope.where, f"reaches tiles {span[0]} to {span[1]} of {tensor.name!r}, which has "
                                    f"{tensor.tiles} (CTA class {scope.cta_class.name!r})")
+
+    def _shared(self, scope: _Scope, op: Load) -> None:
+        """Check the copies that CTAs of a cluster share."""
+        if not 1 <= op.shared_by <= MAX_CLUSTER:
+            self._add(scope.where, f"shared_by must be 1 to {MAX_CLUSTER} CTAs, got {op.shared_by}")
+        elif op.shared_by > 1 and not (op.bulk and op.smem):
+            self._add(scope.where, f"shared_by is for bulk copies to shared memory, got {op.shared_by} with "
+                                   f"bulk={op.bulk} and smem={op.smem}")
+        elif scope.launch.ctas % op.shared_by:
+            self._add(scope.where, f"shared_by must divide the {scope.launch.ctas:,} CTAs of the launch, got "
+                                   f"{op.shared_by}")
 
     def _waits(self, launch: Launch, where: str, cta_class: CtaClass) -> None:
         """Check that a CTA's signals cover the largest count its roles wait for."""

@@ -40,6 +40,7 @@ class Work:
     write_bytes: int = 0
     """Bytes written by stores, and so to device memory."""
     smem_bytes: int = 0
+    """Bytes of shared memory read or written, with all that a cluster's CTAs receive of copies that they share."""
     loaded: dict[str, int] = field(default_factory=dict)
     """Bytes asked of L2 per tensor."""
     stored: dict[str, int] = field(default_factory=dict)
@@ -121,7 +122,7 @@ def _count(total: Work, op: Op, times: int, tile_bytes: dict[str, int]) -> None:
     elif isinstance(op, Load):
         nbytes = sectors(tile_bytes[op.tensor] if op.nbytes is None else op.nbytes) * times
         total.read_bytes += nbytes
-        total.smem_bytes += nbytes if op.smem else 0
+        total.smem_bytes += nbytes * op.shared_by if op.smem else 0
         _merge(total.loaded, {op.tensor: nbytes})
     elif isinstance(op, Store):
         nbytes = sectors(tile_bytes[op.tensor] if op.nbytes is None else op.nbytes) * times

@@ -37,6 +37,13 @@ class GemmOptions:
     group_m: int = 8
     """Tile rows that are swept together, for L2 reuse."""
     pieces: int = 1
+    cluster: int | None = None
+    """CTAs of neighbouring tile rows that share the copies of B: each asks L2 for a part of its columns, which TMA
+    multicasts to all. None is 2 where the path is asynchronous, 2 divides the tile rows, group_m is no less and there
+    is a CTA for every SM: with fewer, L2 is not busy and bulk copies arrive later than others. Else it is 1.
+
+    Source of the 2: NVIDIA, CUTLASS Profiler documentation, "threadblock cluster size (typically 2x1x1)". What cuBLAS
+    chooses is not documented."""
 
 
 def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
@@ -59,38 +66,65 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     path = best_path(gpu, dtype, rows, "gemm", options.path)
     tiles_m, tiles_n, steps = (ceil_div(shape.m, options.block_m), ceil_div(shape.n, block_n),
                                ceil_div(shape.k, block_k))
-    group = next(g for g in range(min(options.group_m, tiles_m), 0, -1) if tiles_m % g == 0)
+    cluster, group = _cluster(gpu, options, path, block_n, tiles_m, tiles_n)
     # mma.sync warps of a group form a 2 x 2 grid, so each operand is read twice; wgmma reads each once.
     reads = 1 if path.is_async else 2
     block = Compute("MMA", mma=Mma(rows, block_n, block_k, dtype, path), pieces=options.pieces,
                     smem_bytes=reads * (rows + block_n) * block_k * bits // 8)
     launch = Launch(
-        "gemm", (Dim("i", group), Dim("n", tiles_n), Dim("o", tiles_m // group)),
-        tuple(Role(f"wg{r}", 4, _stream(r, roles, group, tiles_n, steps, stages, block, rows * block_n))
+        "gemm", (Dim("c", cluster), Dim("i", group // cluster), Dim("n", tiles_n), Dim("o", tiles_m // group)),
+        tuple(Role(f"wg{r}", 4, _stream(r, roles, cluster, group, tiles_n, steps, stages, block, rows * block_n))
               for r in range(roles)),
         (Counter("tiles", CounterKind.DATA), Counter("sync", CounterKind.BARRIER)),
         (CtaClass("all"),), (), stages * (options.block_m + block_n) * block_k * bits // 8,
         accumulator_registers((rows, block_n)))
     tensors = (
         Tensor("A", tiles_m * steps, options.block_m * block_k * bits // 8, dtype.value),
-        Tensor("B", tiles_n * steps, block_n * block_k * bits // 8, dtype.value),
+        Tensor("B", tiles_n * steps * cluster, block_n * block_k * bits // 8 // cluster, dtype.value),
         Tensor("C", tiles_m * tiles_n * roles, rows * block_n * 2, "fp16"),
     )
     return Program("gemm", tensors, (launch,), shape.flops,
                    {"kernel": "gemm", "dtype": options.dtype, "path": path.value, "block_m": options.block_m,
-                    "block_n": block_n, "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group})
+                    "block_n": block_n, "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group,
+                    "cluster": cluster})
 
 
-def _stream(role: int, roles: int, group: int, tiles_n: int, steps: int, stages: int, block: Compute,
+def _cluster(gpu: Gpu, options: GemmOptions, path: MmaPath, block_n: int, tiles_m: int,
+             tiles_n: int) -> tuple[int, int]:
+    """Return the CTAs of a cluster and the tile rows that are swept together. Raises UsageError."""
+    def group_of(cluster: int) -> int:
+        most = min(options.group_m, tiles_m)
+        return next((g for g in range(most, 0, -1) if tiles_m % g == 0 and g % cluster == 0), 0)
+
+    if options.cluster is None:
+        shares = path.is_async and gpu.copy_engine.tma and tiles_m * tiles_n >= gpu.sm.count
+        cluster = 2 if shares and group_of(2) else 1
+        return cluster, group_of(cluster)
+    check_positive("gemm", cluster=options.cluster)
+    if options.cluster > 1 and not gpu.copy_engine.tma:
+        raise UsageError(f"kernel 'gemm': option cluster must be 1 on {gpu.name}, which has no bulk copies (TMA) to "
+                         f"share, got {options.cluster}")
+    if not group_of(options.cluster):
+        raise UsageError(f"kernel 'gemm': option cluster must divide the {tiles_m} tile rows and be at most group_m "
+                         f"({options.group_m}), got {options.cluster}")
+    if block_n % (8 * options.cluster):
+        raise UsageError(f"kernel 'gemm': option cluster must cut the {block_n} columns of block_n into parts of a "
+                         f"multiple of 8, got {options.cluster}")
+    return options.cluster, group_of(options.cluster)
+
+
+def _stream(role: int, roles: int, cluster: int, group: int, tiles_n: int, steps: int, stages: int, block: Compute,
             outputs: int) -> tuple[Op | Loop, ...]:
-    row = var("i") + var("o") * group
+    row = var("c") + var("i") * cluster + var("o") * group
+    shared = cluster > 1
     ahead = min(stages - 1, steps) if stages > 1 else 0
 
     def loads(step: Affine) -> tuple[Op, ...]:
         if role:
             return ()
-        return (Load("load A", "A", row * steps + step, "tiles"),
-                Load("load B", "B", var("n") * steps + step, "tiles"))
+        part = (var("n") * steps + step) * cluster + var("c")
+        return (Load("load A", "A", row * steps + step, "tiles", bulk=shared),
+                Load("load B", "B", part, "tiles", bulk=shared, shared_by=cluster))
 
     def barrier(count: Affine) -> tuple[Op, ...]:
         return Signal("arrive", "sync"), Wait("barrier", "sync", count * roles)
