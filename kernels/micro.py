@@ -1,9 +1,10 @@
 """Device code of the micro-benchmarks: each loop keeps one unit of the GPU busy.
 
 The instructions named below are those of Triton 3.9 and its ptxas; ``tests/kernels/test_micro_sass.py`` compiles every
-kernel for sm_80, sm_89, sm_90 and sm_100 and asserts them. Inputs are runtime data, every step needs the one before,
-and a checksum of the last values is stored, so no work can be removed or hoisted. ``iterations`` is the trip count of a
-loop; *unroll* steps make one turn. Trip counts are not specialised, so a launch runs the binary that was tested.
+kernel for sm_80, sm_89, sm_90, sm_100 and sm_120 and asserts them. Inputs are runtime data, every step needs the one
+before, and a checksum of the last values is stored, so no work can be removed or hoisted. ``iterations`` is the trip
+count of a loop; *unroll* steps make one turn. Trip counts are not specialised, so a launch runs the binary that was
+tested.
 
 The interpreter (``TRITON_INTERPRET=1``) cannot run inline assembly; there *asm* is false and plain Triton computes the
 same.
@@ -73,8 +74,8 @@ def mma_kernel(a_ptr, b_ptr, out_ptr, iterations, m: tl.constexpr, n: tl.constex
     A is [m, k]; B is stored as [n, k] and used transposed, the order that INT8 ``wgmma`` needs. FP16 accumulates in
     FP32, INT8 in INT32. Nothing but the matrix product touches memory in the loop, and that only shared memory:
 
-    * sm_80 and sm_89: HMMA.16816.F32 and IMMA.16832.S8.S8.SAT. The fragments are read again once a turn (LDSM), so
-      *unroll* decides their share. Beyond 64 accumulators a thread the registers do not suffice.
+    * sm_80, sm_89 and sm_120: HMMA.16816.F32 and IMMA.16832.S8.S8.SAT. The fragments are read again once a turn
+      (LDSM), so *unroll* decides their share. Beyond 64 accumulators a thread the registers do not suffice.
     * sm_90 with four warps or more and m >= 64: HGMMA and IGMMA on operands in shared memory, each product waited for,
       so several warp groups must share an SM. With fewer warps: the HMMA and IMMA of ``mma.sync``.
     * sm_100 likewise: UTCHMMA and UTCIMMA (tcgen05, accumulators in tensor memory), or HMMA and IMMA.

@@ -1,8 +1,8 @@
 """What the kernels compile to: ``python -m kernels.report [--write] [TARGET ...]``.
 
 Prints resources, occupancy, the instruction mix per score of the attention kernels' main loops and the instructions of
-the micro-benchmarks' loops for sm_80, sm_89, sm_90 and sm_100, with no GPU present; ``--write`` puts the tables into
-``kernels/README.md``. Compiling takes about 30 s a target.
+the micro-benchmarks' loops for sm_80, sm_89, sm_90, sm_100 and sm_120, with no GPU present; ``--write`` puts the tables
+into ``kernels/README.md``. Compiling takes about 30 s a target.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from kernels.ops.common import MissingPackageError, interpreted, need_triton
 from kernels.report_micro import RESOURCES, compiled_micro, loop_cell, resource_cells, resources
 
-TARGETS = {80: "a100_sxm_80gb", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
+TARGETS = {80: "a100_sxm_80gb", 89: "rtx_4090", 90: "h100_sxm", 100: "b200", 120: "rtx_5090"}
 """Compute capabilities, and the GPU whose SM limits the occupancy."""
 README = Path(__file__).parent / "README.md"
 TENSOR = ("HMMA", "IMMA", "HGMMA", "IGMMA", "UTCHMMA", "UTCIMMA", "UTCQMMA")
@@ -36,7 +36,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "half": ("HFMA2", "HADD2", "HMUL2", "HMNMX2", "HSET2", "HSETP2"),
     "FMA": ("FFMA", "FADD", "FMUL"),
     "IMAD": ("IMAD",),
-    "ALU": ("LOP3", "SHF.", "PRMT", "SEL", "ISETP", "FSEL", "FSETP", "FMNMX", "IADD3", "IMNMX", "VIADD", "VIMNMX",
+    "ALU": ("LOP3", "SHF.", "PRMT", "SEL", "ISETP", "FSEL", "FSETP", "FMNMX", "IADD", "IMNMX", "VIADD", "VIMNMX",
             "LEA", "PLOP3", "P2R", "R2P", "I2I", "IABS", "VOTE"),
     "MOV": ("MOV", "CS2R", "S2R"),
     "SHFL": ("SHFL",),

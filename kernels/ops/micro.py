@@ -12,7 +12,7 @@ The shape is a mapping of sizes, all of them positive integers:
 ``i2f``, ``f2i``, ``f2h``   is a chain of dependent operations: 8 or more (``fma_fp16``: 16, two a register)
 =========================== ====================================================================================
 
-Tiles for ``mma_*``: 64 x 64 x 32 (INT8: k = 64) with four warps on sm_80 and sm_89; with two warps the same
+Tiles for ``mma_*``: 64 x 64 x 32 (INT8: k = 64) with four warps on sm_80, sm_89 and sm_120; with two warps the same
 instructions run on sm_90 and sm_100. Their own (``wgmma``, tcgen05) need four warps and m of 64 or more:
 128 x 128 x 64 with four or 128 x 256 x 64 with eight (INT8: k = 128).
 

@@ -114,7 +114,7 @@ def test_a_closed_pipe_is_no_error():
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     (["simulate", "--hw", "h200_smx", "--model", "llama3-8b", "--seq", "1k"], 2,
      "error: unknown GPU 'h200_smx': not among a100_2x_hbm, a100_pcie_80gb, a100_sxm_40gb, a100_sxm_80gb, b200, h100_pcie, h100_sxm, "
-     "h200_2x_sfu, h200_int4, h200_sas, h200_sxm, l4, l40s, rtx_3090, rtx_4090 (did you mean 'h200_sxm'?)\n"),
+     "h200_2x_sfu, h200_int4, h200_sas, h200_sxm, l4, l40s, rtx_3090, rtx_4090, rtx_5090 (did you mean 'h200_sxm'?)\n"),
     (["simulate", *SHAPE, "--kernel", "flesh"], 2,
      "error: unknown kernel 'flesh': not among flash, flash3, sage, turbo, kivi, gear, gemm, copy (did you mean 'flash'?)\n"),
     (["simulate", "--hw", "l4", "--model", "llama3", "--seq", "1k"], 2,

@@ -335,9 +335,9 @@ if __name__ == "__main__":
      "error: name the GPU with --hw (a100_2x_hbm, a100_pcie_80gb, a100_sxm_40gb ...) or a target with --target sm_90"),
     (["lift", "own.py:scale", "--target", "sm_42", "-o", "x.trace"], 2,
      "error: target 'sm_42': no instruction table says what its instructions cost; there are tables of sm_80, sm_86, "
-     "sm_89, sm_90, sm_100"),
+     "sm_89, sm_90, sm_100, sm_120"),
     (["lift", "own.py:scale", "--target", "fermi", "-o", "x.trace"], 2,
-     "error: target 'fermi': must be a compute capability as sm_90, one of sm_80, sm_86, sm_89, sm_90, sm_100"),
+     "error: target 'fermi': must be a compute capability as sm_90, one of sm_80, sm_86, sm_89, sm_90, sm_100, sm_120"),
     (["lift", "own.py:scale", *A100, "--target", "sm_90", "-o", "x.trace"], 2,
      "error: --target: a100_sxm_80gb is sm_80 and does not run code for sm_90; drop --target, or name a GPU of that target"),
     (["lift", "own.py:scale", *A100, "--set", "BLOK=64", "-o", "x.trace"], 2,

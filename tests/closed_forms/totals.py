@@ -14,7 +14,7 @@ Options = Mapping[str, Any]
 COUNTED = (OpClass.SFU, OpClass.CVT, OpClass.SAS)
 """Instruction classes whose counts the closed forms give: exponentials, reciprocals and conversions."""
 NEWEST = {"sm_80": MmaPath.MMA_SYNC, "sm_86": MmaPath.MMA_SYNC, "sm_89": MmaPath.MMA_SYNC, "sm_90": MmaPath.WGMMA,
-          "sm_100": MmaPath.TCGEN05}
+          "sm_100": MmaPath.TCGEN05, "sm_120": MmaPath.MMA_SYNC}
 QUAD = 4
 """Threads that hold one row of an accumulator of 64 rows and four warps, and each compute its row statistics."""
 NARROW = 256

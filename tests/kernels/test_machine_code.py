@@ -17,8 +17,10 @@ from kernels.report_micro import CASES, loop_cell
 
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
-FP16 = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
-INT8 = {80: "IMMA", 89: "IMMA", 90: "IGMMA", 100: "UTCIMMA"}
+FP16 = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}
+INT8 = {80: "IMMA", 89: "IMMA", 90: "IGMMA", 100: "UTCIMMA", 120: "IMMA"}
+SPILLED = {(120, "turbo prefill, naive, magic, 128 rows")}
+"""Its chain of selects runs into the limit of 255 registers there even with eight warps."""
 # Half a minute a target, and many times that on a machine with other work; the compiling process has a limit of its own.
 pytestmark = pytest.mark.timeout(600)
 
@@ -41,8 +43,8 @@ def per_score(row, name):
 def test_code_is_as_it_should_be(target):
     capability, rows, micro = target
     for name, row in [*rows.items(), *micro.items()]:
-        assert (row["stack"], row["spills"]) == (0, 0), name
-        assert row["smem"] <= (99 if capability == 89 else 163) * 1024
+        assert (row["stack"] > 0, row["spills"] > 0) == ((capability, name) in SPILLED,) * 2, name
+        assert row["smem"] <= (99 if capability in (89, 120) else 163) * 1024
     # Products run on the tensor cores, in the type and by the instructions they should.
     assert any(o.startswith(FP16[capability]) for o in rows["flash prefill"]["tensor"])
     for name, row in rows.items():
@@ -157,7 +159,7 @@ def test_an_unknown_target_is_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["75"])
     assert stopped.value.code == 2
-    assert "error: targets are 80, 89, 90, 100, got 75" in capsys.readouterr().err
+    assert "error: targets are 80, 89, 90, 100, 120, got 75" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "message"), [

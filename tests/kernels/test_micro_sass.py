@@ -132,7 +132,7 @@ def faults_of(case, target, found):
     return faults + faults_of_memory(name, options, found)
 
 
-@pytest.mark.parametrize("target", [80, 89, 90, 100])
+@pytest.mark.parametrize("target", [80, 89, 90, 100, 120])
 def test_every_loop_is_the_instruction_it_is_named_after(target, triton_cache):
     # In another process, because triton interprets in this one. One process a target: importing torch takes longer
     # than compiling a kernel. The wide tiles need more registers than mma.sync leaves.

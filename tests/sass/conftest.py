@@ -15,7 +15,7 @@ import pytest
 from turbosim.sass.cubin import Kernel, read_cubin
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = (80, 89, 90, 100)
+TARGETS = (80, 89, 90, 100, 120)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from turbosim.sass.rules import Rules
 from turbosim.sass.tensor_map import TensorMap, decode
 from turbosim.sass.tensor_memory import Event
 
-GPUS = {90: load_gpu("h100_sxm"), 100: load_gpu("b200")}
+GPUS = {90: load_gpu("h100_sxm"), 100: load_gpu("b200"), 120: load_gpu("rtx_5090")}
 SECTOR = 32
 
 
@@ -69,7 +69,7 @@ def operations(program):
     return [op for op, times in trip_counts(program.launches[0].roles[0].body, {}) if times]
 
 
-@pytest.mark.parametrize("capability", [90, 100])
+@pytest.mark.parametrize("capability", [90, 100, 120])
 @pytest.mark.parametrize(("m", "n", "rows", "columns"), [(512, 512, 64, 128), (1000, 1000, 64, 64)])
 def test_a_copy_moves_its_tiles(there, m, n, rows, columns, capability):
     """One descriptor is made by the host, one in the kernel."""
@@ -112,12 +112,13 @@ def test_attention_moves_its_tiles(there, tokens, width, rows, columns, warps, c
     assert sum(work.macs.values()) == 3 * turns * rows * columns * width * 2
 
 
+@pytest.mark.parametrize("capability", [90, 120])
 @pytest.mark.parametrize(("name", "settings"), [
     ("add", {"m": 512, "n": 512}), ("matmul", {"m": 256, "n": 256, "k": 512}),
     ("matmul_device", {"m": 256, "n": 128, "k": 256, "BLOCK_N": 128, "num_warps": 4}),
     ("flash", {"heads": 1, "tokens": 512, "HEAD_DIM": 64})])
-def test_both_models_of_the_sm_agree(there, name, settings):
-    slow, fast = there(replays, name, 90, **settings)
+def test_both_models_of_the_sm_agree(there, name, settings, capability):
+    slow, fast = there(replays, name, capability, **settings)
     assert slow == fast > 0
 
 

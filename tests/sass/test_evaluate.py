@@ -70,7 +70,7 @@ def test_trip_counts(compiled, capability, case, queries, keys):
     assert per_tile.pop() > 0
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90, 120])
 def test_blocks_of_loops_run_once_a_tile(compiled, capability):
     """Without software pipelining of the products, the loops turn once for each tile."""
     code = compiled("causal", capability)
@@ -218,7 +218,7 @@ def test_division_is_exact(compiled, capability):
             assert at[index[name]].tolist() == expected, (name, a, b, c, d)
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("capability", [80, 90, 100, 120])
 def test_grid_and_place(compiled, capability):
     code = compiled("places", capability)
     launch = Launch((4, 3, 2), 1, (Tensor("A", 1 << 30),))

@@ -20,7 +20,8 @@ from turbosim.sass.price import replayed_numbers
 from turbosim.sass.product import product_of
 from turbosim.sass.rules import Rules
 
-GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm"), 100: load_gpu("b200")}
+GPUS = {80: load_gpu("a100_sxm_80gb"), 89: load_gpu("rtx_4090"), 90: load_gpu("h100_sxm"), 100: load_gpu("b200"),
+        120: load_gpu("rtx_5090")}
 HEADS, KV_HEADS, BATCH = 6, 2, 2
 CASES = [("causal", 333, 333), ("causal", 192, 1024), ("full", 256, 512), ("full", 64, 1024)]
 
@@ -46,7 +47,7 @@ def tiles(case, queries, keys, grid):
     return sum(sum(key_tiles(case == "causal", queries, keys, x, grid)) for x in range(grid))
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90, 100])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100, 120])
 @pytest.mark.parametrize(("case", "queries", "keys"), CASES)
 def test_products_are_those_of_the_tiles(lifted, case, queries, keys, capability):
     _, launch, found = lifted(case, queries, keys, capability)
@@ -54,7 +55,7 @@ def test_products_are_those_of_the_tiles(lifted, case, queries, keys, capability
     assert sum(work.macs.values()) == HEADS * BATCH * tiles(case, queries, keys, launch.grid[0]) * 2 * BM * BN * D
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("capability", [80, 90, 100, 120])
 @pytest.mark.parametrize(("case", "queries", "keys"), [c for c in CASES if c[2] % BN == 0 and c[1] % BM == 0])
 def test_bytes_are_those_of_the_tiles(lifted, case, queries, keys, capability):
     _, launch, found = lifted(case, queries, keys, capability)
@@ -65,7 +66,7 @@ def test_bytes_are_those_of_the_tiles(lifted, case, queries, keys, capability):
     assert work.stored["LSE"] == heads * queries * 4
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("capability", [80, 90, 100, 120])
 def test_heads_that_share_keys_load_the_same_tiles(lifted, capability):
     _, _, found = lifted("full", 256, 512, capability)
     launch = found.program.launches[0]
@@ -78,7 +79,7 @@ def test_heads_that_share_keys_load_the_same_tiles(lifted, capability):
     assert tensors["Q"].tiles == BATCH * HEADS * 256 // BM
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90, 100])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100, 120])
 def test_turns_of_every_cta(lifted, capability):
     """Causal loops turn as often as the masks of each CTA say, with those that move data and those that do not."""
     code, launch, found = lifted("causal", 192, 1024, capability)
@@ -94,7 +95,7 @@ def test_turns_of_every_cta(lifted, capability):
     assert code.kernel.capability == capability
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("capability", [80, 90, 100, 120])
 @pytest.mark.parametrize(("case", "queries", "keys"), CASES)
 def test_programs_are_well_formed_and_survive_a_file(lifted, case, queries, keys, capability, tmp_path):
     _, _, found = lifted(case, queries, keys, capability)
@@ -110,7 +111,7 @@ def test_both_engines_replay_a_lifted_kernel_alike(lifted, engine):
     assert times[engine] == times["numba"]
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90, 100])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100, 120])
 def test_blocks_share_out_the_time_of_the_replay(lifted, capability):
     """Prices times executions are the time that warps were resident: no cycle is lost and none counted twice."""
     _, _, found = lifted("full", 64, 1024, capability)
@@ -123,7 +124,7 @@ def test_blocks_share_out_the_time_of_the_replay(lifted, capability):
     assert 0.98 * resident_cycles <= spent <= resident_cycles
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90, 100])
+@pytest.mark.parametrize("capability", [80, 89, 90, 100, 120])
 @pytest.mark.parametrize(("keys", "rounds"), [(256, 0), (1024, 0), (256, 2), (1024, 2)])
 def test_the_steady_state_is_close_to_the_full_replay(compiled, keys, rounds, capability):
     """The engine with priced blocks against the issue-level model with L2, on a GPU full of equal CTAs.
@@ -147,7 +148,7 @@ def test_the_steady_state_is_close_to_the_full_replay(compiled, keys, rounds, ca
     assert ours == pytest.approx(whole.cycles, rel=tolerance[0] if rounds else tolerance[1])
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90, 120])
 @pytest.mark.parametrize(("case", "queries"), [("full", 64), ("causal", 320)])
 def test_a_last_wave_is_close_to_the_full_replay(compiled, case, queries, capability):
     """One SM with room for several CTAs, and one CTA more, or CTAs of five lengths: some run with fewer beside them."""
@@ -224,7 +225,7 @@ def test_products_by_opcode(gpu, opcode, product):
     assert (found and (found.m, found.n, found.k, found.served.dtype, found.served.path)) == product
 
 
-@pytest.mark.parametrize("gpu", ["a100_sxm_80gb", "rtx_3090", "rtx_4090", "l4"])
+@pytest.mark.parametrize("gpu", ["a100_sxm_80gb", "rtx_3090", "rtx_4090", "l4", "rtx_5090"])
 @pytest.mark.parametrize("opcode", ["HMMA.16816.F32", "HMMA.16816.F16", "HMMA.16816.F32.BF16", "HMMA.1688.F32.TF32",
                                     "HMMA.1684.F32.TF32", "IMMA.16832.S8.S8"])
 def test_the_peak_of_a_product_is_the_pace_that_it_is_issued_at(gpu, opcode):

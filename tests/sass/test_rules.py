@@ -32,7 +32,7 @@ def rule(gpu, text):
 @pytest.mark.parametrize(("gpu", "opcode", "pipe", "interval"), [
     # 64 FP32 lanes an SM, then 128.
     ("a100_sxm_80gb", "FFMA", Pipe.FMA, 2), ("rtx_3090", "FFMA", Pipe.FMA, 1), ("rtx_4090", "FADD.FTZ", Pipe.FMA, 1),
-    ("h100_sxm", "FMUL", Pipe.FMA, 1), ("b200", "FFMA2", Pipe.FMA, 2),
+    ("h100_sxm", "FMUL", Pipe.FMA, 1), ("b200", "FFMA2", Pipe.FMA, 2), ("rtx_5090", "FFMA", Pipe.FMA, 1),
     # 64 integer multiplications; in a half of their own where the FMA pipe has two.
     ("a100_sxm_80gb", "IMAD", Pipe.FMA, 2), ("rtx_4090", "IMAD.MOV.U32", Pipe.HEAVY, 2), ("h100_sxm", "IMAD", Pipe.FMA, 2),
     ("a100_sxm_80gb", "IMAD.WIDE.U32", Pipe.FMA, 4), ("rtx_3090", "IMAD.HI.U32", Pipe.HEAVY, 4),
@@ -40,6 +40,12 @@ def rule(gpu, text):
     ("a100_sxm_80gb", "HADD2.F32", Pipe.FP16, 2), ("rtx_4090", "HADD2.F32", Pipe.HEAVY, 2), ("rtx_4090", "HADD2", Pipe.FP16, 2),
     ("h100_sxm", "FMNMX", Pipe.ALU, 2), ("b200", "FMNMX3", Pipe.ALU, 2), ("a100_sxm_80gb", "LOP3.LUT", Pipe.ALU, 2),
     ("a100_sxm_80gb", "F2FP.PACK_AB", Pipe.ALU, 2), ("h100_sxm", "I2FP.F32.S32", Pipe.ALU, 2),
+    # Two halves: sums, selections and comparisons at 128 an SM, logic and shifts at 64; forms of 64 bits take two.
+    ("rtx_5090", "IADD", Pipe.LITE, 1), ("rtx_5090", "FMNMX", Pipe.LITE, 1), ("rtx_5090", "ISETP.GE.AND", Pipe.LITE, 1),
+    ("rtx_5090", "IADD.64", Pipe.LITE, 2), ("rtx_5090", "ISETP.GE.S64.AND", Pipe.LITE, 2), ("rtx_5090", "IADD3", Pipe.ALU, 2),
+    ("rtx_5090", "LOP3.LUT", Pipe.ALU, 2), ("rtx_5090", "HMNMX2", Pipe.ALU, 2), ("rtx_5090", "F2FP.F16.F32.PACK_AB", Pipe.ALU, 2),
+    ("rtx_5090", "HFMA2", Pipe.FMA, 2), ("rtx_5090", "HADD2.F32", Pipe.HEAVY, 2), ("rtx_5090", "IMAD.WIDE", Pipe.HEAVY, 4),
+    ("rtx_5090", "I2F.F64.S64", Pipe.FP64, 72), ("rtx_5090", "UIADD3.64", Pipe.UNIFORM, 1),
     # 16 an SM.
     ("a100_sxm_80gb", "MUFU.EX2", Pipe.XU, 8), ("h100_sxm", "MUFU.RCP", Pipe.XU, 8), ("a100_sxm_80gb", "I2F.S8", Pipe.XU, 8),
     ("h200_2x_sfu", "MUFU.EX2", Pipe.XU, 4),
@@ -50,6 +56,9 @@ def rule(gpu, text):
     ("a100_sxm_80gb", "IMMA.16832.S8.S8.SAT", Pipe.TENSOR, 8), ("a100_sxm_80gb", "IMMA.16864.S4.S4", Pipe.TENSOR, 8),
     ("rtx_4090", "HMMA.16816.F32", Pipe.TENSOR, 32), ("rtx_4090", "HMMA.16816.F16", Pipe.TENSOR, 16),
     ("l40s", "HMMA.16816.F32", Pipe.TENSOR, 16), ("rtx_4090", "QMMA.16832.F32.E4M3.E4M3", Pipe.TENSOR, 32),
+    ("rtx_5090", "HMMA.16816.F32", Pipe.TENSOR, 32), ("rtx_5090", "IMMA.16832.S8.S8.SAT", Pipe.TENSOR, 16),
+    ("rtx_5090", "QMMA.16832.F32.E4M3.E4M3", Pipe.TENSOR, 32), ("rtx_5090", "QMMA.16832.F16.E4M3.E4M3", Pipe.TENSOR, 16),
+    ("rtx_5090", "QMMA.SF.16832.F32.E4M3.E4M3.E8", Pipe.TENSOR, 16), ("rtx_5090", "OMMA.SF.16864.F32.E2M1.E2M1.E8", Pipe.TENSOR, 16),
     # 2:4 sparse products do half of their shape's multiply-adds.
     ("a100_sxm_80gb", "HMMA.SP.16832.F32", Pipe.TENSOR, 8), ("a100_sxm_80gb", "IMMA.SP.16864.S8.S8", Pipe.TENSOR, 8),
     ("h100_sxm", "HGMMA.SP.64x256x32.F32", Pipe.TENSOR, 128),
@@ -74,6 +83,9 @@ def test_intervals(gpu, opcode, pipe, interval):
     ("a100_sxm_80gb", "LDSM.16.M88 R4, [R2]", 4, 24, 9, 1), ("h100_sxm", "STSM.16.M88.4 [R2], R4", 8, 18, 18, 4),
     ("a100_sxm_80gb", "LDG.E.128.CONSTANT R4, [R2.64]", 8, 38, 11, 4), ("a100_sxm_80gb", "LDG.E R4, [UR4]", 4, 29, 9, 1),
     ("h100_sxm", "LDG.E.64 R4, desc[UR6][R2.64]", 4, 34, 11, 2), ("a100_sxm_80gb", "STG.E.128 [R2.64], R4", 8, 20, 20, 4),
+    # Half a load or shuffle a cycle and SM; every scheduler lets one go in two.
+    ("rtx_5090", "LDS R1, [R2]", 2, 24, 9, 2), ("rtx_5090", "LDS.128 R4, [R2]", 8, 26, 9, 4),
+    ("rtx_5090", "SHFL.BFLY PT, R1, R2, 0x1, 0x1f", 2, 23, 9, 2),
     # Past the registers: no more than its address takes.
     ("a100_sxm_80gb", "LDGSTS.E.BYPASS.LTC128B.128 [R4], [R2.64]", 4, 39, 13, 4),
     ("a100_sxm_80gb", "SHFL.BFLY PT, R1, R2, 0x1, 0x1f", 4, 23, 9, 1), ("a100_sxm_80gb", "BAR.SYNC.DEFER_BLOCKING 0x0", 4, 25, 9, 0),
@@ -117,7 +129,7 @@ def test_what_is_left_out_of_the_time_is_noted_by_name(gpu, text, omits):
     assert notes_on(kernel, load_gpu(gpu)) == [f"{inst.opcode} costs an issue slot and its latency: {omits} is left out"]
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
 def test_only_control_flow_has_no_latency_without_saying_what_that_leaves_out(arch):
     free = {name for name, entry in table_of(arch).entries.items() if entry["latency"] == 0 and not entry["omits"]}
     assert free <= {"BPT", "BRA", "BREAK", "BRX", "BSSY", "BSYNC", "CALL", "EXIT", "JMP", "KILL", "RET", "WARPSYNC",
@@ -156,18 +168,18 @@ def test_every_gpu_has_a_table():
 
 def test_other_architectures_are_refused():
     gpu = load_gpu("a100_sxm_80gb").model_copy(update={"arch": "sm_70"})
-    message = "no instruction table of 'sm_70': not among sm_80, sm_86, sm_89, sm_90, sm_100"
+    message = "no instruction table of 'sm_70': not among sm_80, sm_86, sm_89, sm_90, sm_100, sm_120"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         Rules.of(gpu)
 
 
 ROOT = Path(__file__).parents[2]
-TIMED = (Pipe.FMA, Pipe.HEAVY, Pipe.ALU, Pipe.FP16, Pipe.XU, Pipe.UNIFORM)
+TIMED = (Pipe.FMA, Pipe.HEAVY, Pipe.ALU, Pipe.LITE, Pipe.FP16, Pipe.XU, Pipe.UNIFORM)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("capability", "name"), [
-    (80, "a100_sxm_80gb"), (89, "rtx_4090"), (90, "h100_sxm"), (100, "b200")])
+    (80, "a100_sxm_80gb"), (89, "rtx_4090"), (90, "h100_sxm"), (100, "b200"), (120, "rtx_5090")])
 def test_compiled_kernels(capability, name, tmp_path):
     """Every opcode has a rule, and the compiler leaves between neighbours of one opcode what the rule says."""
     pytest.importorskip("triton")
@@ -190,15 +202,17 @@ def test_compiled_kernels(capability, name, tmp_path):
                 costs[one.opcode] = rules.rule(one)
     often = {o: s for o, s in stalls.items() if s.total() >= 5 and costs[o].pipe in TIMED}
     assert {"FMUL", "FMNMX", "HFMA2", "F2I.TRUNC.NTZ", "MUFU.EX2", "PRMT"} <= often.keys()
-    assert {o: min(s) for o, s in often.items()} == {o: costs[o].interval for o in often}
+    # On compute capability 12.0 the XU takes two instructions and holds the third back itself.
+    left = {o: 1 if capability == 120 and costs[o].pipe is Pipe.XU else costs[o].interval for o in often}
+    assert {o: min(s) for o, s in often.items()} == left
 
 
 def test_the_tables_give_sources():
-    for arch in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100"):
+    for arch in ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"):
         resolved = table_of(arch)
         numbers = [leaf for leaf in resolved.leaves.values() if not isinstance(leaf.value, str)]
         assert len(numbers) > 100
         assert [leaf.where for leaf in numbers if not leaf.sources] == []
         # Intervals that nothing settles are those of rare opcodes that cost an issue slot or two.
         assert {leaf.path[1] for leaf in numbers if leaf.path[-1] == "interval" and leaf.sources == ("assumed",)} <= {
-            "DEPBAR", "UFMUL", "UVIRTCOUNT", "USETMAXREG", "VOTEU", "WARPGROUP", "WARPGROUPSET"}
+            "DEPBAR", "ISETP.U64", "UFMUL", "UVIRTCOUNT", "USETMAXREG", "VOTEU", "WARPGROUP", "WARPGROUPSET"}

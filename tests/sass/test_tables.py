@@ -23,8 +23,8 @@ def write(tmp_path, text, name="sm_80a.yaml"):
 
 @pytest.mark.parametrize(("text", "message"), [
     (BASE + "  FOO: {pipe: fmaa}\n",
-     "{file}:3:9: opcodes.FOO.pipe: is one of fma, heavy, alu, fp16, fp64, xu, tensor, uniform, control, mio, got 'fmaa' (did you "
-     "mean 'fma'?)"),
+     "{file}:3:9: opcodes.FOO.pipe: is one of fma, heavy, alu, lite, fp16, fp64, xu, tensor, uniform, control, mio, got 'fmaa' (did "
+     "you mean 'fma'?)"),
     (BASE + "  FOO: {pipe: alu, op_clas: int, op_class: int}\n",
      "{file}:3:20: opcodes.FOO.op_clas: unknown field (did you mean 'op_class'?)"),
     (BASE + "  FOO: {pipe: alu, op_class: integer}\n",
@@ -39,7 +39,7 @@ def write(tmp_path, text, name="sm_80a.yaml"):
     (BASE + "  FOO: {pipe: alu, op_class: int, latency: {value: 4 clk, source: D}}\n",
      "{file}:3:59: opcodes.FOO.latency: source 'D' is not explained under sources"),
     (BASE + "  FOO: {op_class: int}\n",
-     "{file}:3:19: opcodes.FOO.op_class: no pipe: needs one of fma, heavy, alu, fp16, fp64, xu, tensor, uniform, control, mio"),
+     "{file}:3:19: opcodes.FOO.op_class: no pipe: needs one of fma, heavy, alu, lite, fp16, fp64, xu, tensor, uniform, control, mio"),
     (BASE + "  FOO: {pipe: alu, latency: {value: 4 clk, source: C}}\n",
      "{file}:3:15: opcodes.FOO.pipe: no interval: give interval, op_class or mma"),
     (BASE + "  FOO: {pipe: mio}\n",

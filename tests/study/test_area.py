@@ -22,7 +22,7 @@ from turbosim.study.results import load_results
 from turbosim.study.sweep import run_study
 
 SOLD = [name for name in list_gpus() if not load_gpu(name).hypothetical]
-BLIND = {"h200_sxm": -0.075, "l40s": -0.062, "l4": -0.077, "rtx_3090": 0.098, "b200": -0.334}
+BLIND = {"h200_sxm": -0.075, "l40s": -0.062, "l4": -0.077, "rtx_3090": 0.098, "rtx_5090": -0.006, "b200": -0.334}
 
 
 @pytest.mark.parametrize("name", SOLD)
@@ -100,7 +100,7 @@ def test_every_number_has_a_source_that_is_used():
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("fp16_mac: {value: 29.4 kTr, source: [derived, TU]}", "fp16_mac: {value: 29.4 mm2, source: TU}",
      "tensor.fp16_mac: '29.4 mm2': unit 'mm2' does not measure Tr"),
-    ("l40s: AD102", "l40s: AD103", "products.l40s: is a chip: one of AD102, AD104, B200, GA100, GA102, GH100, got 'AD103'"),
+    ("l40s: AD102", "l40s: AD103", "products.l40s: is a chip: one of AD102, AD104, B200, GA100, GA102, GB202, GH100, got 'AD103'"),
     ("further_type: {value: 10 %, source: assumed}", "further_typ: {value: 10 %, source: assumed}",
      "tensor.further_typ: unknown field (did you mean 'further_type'?)"),
 ])

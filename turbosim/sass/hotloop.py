@@ -139,9 +139,10 @@ def _summary(prices: Prices, warps: int, first: int, last: int, is_loop: bool, s
                    share_of_time, together)
 
 
-PIPE_WORDS = {Pipe.FMA: "FMA pipe", Pipe.HEAVY: "FMA heavy pipe", Pipe.ALU: "ALU pipe", Pipe.FP16: "FP16 pipe",
-              Pipe.FP64: "FP64 pipe", Pipe.XU: "XU pipe (MUFU, conversions)", Pipe.TENSOR: "tensor pipe",
-              Pipe.UNIFORM: "uniform pipe", Pipe.MIO: "MIO queue"}
+PIPE_WORDS = {Pipe.FMA: "FMA pipe", Pipe.HEAVY: "FMA heavy pipe", Pipe.ALU: "ALU pipe",
+              Pipe.LITE: "ALU lite pipe", Pipe.FP16: "FP16 pipe", Pipe.FP64: "FP64 pipe",
+              Pipe.XU: "XU pipe (MUFU, conversions)", Pipe.TENSOR: "tensor pipe", Pipe.UNIFORM: "uniform pipe",
+              Pipe.MIO: "MIO queue"}
 """Names of the pipes in tables."""
 WAIT_WORDS = {Wait.STALL: "stall count (fixed latencies)", Wait.SCOREBOARD: "scoreboard (variable latencies)",
               Wait.GROUP: "asynchronous group", Wait.BARRIER: "barrier", Wait.PIPE: "pipe taken",

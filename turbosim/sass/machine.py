@@ -118,14 +118,15 @@ class Pipe(IntEnum):
     FMA = 0
     HEAVY = 1
     ALU = 2
-    FP16 = 3
-    FP64 = 4
-    XU = 5
-    TENSOR = 6
-    UNIFORM = 7
-    MIO = 8
+    LITE = 3
+    FP16 = 4
+    FP64 = 5
+    XU = 6
+    TENSOR = 7
+    UNIFORM = 8
+    MIO = 9
     """The queue to the data path of the SM; its interval separates departures, not issues."""
-    CONTROL = 9
+    CONTROL = 10
 
 
 class Wait(IntEnum):

@@ -29,7 +29,7 @@ from turbosim.sass.origin import COSTS, GPU, costs_digest
 from turbosim.sass.source import parse_reference
 from turbosim.sass.specialise import Pointer, TensorDescriptor
 
-DEFAULT_GPUS = {80: "a100_sxm_80gb", 86: "rtx_3090", 89: "rtx_4090", 90: "h100_sxm", 100: "b200"}
+DEFAULT_GPUS = {80: "a100_sxm_80gb", 86: "rtx_3090", 89: "rtx_4090", 90: "h100_sxm", 100: "b200", 120: "rtx_5090"}
 """The GPU that stands for a target."""
 
 

@@ -31,8 +31,8 @@ ROUNDS = 4
 """CTAs that each place of the SM runs one after the other."""
 MOST_ONE_BY_ONE = 4
 """CTAs on the SM up to which every number of them is replayed."""
-_CLASS = {Pipe.FMA: OpClass.FP32, Pipe.HEAVY: OpClass.IMAD, Pipe.ALU: OpClass.INT, Pipe.FP16: OpClass.FP16X2,
-          Pipe.XU: OpClass.SFU}
+_CLASS = {Pipe.FMA: OpClass.FP32, Pipe.HEAVY: OpClass.IMAD, Pipe.ALU: OpClass.INT, Pipe.LITE: OpClass.INT,
+          Pipe.FP16: OpClass.FP16X2, Pipe.XU: OpClass.SFU}
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,13 @@ class Prices:
             if product := product_of(self.kernel.instructions[index].opcode, self.gpu):
                 products[product] += 1 if product.served.path is MmaPath.TCGEN05 else warps
         sm = self.gpu.sm
-        lanes = tuple((c, round(busy[p] * self.gpu.pipes[c].rate / sm.schedulers * warps)) for p, c in _CLASS.items()
-                      if busy[p])
+        # Two pipes of one class work side by side, and it is busy for as long as the busier.
+        cycles_of: dict[OpClass, float] = {}
+        for pipe, op_class in _CLASS.items():
+            if busy[pipe]:
+                cycles_of[op_class] = max(cycles_of.get(op_class, 0.0), busy[pipe])
+        lanes = tuple((c, round(cycles * self.gpu.pipes[c].rate / sm.schedulers * warps))
+                      for c, cycles in cycles_of.items())
         mma = None
         if products:
             # The first stands for all. What others take of the tensor cores is counted in its operands' rate, so that

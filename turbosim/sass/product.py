@@ -90,7 +90,7 @@ def shape_of(opcode: str) -> tuple[int, int, int] | None:
     name, *modifiers = opcode.split(".")
     if name.startswith("UTC"):
         return tile_of(opcode)
-    if not re.fullmatch(r"[HIQ]G?MMA", name):
+    if not re.fullmatch(r"[HIOQ]G?MMA", name):
         return None
     for modifier in modifiers:
         if modifier in SHAPES:

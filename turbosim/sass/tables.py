@@ -34,6 +34,9 @@ class Pipe(StrEnum):
     """The half of a two-part FMA pipe that multiplies integers. FP32 then has a pipe of its own, since it takes either
     half and is limited by issue alone."""
     ALU = "alu"
+    """Integers, comparisons and packed conversions; where LITE exists, what that does not take."""
+    LITE = "lite"
+    """The half of a two-part ALU that adds, selects and compares, at a warp instruction a cycle."""
     FP16 = "fp16"
     """Packed half precision, where it does not block FP32."""
     FP64 = "fp64"

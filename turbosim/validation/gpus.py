@@ -10,6 +10,7 @@ NAMES = {
     "NVIDIA A100 80GB PCIe": "a100_pcie_80gb", "NVIDIA H100 80GB HBM3": "h100_sxm", "NVIDIA H100 PCIe": "h100_pcie",
     "NVIDIA H200": "h200_sxm", "NVIDIA B200": "b200", "NVIDIA L4": "l4", "NVIDIA L40S": "l40s",
     "NVIDIA GeForce RTX 3090": "rtx_3090", "NVIDIA GeForce RTX 4090": "rtx_4090",
+    "NVIDIA GeForce RTX 5090": "rtx_5090",
     "a100_sxm": "a100_sxm_80gb", "h100_sxm": "h100_sxm", "h200_sxm": "h200_sxm", "b200_sxm": "b200",
     "A100 80GB (4x A100 node of the paper)": "a100_sxm_80gb",
 }
