@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import os
+import selectors
 import signal
 import threading
 import traceback
@@ -82,21 +82,24 @@ def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: i
     deaths: Counter[int] = Counter()
     stillborn = 0
     crew: list[_Worker] = []
+    answers = selectors.DefaultSelector()
     try:
         while left or any(w.places for w in crew):
             while len(crew) < min(jobs, len(left) + sum(bool(w.places) for w in crew)):
                 crew.append(_started(function))
+                answers.register(crew[-1].connection, selectors.EVENT_READ, crew[-1])
             for worker in crew:
                 # With one item still to do, the process does not wait for the next ones.
                 if left and len(worker.places) <= (most > 1):
                     size = max(1, min(most, len(left) // (4 * jobs)))
                     worker.give([(place, items[place]) for place in (left.popleft() for _ in range(size))])
-            for ready in multiprocessing.connection.wait([w.connection for w in crew]):
-                worker = next(w for w in crew if w.connection is ready)
+            for key, _ in answers.select():
+                worker = key.data
                 try:
                     message = worker.connection.recv()
                 except (EOFError, OSError):
                     crew.remove(worker)
+                    answers.unregister(worker.connection)
                     worker.end()
                     places = list(worker.places)
                     if not worker.ready:
@@ -116,6 +119,7 @@ def streamed(function: Callable[[Item], Outcome], items: Sequence[Item], jobs: i
                     worker.places.popleft()
                     yield message
     finally:
+        answers.close()
         for worker in crew:
             worker.end()
 

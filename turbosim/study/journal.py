@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,13 @@ SYNC_SHARE = 0.005
 
 Row = dict[str, Any]
 """``point``, ``key``, ``study``, ``version``, ``hw``, ``kernel``, ``axes``, ``workload``, ``outcome``, ``wall_s``."""
+
+
+def _check_finite(outcome: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is written as null without a word."""
+    for name, value in outcome.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, which is no outcome")
 
 
 class JournalError(TurbosimError):
@@ -182,11 +189,9 @@ class Journal:
         Raises ValueError for an outcome that is infinite or no number.
         """
         start = time.perf_counter()
-        for name, value in row["outcome"].items():
-            # They would be written as null, without a word.
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}, which is no outcome")
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        if b":null" in line:
+            _check_finite(row["outcome"])
         offset = self._end
         self._write(line)
         self.index.add(row, offset)
