@@ -140,8 +140,8 @@ def speeds(folder: Path, scale: float, rounds: int) -> None:
           f"{'phase':8} {'kernel':8} {'target':>7} {'/s':>9} {'/CPU s':>9} {'/s':>9} {'/CPU s':>9} {'median':>6} "
           f"{'least':>6} {'most':>6} {'machine':>9} {'journal':>8}   rounds")
     for phase, kernel, points, target in (
-            ("decode", "flash", 6000, 20), ("decode", "turbo", 2000, 20), ("prefill", "flash", 260, 5),
-            ("prefill", "flash3", 340, 5), ("prefill", "turbo", 200, 5)):
+            ("decode", "flash", 6000, 20), ("decode", "turbo", 2000, 20), ("prefill", "flash", 380, 5),
+            ("prefill", "flash3", 420, 5), ("prefill", "turbo", 280, 5)):
         speed(folder, phase, kernel, max(1, int(points * scale)), target, rounds)
 
 
