@@ -16,8 +16,8 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "_nrt": False}
 def jit(function: Any) -> Any:
     """Compile into the functions that call it.
 
-    They are inlined in any case: a call would pass nine words for each array with two dimensions, which takes longer than
-    most of these functions do.
+    They are inlined in any case: a call would pass nine words for each array with two dimensions, which takes longer
+    than most of these functions do.
     """
     return numba.njit(forceinline=True, **_OPTIONS)(function)
 
