@@ -167,7 +167,7 @@ def many(folder: Path, points: int, jobs: int, dask: str = "") -> None:
                "    one = '' if sys.argv[4] else f'one worker {workers:.0f} MB, '\n"
                "    print(f'{report.simulated:,} simulated, {report.before:,} done before: '\n"
                "          f'{time.perf_counter() - start:.1f} s, peak {int(kilobytes) * 1024 / 1e6:.0f} MB, {one}'\n"
-               "          f'journal {report.journal_s / report.seconds:.2%}')\n")
+               "          f'journal {report.journal_s / (report.seconds * int(sys.argv[3])):.2%}')\n")
     script = folder / "many.py"
     script.write_text(program)
     where = f"cluster of {jobs} dask workers, peak of its client" if dask else f"{jobs} processes"
