@@ -60,6 +60,7 @@ def test_expressions(text, value):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("8k", "'8k' is not an expression; write 8192: k is for the command line"),
+    ("1M", "'1M' is not an expression; write 1048576: M is for the command line"),
     ("M +", "'M +' is not an expression; write for example cdiv(M, BLOCK_M)"),
     ("M ** 9", "'M ** 9': operators are + - * / // % and comparisons"),
     ("~M", "'~M': operators are + - * / // % and comparisons"),

@@ -39,9 +39,10 @@ def parse(text: str) -> ast.expr:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        if thousands := re.fullmatch(r"(\d+)k", text.strip(), re.IGNORECASE):
-            number = 1024 * int(thousands[1])
-            raise UsageError(f"{text!r} is not an expression; write {number}: k is for the command line") from None
+        if many := re.fullmatch(r"(\d+)([kKmM])", text.strip()):
+            suffix, factor = ("k", 1 << 10) if many[2] in "kK" else ("M", 1 << 20)
+            raise UsageError(f"{text!r} is not an expression; write {factor * int(many[1])}: {suffix} is for the "
+                             "command line") from None
         if text.count("(") != text.count(")"):
             raise UsageError(f"{text!r} is not an expression: its parentheses do not match; in a list in YAML, quote "
                              "expressions with commas") from None
