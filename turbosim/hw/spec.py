@@ -99,6 +99,9 @@ class TensorPath(Frozen):
     queue: Count | None = None
     """Asynchronous instructions that an SM accepts ahead of the one its tensor cores work on, where it is known; a warp
     group with more to issue is held up."""
+    write_conflict: Cycles | None = None
+    """By how much an instruction of a warp that writes a register delays the asynchronous products that run on its
+    scheduler's tensor core, whose accumulators are registers, too [cycles]. None: not at all."""
 
 
 class Sm(Frozen):
