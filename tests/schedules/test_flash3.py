@@ -178,8 +178,10 @@ def test_pingpong_overlap_and_persistence_each_save_time():
 
 
 def test_a_longer_queue_lets_the_softmax_begin_earlier():
-    more = with_overrides(H100, {"tensor.wgmma.queue": 100})
-    assert simulate(more, LONG, "flash3").time_s < simulate(H100, LONG, "flash3").time_s
+    # Its register writes would delay the products that it then runs beside.
+    alone = with_overrides(H100, {"tensor.wgmma.write_conflict": 0})
+    more = with_overrides(alone, {"tensor.wgmma.queue": 100})
+    assert simulate(more, LONG, "flash3").time_s < simulate(alone, LONG, "flash3").time_s
 
 
 def test_it_is_faster_than_flash_on_the_same_instructions():

@@ -68,6 +68,8 @@ class Instruction:
     ask of shared memory. The product takes this long at least."""
     latency: int = 0
     """COMPUTE, ASYNC, SIGNAL: ticks after the last unit has ended."""
+    conflict: int = 0
+    """COMPUTE: ticks by which its register writes delay the asynchronous products that run all the while."""
     pieces: int = 1
     counter: int = -1
     code: int = 0

@@ -8,12 +8,14 @@ from turbosim.engine.numba_layout import (
     CLAIMS,
     CODE,
     COLUMNS,
+    CONFLICT,
     LATENCY,
     LATENCY_REASON,
     OWN,
     PIECES,
     RESIDENT_TICKS,
     SMEM_UNIT,
+    TENSOR_UNIT,
     UNITS,
     Machine,
 )
@@ -56,6 +58,12 @@ def serve_part(m: Machine, sm: int, slot: int, role: int, actor: int, at: int, n
         own = m.durations[own + min(m.residents[sm], known) - 1]
     if own:
         end = max(end, now + own * (part_number + 1) // pieces - own * part_number // pieces)
+    conflict = table[inst + CONFLICT]
+    if conflict:
+        conflict = conflict * (part_number + 1) // pieces - conflict * part_number // pieces
+        free = m.unit_free[base + TENSOR_UNIT]
+        if free > now and end > now:
+            m.unit_free[base + TENSOR_UNIT] = free + conflict * (min(free, end) - now) // (end - now)
     m.reasons[sm, role, UNITS + unit] += served - now
     m.reasons[sm, role, unit] += end - served
     wake = end

@@ -15,8 +15,8 @@ Array = npt.NDArray[np.int64]
 
 # Columns of the instruction table.
 (KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT, SPREAD) = range(21)
-COLUMNS = 21
+ RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT, SPREAD, CONFLICT) = range(22)
+COLUMNS = 22
 """OWN of an instruction whose duration depends on the CTAs on the SM is where its RESIDENT_TICKS durations begin."""
 
 # Instruction kinds, as in lowered.Kind.

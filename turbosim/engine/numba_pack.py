@@ -47,6 +47,7 @@ class Code:
             row[nl.OWN], row[nl.RESIDENT_TICKS] = len(self.duration_rows), len(inst.by_residents)
             self.duration_rows += inst.by_residents
         row[nl.COUNTER], row[nl.CODE], row[nl.SPREAD] = inst.counter, inst.code, inst.spread
+        row[nl.CONFLICT] = inst.conflict
         row[nl.TENSOR], row[nl.NBYTES] = inst.tensor, inst.nbytes
         row[nl.EXTRA] = memory.bulk_latency if inst.bulk else 0
         row[nl.CONST] = inst.expr.const

@@ -71,6 +71,21 @@ class Server:
             return int(self.env.now) - (end - start), int(self.env.now)
 
 
+class TensorCores(Server):
+    """The tensor cores, whose asynchronous products are delayed by what other warps write to registers."""
+
+    def delay(self, until: int, ticks: int) -> None:
+        """Spread *ticks* of delay evenly from now to *until*; those while products run make what follows later."""
+        now = int(self.env.now)
+        if self.free > now and until > now:
+            self.free += ticks * (min(self.free, until) - now) // (until - now)
+
+    def _serve(self, start: int, end: int) -> Steps:
+        # Delays lie between two requests, so that there is no queue to wait in.
+        yield self.env.timeout(end - int(self.env.now))
+        return start, end
+
+
 class SharedMemory(Server):
     """Serves the operands of asynchronous products first, evenly over the time of each, and requests with the rest."""
 
