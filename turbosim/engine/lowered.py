@@ -189,6 +189,8 @@ class LoweredProgram:
 
 SPREADS = 16
 """Products of an SM whose reads of shared memory are remembered, the latest."""
+DELAYS = 4
+"""Times that a product's delay by register writes is found anew, with those that are written during it."""
 
 
 def channel_of(granule: int, channels: int) -> int:

@@ -9,6 +9,7 @@ from turbosim.engine.numba_layout import (
     CODE,
     COLUMNS,
     CONFLICT,
+    CONFLICTS,
     LATENCY,
     LATENCY_REASON,
     OWN,
@@ -21,6 +22,7 @@ from turbosim.engine.numba_layout import (
 )
 from turbosim.engine.numba_log import log_op, log_stall, log_unit
 from turbosim.engine.numba_smem import end_of_service
+from turbosim.engine.numba_tensor import delayed, write
 
 
 @jit
@@ -44,6 +46,8 @@ def serve_part(m: Machine, sm: int, slot: int, role: int, actor: int, at: int, n
         which = m.claims[c, 0]
         start = max(now, m.unit_free[base + which])
         stop = start + ticks if which != SMEM_UNIT else end_of_service(m, sm, start, ticks)
+        if which == TENSOR_UNIT and m.config[CONFLICTS]:
+            stop = delayed(m, sm, start, stop)
         m.unit_free[base + which] = stop
         m.busy[sm, which] += ticks
         if stop > end:
@@ -61,9 +65,7 @@ def serve_part(m: Machine, sm: int, slot: int, role: int, actor: int, at: int, n
     conflict = table[inst + CONFLICT]
     if conflict:
         conflict = conflict * (part_number + 1) // pieces - conflict * part_number // pieces
-        free = m.unit_free[base + TENSOR_UNIT]
-        if free > now and end > now:
-            m.unit_free[base + TENSOR_UNIT] = free + conflict * (min(free, end) - now) // (end - now)
+        write(m, sm, actor, now, end, conflict)
     m.reasons[sm, role, UNITS + unit] += served - now
     m.reasons[sm, role, unit] += end - served
     wake = end

@@ -100,7 +100,7 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
         began_sums=zeros(sms, sums),
         new_waits=zeros(sms, nl.MAX_WAITS, 3),
         new_accesses=zeros(sms, nl.MAX_ACCESSES, 3),
-        snap_actor=zeros(states, actors, 6),
+        snap_actor=zeros(states, actors, 9),
         snap_unit=zeros(states, nl.UNITS),
         snap_reads=zeros(states, SPREADS, 3),
         snap_signal=zeros(states, occupancy, counters, 2),

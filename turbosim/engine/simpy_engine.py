@@ -297,7 +297,7 @@ class _LaunchRun:
         for unit, ticks in claims:
             if spread and unit == TENSOR:
                 start = units[unit].start()
-                cast("SharedMemory", units[SMEM]).read(start, start + max(ticks, spread), spread)
+                cast("SharedMemory", units[SMEM]).read(start, units[unit].end(start, max(ticks, spread)), spread)
             services.append(units[unit].serve(ticks, held=spread if unit == TENSOR else 0))
         if slot.sm in self.recorded:
             for (unit, _), service in zip(claims, services, strict=True):
@@ -323,7 +323,7 @@ class _LaunchRun:
             if inst.conflict:
                 units = self.units[slot.sm]
                 until = max([units[u].free for u, _ in claims] + [start + part_of(own_ticks, piece, inst.pieces)])
-                cast("TensorCores", units[TENSOR]).delay(until, part_of(inst.conflict, piece, inst.pieces))
+                cast("TensorCores", units[TENSOR]).write(actor, until, part_of(inst.conflict, piece, inst.pieces))
             served, unit = start, inst.code
             if services:
                 yield self.env.all_of(services)
