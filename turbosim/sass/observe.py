@@ -114,11 +114,12 @@ class _Observer:
             regions = [r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))]
             if not regions:
                 continue
-            nbytes[stream] = regions[0].nbytes
-            # What of the last box is outside of the tensor does not move; the tile is a whole one.
-            if self.kernel.instructions[stream.instructions[0]].name in COPIES:
-                nbytes[stream] = max(r.nbytes for r in regions)
-            elif found := runs_of(regions[0].sectors, regions[0].start):
+            bulk = self.kernel.instructions[stream.instructions[0]].name in COPIES
+            turns = self.base[stream.part].counts[stream.part] - ends.get(stream.part, {}).get(stream, 0)
+            # What of the last box, or the last turn, is outside of the tensor does not move; the tile is a whole one.
+            tile = max(regions, key=lambda r: r.nbytes) if bulk or turns == 2 else regions[0]
+            nbytes[stream] = tile.nbytes
+            if not bulk and (found := runs_of(tile.sectors, tile.start)):
                 runs[stream] = found
             forms[stream] = self._form(stream, self.base[stream.part])
         moved = {s: n for s in streams if s.scattered
