@@ -56,8 +56,9 @@ def lift_kernel(gpu: str | Path | Gpu, kernel: Description | str | Path, setting
     from turbosim.sass.prepare import find_description, prepare, program_of
 
     spec = gpu if isinstance(gpu, Gpu) else load_gpu(gpu)
-    description = find_description(str(kernel)) if isinstance(kernel, (str, Path)) else kernel
-    return program_of(prepare(description, spec, settings), spec, clock)
+    if isinstance(kernel, (str, Path)):
+        kernel = find_description(str(kernel), replaced=settings or ())
+    return program_of(prepare(kernel, spec, settings), spec, clock)
 
 
 def simulate_kernel(gpu: str | Path | Gpu, kernel: Description | str | Path,

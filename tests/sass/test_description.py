@@ -130,6 +130,33 @@ def test_settings_that_do_not_fit(written, settings, error, message):
     assert str(raised.value) == message
 
 
+@pytest.mark.parametrize(("old", "new", "name", "value"), [
+    ("rows: 100", "rows: 4M", "rows", 64), ("3 * rows", "3 * rows)", "columns", 64), ("3 * rows", "[rows]", "columns", 64),
+    ("3 * rows", "{}", "columns", "3 * rows"), ("num_warps: 8", "num_warps: 8 warps", "num_warps", 4),
+    ("next_power_of_2(columns)", "next_power_of_2(columns", "BLOCK", 64), ("\"'fast'\"", "fast!", "MODE", "'slow'"),
+    # These are expressions, without a value.
+    ("rows: 100", "rows: row", "rows", 64), ("columns % BLOCK == 0", "columns % BLOK == 0", "EVEN", True)])
+def test_what_a_setting_replaces_is_not_looked_at(written, old, new, name, value):
+    wanted = read_description(written(GOOD)).bind({name: value})
+    path = written(GOOD.replace(old, new))
+    described = read_description(path, {name})
+    assert described.bind({name: value}) == wanted
+    with pytest.raises((ConfigError, UsageError), match=rf"d\.yaml:\d+:\d+: (sizes\.|constants\.)?{name}: "):
+        read_description(path).bind()
+    # What is wrong with the setting itself is told, and nothing about the file that does not hold.
+    with pytest.raises(UsageError) as raised:
+        described.bind({name: "nothing_known"})
+    assert str(raised.value).startswith(f"setting {name!r}: 'nothing_known': unknown name")
+    assert "null in the description" not in str(raised.value)
+
+
+def test_other_defects_are_told_with_those_that_settings_replace_left_out(written):
+    with pytest.raises(ConfigError) as raised:
+        read_description(written(GOOD.replace("rows: 100", "rows: 4M").replace("3 * rows", "3M")), {"rows", "BLOCK", "grid"})
+    assert str(raised.value) == (
+        "d.yaml:4:12: sizes.columns: '3M' is not an expression; write 3145728: M is for the command line")
+
+
 @pytest.mark.parametrize(("old", "new", "messages"), [
     ("dtype: float16", "dtype: floot16", [
         "d.yaml:11:14: arguments.X.dtype: is one of bf16, fp16, fp32, fp64, fp8e4b15, fp8e4nv, fp8e5, i1, i16, i32, i64, "

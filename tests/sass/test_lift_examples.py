@@ -58,7 +58,9 @@ def tile_bytes(first_row, rows, row_bytes, first, nbytes):
 @pytest.mark.parametrize(("m", "n", "k", "tile"), [
     (512, 512, 256, (128, 128, 32, 8)), (256, 512, 192, (64, 256, 32, 4)), (512, 256, 256, (128, 64, 64, 4)),
     # Sizes that no tile divides: the tiles at the ends count as whole ones.
-    (500, 392, 200, (128, 128, 32, 8)), (1000, 1000, 1000, (128, 128, 32, 8)), (200, 328, 104, (64, 64, 32, 4))])
+    (500, 392, 200, (128, 128, 32, 8)), (1000, 1000, 1000, (128, 128, 32, 8)), (200, 328, 104, (64, 64, 32, 4)),
+    # Two turns of the loop copy, the second of them half a tile.
+    (320, 128, 112, (64, 64, 32, 4))])
 def test_a_product_moves_its_tiles(program, m, n, k, tile, capability):
     rows, columns, depth, warps = tile
     found = program("examples/matmul.py:matmul", capability, m=m, n=n, k=k, BLOCK_M=rows, BLOCK_N=columns,

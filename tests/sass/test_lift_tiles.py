@@ -188,7 +188,7 @@ def test_loops_whose_turns_depend_on_the_cta_read_what_they_say(lift_own, turns,
 @pytest.mark.parametrize("n", [96, 128])
 def test_copies_in_many_pieces_stay_within_what_the_fast_engine_remembers(program, n):  # noqa: F811
     """The last turn copies half of B's rows, so that pieces of both are rows, and a stage is 32 copies."""
-    made = program("examples/matmul.py:matmul", 80, m=320, n=n, k=112, BLOCK_M=64, BLOCK_N=64, num_warps=4)
+    made = program("examples/matmul.py:matmul", 80, m=320, n=n, k=80, BLOCK_M=64, BLOCK_N=64, num_warps=4)
     assert "B" in str(made.meta["no_common_tile"]).split()
     gpu = load_gpu("a100_sxm_80gb")
     assert run(gpu, made).ticks == run(gpu, made, engine="simpy").ticks

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from turbosim.validation.sets import load_set
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -54,6 +56,20 @@ def test_d4_medium_vector_addition_within_10_percent(found):
 @pytest.mark.xfail(strict=True, reason="D6: one clock for all kernels")
 def test_d6_product_at_the_sustained_clock_within_12_percent(found):
     assert abs(found["matmul 1536"]["errors"]["a100_pcie_80gb"]) <= 0.12
+
+
+@pytest.mark.xfail(strict=True, reason="D11: the measured row is not known to be that of such a kernel")
+def test_d11_short_causal_attention_on_h100_within_15_percent(found):
+    assert abs(found["h100 causal 512"]["errors"]["h100_sxm power, cold L2"]) <= 0.15
+
+
+@pytest.mark.parametrize(("kernel", "longer"), [("Triton", True), ("FlashAttention-2", False)])
+def test_d11_the_measured_time_is_longer_than_without_the_mask(kernel, longer):
+    rows = [r for r in load_set("flashattention3_figure_h100").rows if r.kernel == kernel and r.workload.head_dim == 64
+            and r.workload.seq_q == 512]
+    causal, full = sorted(rows, key=lambda r: not r.workload.causal)
+    assert (causal.workload.causal, full.workload.causal) == (True, False)
+    assert (causal.time_s > full.time_s) == longer
 
 
 def test_a_last_wave_of_one_cta_takes_no_longer_than_alone(found):

@@ -68,3 +68,34 @@ def test_the_exit_code_where_none_has_a_time(codes, code):
     error = _NoTimeError([Trial({"BLOCK": n}, None, None, f"reason {n}", c) for n, c in enumerate(codes)])
     assert error.exit_code == code
     assert str(error) == f"none of the {len(codes)} configurations has a time; the first: reason 0"
+
+
+def refused(reasons):
+    """Lines of the table of configurations that were refused for *reasons*, one of 0, 1, 2, ... each."""
+    out = StringIO()
+    console = Console(width=400, file=out)
+    console.print(to_table([Trial({"BLOCK": n}, None, None, reason) for n, reason in enumerate(reasons)], console))
+    return [line.strip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(("needs", "told"), [
+    ([4096], "4,096 B of 100 B"), ([4096, 4096], "4,096 B of 100 B"), ([8192, 512], "512 or 8,192 B of 100 B"),
+    ([8192, 512, 8192], "512 or 8,192 B of 100 B"), ([900, 1 << 20, 8192], "900 to 1,048,576 B of 100 B")])
+def test_a_reason_is_told_once_with_the_numbers_of_all(needs, told):
+    reasons = [f"own.py:7:37: needs {n:,} B of 100 B at R{n} in 0x{n:x}a; use less" for n in needs]
+    # What is no quantity is not mixed.
+    same = [f"own.py:7:37: needs {n:,} B of 100 B; use less" for n in needs]
+    assert refused(same) == [f"{len(needs)} without a time: own.py:7:37: needs {told}; use less", "BLOCK",
+                             *map(str, range(len(needs)))]
+    heads = [line for line in refused(reasons) if "without a time" in line]
+    assert heads == [f"{needs.count(n)} without a time: own.py:7:37: needs {n:,} B of 100 B at R{n} in 0x{n:x}a; use less"
+                     for n in dict.fromkeys(needs)]
+
+
+def test_reasons_are_kept_apart_and_whole_in_rows():
+    reasons = ["does not fit", "x.py:3:5: does not compile", "does not fit", "x.py:9:5: does not compile"]
+    assert refused(reasons) == [
+        "2 without a time: does not fit", "BLOCK", "0", "2", "", "1 without a time: x.py:3:5: does not compile", "BLOCK", "1",
+        "", "1 without a time: x.py:9:5: does not compile", "BLOCK", "3"]
+    rows = to_rows([Trial({"BLOCK": n}, None, None, reason) for n, reason in enumerate(reasons)])
+    assert [(row["settings"]["BLOCK"], row["reason"]) for row in rows] == list(enumerate(reasons))

@@ -169,15 +169,17 @@ def say_written(path: Path) -> None:
 
 
 def tell_assumed(*metas: Mapping[str, object]) -> None:
-    """Say on stderr what lifted programs assume of opcodes without a cost and of accesses at unknown addresses.
+    """Say on stderr what lifted programs assume of opcodes without a cost, of accesses at unknown addresses and of L1.
 
-    Of several programs, what they share is told once, without the places in their code.
+    Of several programs, what they share is told once, without the places in their code and the shares of each.
     """
     from turbosim.sass.origin import ASSUMED
 
     lines = [line for meta in metas for line in str(meta.get(ASSUMED, "")).splitlines()]
     if len(metas) > 1:
         lines = [re.sub(r" of \S+ at 0x.*? depend", " of some instructions depend", line) for line in lines]
+        lines = [re.sub(r" about \d+% of the bytes that .*? loads ", " some of the bytes that a CTA loads ", line)
+                 for line in lines]
     for line in dict.fromkeys(lines):
         console(stderr=True).print(f"note: {line}", soft_wrap=True, markup=False)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from turbosim.cli import common
-from turbosim.errors import UsageError
+from turbosim.errors import TurbosimError, UsageError
 
 if TYPE_CHECKING:
     from turbosim.hw.spec import Gpu
@@ -48,14 +49,29 @@ def chosen_gpu(hw: str | None, target: str | None) -> Gpu:
     return gpu
 
 
-def described(kernel: str, launch_file: Path | None, pairs: list[str] | None) -> tuple[Description, dict[str, Value]]:
-    """Return the description and the settings. Raises UsageError and ConfigError."""
+def described(kernel: str, launch_file: Path | None, pairs: list[str] | None,
+              sweep: Mapping[str, Sequence[Value]] | None = None) -> tuple[Description, dict[str, Value]]:
+    """Return the description and the settings, which have a launch, with the first values of *sweep* that do.
+
+    What the description says of a name that they replace is not looked at. Raises UsageError and ConfigError.
+    """
     from turbosim.sass.prepare import find_description
 
     settings = {name: value_of(value, f"--set {name}") for name, value in common.settings(pairs).items()}
-    description = find_description(kernel, launch_file)
-    description.bind(settings)
-    return description, settings
+    description = find_description(kernel, launch_file, {*settings, *(sweep or {})})
+    every: Sequence[Mapping[str, Value]] = [{}]
+    if sweep:
+        from turbosim.tuning import configurations
+
+        every = configurations(sweep)
+    wrong: list[TurbosimError] = []
+    for changes in every:
+        try:
+            description.bind({**settings, **changes})
+            return description, settings
+        except TurbosimError as error:
+            wrong.append(error)
+    raise wrong[0]
 
 
 def sweep_of(entries: list[str]) -> dict[str, list[Value]]:

@@ -51,7 +51,7 @@ def tune(
     if not lists:
         raise UsageError("--sweep: name what to try, for example --sweep BLOCK_M=64,128 num_warps=4,8")
     gpu = kernel.chosen_gpu(hw, target)
-    description, values = kernel.described(name, launch_file, settings)
+    description, values = kernel.described(name, launch_file, settings, lists)
     if both := [n for n in lists if n in values]:
         raise UsageError(f"--set {both[0]}: --sweep tries values of {both[0]}; drop one of the two")
     common.announce_compilation("numba")

@@ -146,6 +146,7 @@ class _LaunchLowering:
         self.tile_bytes = tile_bytes
         self.counters: dict[str, tuple[int, Counter]] = {c.name: (i, c) for i, c in enumerate(launch.counters)}
         self.params = [name for name, _ in launch.classes[0].params]
+        self.write_conflict = max((self._conflict_of(role.body) for role in launch.roles), default=0.0)
         self.slots = {dim.name: i for i, dim in enumerate(launch.grid)}
         self.slots |= {name: GRID_SLOTS + LOOP_SLOTS + i for i, name in enumerate(self.params)}
 
@@ -171,6 +172,17 @@ class _LaunchLowering:
             class_signals=() if launch.scheduler is Scheduler.SINGLE else tuple(
                 self._signals(dict(c.params)) for c in launch.classes),
         )
+
+    def _conflict_of(self, body: Iterable[Op | Loop]) -> float:
+        """Return by how much a register write delays the asynchronous products of *body* [cycles]."""
+        most = 0.0
+        for item in body:
+            if isinstance(item, Loop):
+                most = max(most, self._conflict_of(item.body))
+            elif isinstance(item, Compute) and item.mma is not None:
+                path = self.gpu.tensor.get(item.mma.path)
+                most = max(most, path.write_conflict or 0.0 if path is not None else 0.0)
+        return most
 
     def _signals(self, params: dict[str, int]) -> tuple[int, ...]:
         """Return the signals of each counter in one element of the grid."""
@@ -275,8 +287,9 @@ class _LaunchLowering:
         own = max((cycles * share for unit, cycles in demand.items() if unit in _SUBCORE_UNITS), default=0.0)
         own_ticks = ticks(own) if share > 1 else 0
         if op.signal is None:
+            writes = sum(lanes for _, lanes in op.lanes) / WARP_SIZE / self.gpu.sm.schedulers * share
             return Instruction(Kind.COMPUTE, op.label, claims, own_ticks, latency=ticks(latency), pieces=op.pieces,
-                               code=_UNIT_INDEX[Unit.ISSUE])
+                               conflict=ticks(self.write_conflict * writes), code=_UNIT_INDEX[Unit.ISSUE])
         index, _ = self.counters[op.signal]
         spread = 0
         if op.mma is not None and op.mma.path.is_async:

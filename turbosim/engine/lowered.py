@@ -68,6 +68,8 @@ class Instruction:
     ask of shared memory. The product takes this long at least."""
     latency: int = 0
     """COMPUTE, ASYNC, SIGNAL: ticks after the last unit has ended."""
+    conflict: int = 0
+    """COMPUTE: ticks by which its register writes delay the asynchronous products that run all the while."""
     pieces: int = 1
     counter: int = -1
     code: int = 0
@@ -187,6 +189,8 @@ class LoweredProgram:
 
 SPREADS = 16
 """Products of an SM whose reads of shared memory are remembered, the latest."""
+DELAYS = 4
+"""Times that a product's delay by register writes is found anew, with those that are written during it."""
 
 
 def channel_of(granule: int, channels: int) -> int:

@@ -8,17 +8,21 @@ from turbosim.engine.numba_layout import (
     CLAIMS,
     CODE,
     COLUMNS,
+    CONFLICT,
+    CONFLICTS,
     LATENCY,
     LATENCY_REASON,
     OWN,
     PIECES,
     RESIDENT_TICKS,
     SMEM_UNIT,
+    TENSOR_UNIT,
     UNITS,
     Machine,
 )
 from turbosim.engine.numba_log import log_op, log_stall, log_unit
 from turbosim.engine.numba_smem import end_of_service
+from turbosim.engine.numba_tensor import delayed, write
 
 
 @jit
@@ -42,6 +46,8 @@ def serve_part(m: Machine, sm: int, slot: int, role: int, actor: int, at: int, n
         which = m.claims[c, 0]
         start = max(now, m.unit_free[base + which])
         stop = start + ticks if which != SMEM_UNIT else end_of_service(m, sm, start, ticks)
+        if which == TENSOR_UNIT and m.config[CONFLICTS]:
+            stop = delayed(m, sm, start, stop)
         m.unit_free[base + which] = stop
         m.busy[sm, which] += ticks
         if stop > end:
@@ -56,6 +62,10 @@ def serve_part(m: Machine, sm: int, slot: int, role: int, actor: int, at: int, n
         own = m.durations[own + min(m.residents[sm], known) - 1]
     if own:
         end = max(end, now + own * (part_number + 1) // pieces - own * part_number // pieces)
+    conflict = table[inst + CONFLICT]
+    if conflict:
+        conflict = conflict * (part_number + 1) // pieces - conflict * part_number // pieces
+        write(m, sm, actor, now, end, conflict)
     m.reasons[sm, role, UNITS + unit] += served - now
     m.reasons[sm, role, unit] += end - served
     wake = end

@@ -25,6 +25,7 @@ from turbosim.engine.numba_layout import (
     CODE,
     COLUMNS,
     COMPUTE,
+    CONFLICTS,
     COUNTER,
     COUNTER_WINDOW,
     DATA_DRAM,
@@ -79,6 +80,7 @@ from turbosim.engine.numba_memory import read_tile, renew, write_tile
 from turbosim.engine.numba_record import record_access, record_wait
 from turbosim.engine.numba_signals import complete, value_of
 from turbosim.engine.numba_smem import end_of_service, read_operands
+from turbosim.engine.numba_tensor import delayed
 
 SHARED = (LOAD, STORE, END)
 """What an SM waits for its turn among all SMs with."""
@@ -245,8 +247,11 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     which = claims[c, 0]
                     start = max(now, unit_free[base + which])
                     stop = start + claims[c, 1] if which != SMEM_UNIT else end_of_service(m, sm, start, claims[c, 1])
-                    if which == TENSOR_UNIT and table[inst + SPREAD]:
+                    if which == TENSOR_UNIT:
                         stop = max(stop, start + table[inst + SPREAD])
+                        if config[CONFLICTS]:
+                            stop = delayed(m, sm, start, stop)
+                    if which == TENSOR_UNIT and table[inst + SPREAD]:
                         read_operands(m, sm, start, stop, table[inst + SPREAD])
                     unit_free[base + which] = stop
                     busy[sm, which] += claims[c, 1]

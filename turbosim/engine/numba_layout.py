@@ -15,8 +15,8 @@ Array = npt.NDArray[np.int64]
 
 # Columns of the instruction table.
 (KIND, CLAIM, CLAIMS, OWN, LATENCY, PIECES, COUNTER, CODE, TENSOR, NBYTES, EXTRA, CONST, TERM, TERMS, SLOT, JUMP,
- RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT, SPREAD) = range(21)
-COLUMNS = 21
+ RESIDENT_TICKS, LOOP_SLOT, LOOP_HEAD, LOOP_NEXT, SPREAD, CONFLICT) = range(22)
+COLUMNS = 22
 """OWN of an instruction whose duration depends on the CTAs on the SM is where its RESIDENT_TICKS durations begin."""
 
 # Instruction kinds, as in lowered.Kind.
@@ -24,8 +24,9 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
 (ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, TURNAROUND, OCCUPANCY, STRIDE, DIRTY_SHARE) = range(16)
-"""STRIDE: of persistent CTAs through the grid; -1 if they take its elements in turn, 0 if there are none."""
+ DRAM_LATENCY, TURNAROUND, OCCUPANCY, STRIDE, DIRTY_SHARE, CONFLICTS) = range(17)
+"""STRIDE: of persistent CTAs through the grid; -1 if they take its elements in turn, 0 if there are none. CONFLICTS:
+whether any block delays products."""
 
 # Scalars of the state; also carries sums.
 (NEXT_CTA, L2_FREE, L2_USED, DRAINED, L2_BUSY, HBM_BUSY, READ, HIT, WRITE, DRAM_READ, DRAM_WRITE, STATUS, N_OPS,
@@ -72,6 +73,7 @@ FREE_AT, READ_BEFORE = range(2)
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
 READ_START, READ_END, READ_TICKS = range(3)
+WRITE_START, WRITE_END, WRITE_TICKS = range(3)
 ACCESS_AT, ACCESS_AHEAD, ACCESS_OWN = range(3)
 """Of an access: instruction, tiles ahead of what its expression gives at the start of the segment, end of the SM's own
 units after its issue."""
@@ -141,6 +143,8 @@ class Machine(NamedTuple):
     """Per SM the latest SPREADS products that read shared memory: READ_START, READ_END, READ_TICKS."""
     read_count: Array
     """Per SM the products that read shared memory."""
+    writes: Array
+    """Per actor the latest part of a block that delays products: WRITE_START, WRITE_END, WRITE_TICKS."""
     busy: Array
     """Per SM and unit."""
     ops: Array

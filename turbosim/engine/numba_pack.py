@@ -47,6 +47,7 @@ class Code:
             row[nl.OWN], row[nl.RESIDENT_TICKS] = len(self.duration_rows), len(inst.by_residents)
             self.duration_rows += inst.by_residents
         row[nl.COUNTER], row[nl.CODE], row[nl.SPREAD] = inst.counter, inst.code, inst.spread
+        row[nl.CONFLICT] = inst.conflict
         row[nl.TENSOR], row[nl.NBYTES] = inst.tensor, inst.nbytes
         row[nl.EXTRA] = memory.bulk_latency if inst.bulk else 0
         row[nl.CONST] = inst.expr.const
@@ -99,7 +100,7 @@ def forward_state(machine: nl.Machine, launch: LoweredLaunch, sms: int, enabled:
         began_sums=zeros(sms, sums),
         new_waits=zeros(sms, nl.MAX_WAITS, 3),
         new_accesses=zeros(sms, nl.MAX_ACCESSES, 3),
-        snap_actor=zeros(states, actors, 6),
+        snap_actor=zeros(states, actors, 9),
         snap_unit=zeros(states, nl.UNITS),
         snap_reads=zeros(states, SPREADS, 3),
         snap_signal=zeros(states, occupancy, counters, 2),

@@ -33,6 +33,9 @@ from turbosim.engine.numba_layout import (
     UNITS,
     WAIT,
     WINDOW,
+    WRITE_END,
+    WRITE_START,
+    WRITE_TICKS,
     Forward,
     Machine,
 )
@@ -91,6 +94,10 @@ def digest_of(m: Machine, f: Forward, sm: int, now: int) -> int:
         if on >= 0:
             digest = _mix(digest, m.blocked_until[actor] - m.signals[place, on, ISSUED])
             digest = _mix(digest, m.blocked_since[actor] - now)
+        if m.writes[actor, WRITE_END] > now:
+            digest = _mix(digest, m.writes[actor, WRITE_END] - now)
+            digest = _mix(digest, m.writes[actor, WRITE_START] - now)
+            digest = _mix(digest, m.writes[actor, WRITE_TICKS])
         slot = loop_slot(m, actor)
         if slot < 0:
             continue
@@ -155,6 +162,9 @@ def keep(m: Machine, f: Forward, sm: int, known: int, now: int) -> None:
         if on >= 0:
             row[4] = m.blocked_until[actor] - m.signals[actor // roles, on, ISSUED]
             row[5] = m.blocked_since[actor] - now
+        row[6] = max(0, m.writes[actor, WRITE_END] - now)
+        row[7] = m.writes[actor, WRITE_END] - m.writes[actor, WRITE_START]
+        row[8] = m.writes[actor, WRITE_TICKS]
         f.roles[known, local, LOOP_OF] = loop_slot(m, actor)
     for unit in range(UNITS):
         f.snap_unit[known, unit] = max(0, m.unit_free[sm * UNITS + unit] - now)
@@ -195,6 +205,9 @@ def put_back(m: Machine, f: Forward, sm: int, known: int, now: int) -> None:
         if on >= 0:
             m.blocked_until[actor] = row[4] + m.signals[actor // roles, on, ISSUED]
             m.blocked_since[actor] = row[5] + now
+        m.writes[actor, WRITE_END] = row[6] + now
+        m.writes[actor, WRITE_START] = row[6] + now - row[7]
+        m.writes[actor, WRITE_TICKS] = row[8]
         set_leaf(m.tree, leaves + actor, NEVER if row[2] < 0 else ((row[2] + now) << ACTOR_BITS) | actor)
     for unit in range(UNITS):
         m.unit_free[sm * UNITS + unit] = f.snap_unit[known, unit] + now

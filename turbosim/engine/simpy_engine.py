@@ -23,7 +23,7 @@ from turbosim.engine.lowered import (
     LoweredProgram,
     part_of,
 )
-from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, SharedMemory, Steps, Turn, when
+from turbosim.engine.simpy_parts import CtaCounter, MemorySystem, Server, SharedMemory, Steps, TensorCores, Turn, when
 from turbosim.engine.totals import LaunchTotals, Records
 from turbosim.errors import SimulationError
 from turbosim.hw.spec import Unit
@@ -73,7 +73,8 @@ class _LaunchRun:
         self.recorded = record
         self.env = simpy.Environment()
         memory.start(self.env)
-        self.units = [[SharedMemory(self.env) if u is Unit.SMEM else Server(self.env) for u in UNITS]
+        special = {Unit.SMEM: SharedMemory, Unit.TENSOR: TensorCores}
+        self.units = [[special.get(u, Server)(self.env) for u in UNITS]
                       for _ in range(program.sms)]
         self.roles = len(self.launch.streams)
         self.first_op = [0]
@@ -296,7 +297,7 @@ class _LaunchRun:
         for unit, ticks in claims:
             if spread and unit == TENSOR:
                 start = units[unit].start()
-                cast("SharedMemory", units[SMEM]).read(start, start + max(ticks, spread), spread)
+                cast("SharedMemory", units[SMEM]).read(start, units[unit].end(start, max(ticks, spread)), spread)
             services.append(units[unit].serve(ticks, held=spread if unit == TENSOR else 0))
         if slot.sm in self.recorded:
             for (unit, _), service in zip(claims, services, strict=True):
@@ -319,6 +320,10 @@ class _LaunchRun:
             start = int(self.env.now)
             claims = tuple((u, part) for u, t in inst.claims if (part := part_of(t, piece, inst.pieces)))
             services = self._claim(slot, role, op, claims)
+            if inst.conflict:
+                units = self.units[slot.sm]
+                until = max([units[u].free for u, _ in claims] + [start + part_of(own_ticks, piece, inst.pieces)])
+                cast("TensorCores", units[TENSOR]).write(actor, until, part_of(inst.conflict, piece, inst.pieces))
             served, unit = start, inst.code
             if services:
                 yield self.env.all_of(services)

@@ -14,7 +14,7 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
-from turbosim.engine.lowered import REORDERED, SHARE_SHIFT, SPREADS, LoweredProgram, channel_of
+from turbosim.engine.lowered import DELAYS, REORDERED, SHARE_SHIFT, SPREADS, LoweredProgram, channel_of
 from turbosim.result import Reason
 
 Steps = Generator[simpy.Event, Any, Any]
@@ -58,10 +58,11 @@ class Server:
         """Queue for *ticks* of service; the process returns (start, end). The server is held for *held* at least."""
         self.busy += ticks
         start = self.start()
-        self.free = self._end(start, max(ticks, held))
+        self.free = self.end(start, max(ticks, held))
         return self.env.process(self._serve(start, self.free))
 
-    def _end(self, start: int, ticks: int) -> int:
+    def end(self, start: int, ticks: int) -> int:
+        """Return when a request of *ticks* that is served from *start* ends."""
         return start + ticks
 
     def _serve(self, start: int, end: int) -> Steps:
@@ -69,6 +70,43 @@ class Server:
             yield grant
             yield self.env.timeout(end - start)
             return int(self.env.now) - (end - start), int(self.env.now)
+
+
+class TensorCores(Server):
+    """The tensor cores, whose asynchronous products are delayed by what other warps write to registers."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self.writes: dict[int, tuple[int, int, int]] = {}
+        """(start, end, ticks of delay) of each role's latest part of a block."""
+
+    def write(self, actor: int, until: int, ticks: int) -> None:
+        """Spread *ticks* of delay evenly from now to *until*.
+
+        Products that are there are not delayed themselves, but what follows them; later ones are.
+        """
+        now = int(self.env.now)
+        if until == now:
+            return
+        if self.free > now:
+            last = self.free
+            for _ in range(DELAYS):
+                last = self.free + ticks * (min(last, until) - now) // (until - now)
+            self.free = last
+        self.writes[actor] = now, until, ticks
+
+    def end(self, start: int, ticks: int) -> int:
+        """Return when a product of *ticks* from *start* ends beside the blocks that write registers meanwhile."""
+        end = start + ticks
+        for _ in range(DELAYS):
+            end = start + ticks + sum(delay * (min(end, until) - max(start, since)) // (until - since)
+                                      for since, until, delay in self.writes.values() if until > start)
+        return end
+
+    def _serve(self, start: int, end: int) -> Steps:
+        # Delays lie between two requests, so that there is no queue to wait in.
+        yield self.env.timeout(end - int(self.env.now))
+        return start, end
 
 
 class SharedMemory(Server):
@@ -89,7 +127,8 @@ class SharedMemory(Server):
         if self.free > start:
             self.free += ticks * (min(self.free, end) - start) // (end - start)
 
-    def _end(self, start: int, ticks: int) -> int:
+    def end(self, start: int, ticks: int) -> int:
+        """Return when a request of *ticks* that is served from *start* ends beside the operands of products."""
         at = start
         for begin, end, reads in self.reads:
             if end <= at:

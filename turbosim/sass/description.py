@@ -30,7 +30,8 @@ Field_ = tuple[str | int, ...]
 """Keys from the top of the document."""
 
 
-def _expression(value: Any) -> Any:
+def checked_expression(value: Any) -> Any:
+    """Return *value*, a number, an expression or None. Raises ValueError for anything else."""
     if isinstance(value, str):
         try:
             parse(value)
@@ -65,7 +66,7 @@ def _reference(value: Any) -> Any:
     return value if code is None else f"{code.co_filename}:{inner.__name__}"
 
 
-Expression = Annotated[Any, BeforeValidator(_expression)]
+Expression = Annotated[Any, BeforeValidator(checked_expression)]
 
 
 class _Model(BaseModel):
@@ -213,10 +214,10 @@ class _Binding:
         try:
             found = evaluate(self.settings[name], self.names)
         except UsageError as error:
-            hint = "" if re.search(r"[^\w.]", str(self.settings[name])) else f"; {self._kinds(name, kind)}"
+            hint = "" if re.search(r"[^\w.]", str(self.settings[name])) else f"; {self._kinds(name, kind, value)}"
             raise UsageError(f"setting {name!r}: {error}{hint}") from None
         if "nothing" not in (kind, _kind(found)) and _kind(found) != kind:
-            raise UsageError(f"setting {name!r}: is a {kind}, got {found!r}; {self._kinds(name, kind)}")
+            raise UsageError(f"setting {name!r}: is a {kind}, got {found!r}; {self._kinds(name, kind, value)}")
         negative = isinstance(found, (int, float)) and found < 0
         if field[0] == "sizes" and negative and not (isinstance(described, (int, float)) and described < 0):
             raise UsageError(f"setting {name!r}: is a size, of at least 0, got {found}")
@@ -229,12 +230,12 @@ class _Binding:
         except UsageError:
             return None
 
-    def _kinds(self, name: str, kind: str) -> str:
-        """Return how setting *name* is written, and which settings there are, with their values."""
+    def _kinds(self, name: str, kind: str, value: Value) -> str:
+        """Return how setting *name*, described as *value*, is written, and which settings there are, with values."""
+        null = f"{name} is null in the description: it" if value is None else name
         forms = {"text": f"a text is written in quotes, as --set \"{name}='{self.settings[name]}'\"",
                  "number": f"{name} is a number",
-                 "nothing": f"{name} is null in the description: it takes a number, true, false, or a text in quotes, "
-                            "but no function"}
+                 "nothing": f"{null} takes a number, true, false, or a text in quotes, but no function"}
         form = forms[kind]
         given, self.settings = self.settings, {}
         self.names = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,45 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from turbosim.errors import ConfigError, did_you_mean
 from turbosim.hw.document import key_place, read_document, shown, value_place
-from turbosim.sass.description import NOUN, Description, Field_, TensorArgument, seen
+from turbosim.sass.description import NOUN, OPTIONS, Description, Field_, TensorArgument, checked_expression, seen
 
 
-def read_description(path: Path) -> Description:
-    """Return the description in a YAML file. Raises ConfigError with every defect, a line each."""
+def read_description(path: Path, replaced: Collection[str] = ()) -> Description:
+    """Return the description in a YAML file. Raises ConfigError with every defect, a line each.
+
+    What the file says of the sizes, constants and compiler options *replaced* may be no expression: it is not used.
+    """
     document = read_document(path, NOUN)
+    given = _plain(document)
+    unused = _set_aside(given, replaced)
     try:
-        made = Description.model_validate(_plain(document))
+        made = Description.model_validate(given)
     except ValidationError as error:
         raise ConfigError("\n".join(_defect(path, document, dict(e)) for e in error.errors())) from None
+    for (table, name), value in unused.items():
+        if table:
+            getattr(made, table)[name] = value
+        else:
+            made = made.model_copy(update={name: value})
     made._places.update(_places_of(path, document, ()))  # noqa: SLF001 - made here
     if made.cubin:
         return made.with_code(cubin=shown(path.parent / made.cubin))
     file, colon, function = made.kernel.rpartition(":")
     return made.with_code(kernel=f"{shown(path.parent / file)}:{function}") if colon else made
+
+
+def _set_aside(given: Any, replaced: Collection[str]) -> dict[tuple[str, str], Any]:
+    """Put null in the place of values of the names *replaced* that are no expressions, and return them by table."""
+    found = {}
+    for table in ("", "sizes", "constants"):
+        values = given.get(table) if table else given
+        names = replaced if table else set(replaced) & set(OPTIONS)
+        for name in names if isinstance(values, dict) else ():
+            try:
+                checked_expression(values.get(name))
+            except ValueError:
+                found[table, name], values[name] = values[name], None
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from turbosim.sass.launch import Launch
 from turbosim.sass.machine import Kind
 from turbosim.sass.parts import Part, class_parameters
 from turbosim.sass.pieces import Runs, runs_of
+from turbosim.sass.reuse import note_on
 from turbosim.sass.sampling import AXES, Sample, Sampler, name_of, offsets, spread
 from turbosim.sass.scattered import Assumptions, Spread, depends_on_data
 from turbosim.sass.skeleton import Node, Run
@@ -55,7 +56,7 @@ class Observation:
     same: Mapping[str, str]
     """The parameter that stands for each."""
     assumed: tuple[str, ...]
-    """What is assumed of accesses whose addresses depend on data, in words."""
+    """What is assumed of accesses whose addresses depend on data and of what CTAs load again, in words."""
     early: frozenset[Stream]
     """Streams of loops that move nothing in the late turns."""
     sampler: Sampler = field(repr=False)
@@ -114,11 +115,12 @@ class _Observer:
             regions = [r for v in (1, 0) if (r := region_of(stream, self.launch, by_warp, v))]
             if not regions:
                 continue
-            nbytes[stream] = regions[0].nbytes
-            # What of the last box is outside of the tensor does not move; the tile is a whole one.
-            if self.kernel.instructions[stream.instructions[0]].name in COPIES:
-                nbytes[stream] = max(r.nbytes for r in regions)
-            elif found := runs_of(regions[0].sectors, regions[0].start):
+            bulk = self.kernel.instructions[stream.instructions[0]].name in COPIES
+            turns = self.base[stream.part].counts[stream.part] - ends.get(stream.part, {}).get(stream, 0)
+            # What of the last box, or the last turn, is outside of the tensor does not move; the tile is a whole one.
+            tile = max(regions, key=lambda r: r.nbytes) if bulk or turns == 2 else regions[0]
+            nbytes[stream] = tile.nbytes
+            if not bulk and (found := runs_of(tile.sectors, tile.start)):
                 runs[stream] = found
             forms[stream] = self._form(stream, self.base[stream.part])
         moved = {s: n for s in streams if s.scattered
@@ -126,13 +128,14 @@ class _Observer:
         nbytes |= moved
         forms |= Spread(self.launch, self.groups, self.columns, len(counts) > 1).forms(moved, self.sizes)
         moving = {at: s for at, s in stream_of.items() if s in forms}
+        assumed = [*self.assumptions.texts(), *self._loaded_again(nbytes, ends)]
         dims, rename = self._dims()
         classes, same = class_parameters(parts, counts, self.columns)
         extents = dict(dims) | {k: v for k, v in self.sizes.items() if k not in AXES}
         extents |= {name: max(values) + 1 for name, values in self.columns.items()}
         return Observation(parts, tuple(forms), moving,
                            {s: f if s.scattered else rename(f) for s, f in forms.items()}, nbytes, runs, extents, dims,
-                           classes, same, self.assumptions.texts(), early, self.sampler)
+                           classes, same, tuple(assumed), early, self.sampler)
 
     def _counts(self, corners: Sequence[Sample]) -> list[dict[str, int]]:
         """Return the executions of every part for each x, or one entry where they do not depend on it."""
@@ -249,6 +252,16 @@ class _Observer:
             if stream in last and a.space == "global" and (a.active is None or a.active.any()):
                 last[stream] = max(last[stream], a.visit)
         return {stream: turns - 1 - visit for stream, visit in last.items()}
+
+    def _loaded_again(self, nbytes: Mapping[Stream, int], idle: Mapping[str, Mapping[Stream, int]]) -> list[str]:
+        """Return what is said of bytes that the CTA with most to do loads several times; idle turns are by part."""
+        busiest = max(self.base.values(), key=lambda c: len(c.walk.blocks))
+        visits = {s: max(0, busiest.counts.get(s.part, 0) - idle.get(s.part, {}).get(s, 0)) for s in nbytes}
+        alike = all(s.counts == busiest.counts for s in self.sampler.known.values())
+        note = note_on(self.kernel, self.launch, {s: (n, visits[s]) for s, n in nbytes.items()},
+                       lambda first: self.sampler.by_warp(busiest, first),
+                       "a CTA" if alike else "the CTA with most to do")
+        return [note] if note else []
 
     def _form(self, stream: Stream, base: Sample) -> Form:
         """Return the first byte of *stream*'s region."""

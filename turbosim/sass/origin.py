@@ -12,7 +12,7 @@ from turbosim.program.program import Program
 GPU, COSTS = "gpu", "costs"
 """Keys of a lifted program's meta: the GPU that it was lifted for, and a digest of what its costs depend on."""
 ASSUMED = "assumed"
-"""Key of what is assumed of opcodes without a cost and of accesses whose addresses depend on data, one to a line."""
+"""Key of what is assumed of opcodes without a cost, of accesses whose addresses depend on data and of L1, by lines."""
 
 
 def costs_digest(gpu: Gpu) -> str:

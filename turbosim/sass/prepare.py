@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,17 @@ class Prepared:
                                      smem_bytes=self.kernel.smem_bytes + self.launch.smem_bytes))
 
 
-def find_description(text: str, launch: Path | None = None) -> Description:
+def find_description(text: str, launch: Path | None = None, replaced: Collection[str] = ()) -> Description:
     """Return the description that *text* names: a YAML file, FILE.py:FUNCTION or FILE.cubin.
 
-    That of FILE.py:FUNCTION is *launch*, or FILE.FUNCTION.yaml beside it, that of FILE.cubin FILE.yaml. Raises
-    UsageError for other forms and where there is none, ConfigError for a file with defects.
+    That of FILE.py:FUNCTION is *launch*, or FILE.FUNCTION.yaml beside it, that of FILE.cubin FILE.yaml. Settings give
+    the names *replaced* other values than the file. Raises UsageError for other forms and where there is none,
+    ConfigError for a file with defects.
     """
     if text.endswith((".yaml", ".yml")):
         if launch is not None:
             raise UsageError(f"--launch-file: {text} is a {NOUN} already; drop one of the two")
-        return read_description(Path(text))
+        return read_description(Path(text), replaced)
     if text.endswith(".cubin"):
         beside = Path(text).with_suffix(".yaml")
         if not Path(text).is_file():
@@ -71,7 +72,7 @@ def find_description(text: str, launch: Path | None = None) -> Description:
         if not text.endswith(".cubin"):
             source.check_defined()
         raise UsageError(f"{text}: needs a {NOUN}: write {shown(beside)}, or name one with --launch-file")
-    found = read_description(launch or beside)
+    found = read_description(launch or beside, replaced)
     return found.with_code(cubin=text) if text.endswith(".cubin") else found.with_code(kernel=text)
 
 

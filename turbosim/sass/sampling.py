@@ -78,8 +78,10 @@ class Sampler:
             found.append(self.sample((cta[0], cta[1], cta[2])))
         return found
 
-    def by_warp(self, base: Sample) -> list[Mapping[tuple[int, int], Access]]:
-        """Return the accesses of all warps of *base*."""
+    def by_warp(self, base: Sample, visits: int = 2) -> list[Mapping[tuple[int, int], Access]]:
+        """Return the accesses of all warps of *base* in the first *visits* of every block."""
+        if visits > 2:
+            return [_global(walk(self.kernel, self.launch, base.cta, w, visits)) for w in range(self.launch.warps)]
         return [base.accesses, *(_global(w) for w in self.walks(base)[1:])]
 
     def walks(self, sample: Sample) -> tuple[Walk, ...]:

@@ -76,8 +76,11 @@ def _facts(loop: HotLoop, tensor_share: float | None) -> list[tuple[str, str]]:
              (f"cycles per {per}", f"{loop.cycles:.1f}, of {loop.instructions:.0f} instructions"),
              ("warps per SM", str(loop.warps))]
     if loop.crowded:
-        crowd = f"{loop.together:.1f} at least, were all {loop.warps} warps in this code, and shares are of these"
-        facts.append(("with all warps", f"{crowd}; some run other code meanwhile"))
+        facts[-1] = "warps per SM", f"{loop.warps}; not all of them run this code at the same time"
+        # Only a resource that needs longer than the turn took makes it so, and it is the first.
+        needed = f"the {next(iter(loop.shares))} is busy for so long with one {per} of {loop.warps} warps"
+        crowd = f"{loop.together:.1f} cycles per {per} or more, since {needed}"
+        facts.append(("if all of them did", f"{crowd}; the shares below are of these {loop.together:.1f} cycles"))
     facts.append(("critical", bound_words(loop.critical, loop.shares)))
     if tensor_share is not None:
         facts.append(("tensor utilisation", f"{tensor_share:.1%} of the peak of its instructions"))

@@ -51,7 +51,7 @@ def rate(result: Result) -> str:
 
 
 def to_table(trials: Sequence[Trial], console: Console, about: Sequence[str] = ()) -> RenderableType:
-    """Return a table of the trials with a time, as wide as *console* allows, and one of those without: why.
+    """Return a table of the trials with a time, as wide as *console* allows, and those without under each reason.
 
     Lines *about* them come before.
     """
@@ -67,7 +67,7 @@ def to_table(trials: Sequence[Trial], console: Console, about: Sequence[str] = (
                 break
         parts.append(ranking)
     if failed := [t for t in trials if not t.result]:
-        parts += [*([""] if timed else []), _failures(failed)]
+        parts += _failures(failed)[0 if timed else 1:]
     return Group(*parts)
 
 
@@ -78,8 +78,8 @@ def _table(rows: Sequence[dict[str, str]]) -> Table:
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in names:
-        words = name in ("limited by", "bound", "why not")
-        table.add_column(name, justify="left" if words else "right", no_wrap=name != "why not", overflow="fold")
+        words = name in ("limited by", "bound")
+        table.add_column(name, justify="left" if words else "right", no_wrap=True, overflow="fold")
     for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
@@ -103,12 +103,34 @@ def _ranking(trials: Sequence[Trial], without: Sequence[str]) -> Table:
     return _table(rows)
 
 
-def _failures(trials: Sequence[Trial]) -> Table:
-    # Place and remedy are in the JSON; here they would be the same in every row.
-    table = _table([_settings(t) | _used(t) | {
-        "why not": re.sub(r"^\S+\.py:\d+:\d+: ", "", t.reason).partition(";")[0]} for t in trials])
-    table.title, table.title_justify = f"{len(trials)} without a time", "left"
-    return table
+_NUMBER = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:,\d{3})+|\d+)(?![\w.:])")
+"""Whole numbers in reasons: none of places, addresses and registers."""
+
+
+def _failures(trials: Sequence[Trial]) -> list[RenderableType]:
+    """Return a blank line, a reason and a table of the trials that it is of, for each reason."""
+    from rich.text import Text
+
+    # Each configuration asks for its own number of bytes: for the same reason.
+    alike: dict[str, list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault(_NUMBER.sub("#", trial.reason), []).append(trial)
+    parts: list[RenderableType] = []
+    for group in alike.values():
+        reason = _together([t.reason for t in group])
+        parts += ["", Text(f"{len(group)} without a time: {reason}"), _table([_settings(t) | _used(t) for t in group])]
+    return parts
+
+
+def _together(reasons: Sequence[str]) -> str:
+    """Return *reasons* that differ in their numbers as one, with a few values of each or their range."""
+    columns = iter(zip(*(_NUMBER.findall(reason) for reason in reasons), strict=True))
+
+    def values(_: re.Match[str]) -> str:
+        several = sorted(set(next(columns)), key=lambda text: int(text.replace(",", "")))
+        return f"{several[0]} to {several[-1]}" if len(several) > 2 else " or ".join(several)
+
+    return _NUMBER.sub(values, reasons[0])
 
 
 def _settings(trial: Trial) -> dict[str, str]:
