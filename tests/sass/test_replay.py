@@ -58,7 +58,8 @@ def rows(draw: st.DrawFn, kinds: tuple[Kind, ...] = tuple(k for k in Kind if k n
         ARGUMENT=draw(st.integers(0, 1 if kind == Kind.ASYNC_MMA else MBARRIERS - 1 if kind in ENDS else 2)),
         STALL=draw(st.integers(0, 15)), WRITE_BARRIER=draw(st.integers(-1, 5)), READ_BARRIER=draw(st.integers(-1, 5)),
         WAIT=draw(st.integers(0, 63)), PORTS=draw(st.integers(0, 5)),
-        WARPS=draw(st.integers(0, 63)) if kind in (*BULK, Kind.EXPECT) else 0)
+        WARPS=draw(st.integers(0, 63)) if kind in (*BULK, Kind.EXPECT) else 0,
+        WRITES=0 if pipe == Pipe.TENSOR else draw(st.integers(0, 4)))
 
 
 @st.composite
@@ -115,7 +116,7 @@ def cases(draw: st.DrawFn) -> tuple[Code, list[CtaClass], list[int], int, SmMode
     order = draw(st.lists(st.integers(0, len(classes) - 1), min_size=1, max_size=8))
     model = SmModel(draw(st.integers(1, 4)), draw(st.integers(0, 4)), draw(st.integers(1, 8)),
                     draw(st.integers(1024, 8192)), draw(st.integers(0, 300)), draw(st.integers(0, 30)),
-                    draw(st.integers(0, 50)), draw(st.integers(0, 200)))
+                    draw(st.integers(0, 50)), draw(st.integers(0, 200)), draw(st.sampled_from([0, 502, 1024, 2500])))
     return code, classes, order, draw(st.integers(1, 4)), model
 
 

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from turbosim.errors import ProgramError
+from turbosim.hw.names import MmaPath
 from turbosim.hw.spec import Gpu
 from turbosim.sass import bulk, machine, tensor_memory
+from turbosim.sass.access import results_of
 from turbosim.sass.cubin import Kernel
 from turbosim.sass.evaluate import Walk, walk
 from turbosim.sass.flow import blocks_of
-from turbosim.sass.instruction import Instruction
+from turbosim.sass.instruction import ZERO, Instruction
 from turbosim.sass.instruction import Kind as Operand
 from turbosim.sass.launch import Launch
-from turbosim.sass.machine import TICKS, Code, Column, CtaClass, Kind, SmModel
+from turbosim.sass.machine import CONFLICT_TICKS, TICKS, Code, Column, CtaClass, Kind, SmModel
 from turbosim.sass.mbarrier import mbarriers
 from turbosim.sass.ports import port_cycles
 from turbosim.sass.rules import Rules
@@ -43,10 +45,13 @@ def sm_model(gpu: Gpu, hertz: float, memory: bool = True) -> SmModel:
     table = Rules.of(gpu).table.table
     bandwidth = gpu.copy_engine.bandwidth * TICKS if memory else 1 << 40
     latency = gpu.l2.latency_far * hertz if memory else 0
+    groups = gpu.tensor.get(MmaPath.WGMMA)
+    conflict = groups.write_conflict if groups else None
     return SmModel(schedulers=gpu.sm.schedulers, port_window=round(table.registers.window),
                    queue_depth=round(table.mio.depth), l2_rate=round(bandwidth), l2_latency=round(latency),
                    barrier_latency=round(gpu.barrier.sync), cta_latency=round(gpu.launch.cta),
-                   bulk_latency=round(gpu.copy_engine.tma_latency) if memory else 0)
+                   bulk_latency=round(gpu.copy_engine.tma_latency) if memory else 0,
+                   write_conflict=round(CONFLICT_TICKS * (conflict or 0)))
 
 
 def cta_class(kernel: Kernel, launch: Launch, cta: tuple[int, int, int]) -> tuple[CtaClass, list[Walk]]:
@@ -118,8 +123,14 @@ def _row(instruction: Instruction, rules: Rules, traffic: Traffic | None, ports:
         Column.GLOBAL: moved, Column.KIND: kind, Column.ARGUMENT: argument, Column.STALL: control.stall,
         Column.WRITE_BARRIER: -1 if control.write_barrier is None else control.write_barrier,
         Column.READ_BARRIER: -1 if control.read_barrier is None else control.read_barrier,
-        Column.WAIT: sum(1 << b for b in {*control.wait, *wait}), Column.PORTS: ports, Column.WARPS: 0}
+        Column.WAIT: sum(1 << b for b in {*control.wait, *wait}), Column.PORTS: ports, Column.WARPS: 0,
+        Column.WRITES: 0 if rule.pipe is Pipe.TENSOR else written_registers(instruction)}
     return [int(row[c]) for c in Column]
+
+
+def written_registers(instruction: Instruction) -> int:
+    """Return the general registers that *instruction* writes: two for a result of 64 bits, none for RZ."""
+    return sum(written < ZERO for written in results_of(instruction))
 
 
 def operand_bytes(instruction: Instruction) -> float:

@@ -9,6 +9,10 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
   counts, those on variable latencies into scoreboards, so registers are not tracked.
 - An instruction takes its pipe for its interval. Tensor work of warp groups is queued instead and never blocks issue;
   the operands that it reads from shared memory pass the data path meanwhile, and it ends with the later of the two.
+- Accumulators of warp groups pass the write ports of the scheduler's register file, as other results do. Each register
+  that another instruction writes, counted when it is issued, delays the tensor work of warp groups that the scheduler's
+  tensor core has not finished by a part of a cycle; parts are summed up, and whole cycles move its end. What has left
+  the tensor core is not delayed, nor are reads of shared memory or scoreboards. Schedulers are delayed one by one.
 - Operands pass the read ports of the scheduler's register file, one register a cycle of each of its two banks. An
   instruction is not issued unless the ports are free within a few cycles.
 - Products of one thread (tcgen05) are queued likewise, in the one tensor unit of the SM. A commit completes a phase of
@@ -25,7 +29,7 @@ Both implementations, :mod:`turbosim.sass.oracle` and :mod:`turbosim.sass.replay
   second server, the SM's share of L2.
 - Results are there a latency after the start of service. Scoreboards are released then.
 
-Times are cycles of the SM clock; the L2 server counts in 1/64 cycles.
+Times are cycles of the SM clock; the L2 server counts in 1/64 cycles, delays by register writes in 1/1024.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TICKS = 64
+CONFLICT_TICKS = 1024
+"""Parts of a cycle in which delays of tensor work by register writes are counted."""
 SCOREBOARDS = 6
 GROUPS = 32
 """Asynchronous groups of a warp that can be outstanding."""
@@ -110,6 +116,8 @@ class Column(IntEnum):
     """Cycles of the scheduler's register read ports."""
     WARPS = 13
     """Of bulk copies and what expects them: bit mask of the warps of a CTA that act."""
+    WRITES = 14
+    """General registers that it writes through the write ports of the scheduler's register file."""
 
 
 class Pipe(IntEnum):
@@ -189,6 +197,8 @@ class SmModel:
     cta_latency: int
     bulk_latency: int = 0
     """Of a bulk copy to shared memory beyond that of a load."""
+    write_conflict: int = 0
+    """By which one register write delays the tensor work of warp groups on its scheduler, in 1/1024 cycles."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from turbosim.errors import SimulationError
 from turbosim.sass.machine import (
     BARRIERS,
+    CONFLICT_TICKS,
     NEVER,
     SCOREBOARDS,
     TICKS,
@@ -39,6 +40,10 @@ class _Machine:
         self.last = [-model.schedulers] * model.schedulers
         self.pipe_free = [[0] * len(Pipe) for _ in range(model.schedulers)]
         self.ports_free = [0] * model.schedulers
+        self.groups_until = [0] * model.schedulers
+        """When the tensor work of warp groups has left each scheduler's tensor core."""
+        self.conflicts = [0] * model.schedulers
+        """Delay of that work that is not a whole cycle yet."""
         self.queue: list[list[int]] = [[] for _ in range(model.schedulers)]
         self.path_free = 0
         self.l2_free = 0
@@ -158,10 +163,7 @@ class _Machine:
             warp.copies.append(max(warp.open_copies, warp.copies[-1] if warp.copies else 0))
             warp.open_copies = 0
         elif kind == Kind.ASYNC_MMA:
-            warp.open_mma = max(warp.open_mma, done)
-            if argument:
-                warp.mma.append(max(warp.open_mma, warp.mma[-1] if warp.mma else 0))
-                warp.open_mma = 0
+            warp.product(self.groups_until[scheduler], done, bool(argument))
         elif kind == Kind.UNIT_MMA:
             self.products[warp.slot] = max(self.products[warp.slot], done)
         elif kind == Kind.COMMIT:
@@ -171,6 +173,7 @@ class _Machine:
             of = self.mbarriers[warp.slot]
             (of.expect if kind == Kind.EXPECT else of.deliver)(argument & 255, argument >> 8, done)
             self._release(warp.slot)
+        self._write(warp, scheduler, now)
         warp.issued = now + 1
         warp.ready = now + max(1, self._field(warp, Column.STALL))
         if kind in (Kind.BARRIER, Kind.ARRIVE):
@@ -200,7 +203,7 @@ class _Machine:
             if kind == Kind.UNIT_MMA:
                 self.tensor_free = end
             else:
-                self.pipe_free[scheduler][Pipe.TENSOR] = end
+                self.pipe_free[scheduler][Pipe.TENSOR] = self.groups_until[scheduler] = end
             return start, end + self._field(warp, Column.LATENCY)
         copied, shared = shared, 0 if bulk else shared
         start = now
@@ -222,6 +225,20 @@ class _Machine:
             self.result.l2_busy += ticks
             done = max(done, -(-self.l2_free // TICKS) + self.model.l2_latency)
         return start, done
+
+    def _write(self, warp: Warp, scheduler: int, now: int) -> None:
+        """Delay the tensor work of warp groups by the registers that the next instruction of *warp* writes."""
+        if self.groups_until[scheduler] <= now:
+            return
+        # Loads write when their data arrives, which is not followed: they count at issue, too.
+        self.conflicts[scheduler] += self.model.write_conflict * self._field(warp, Column.WRITES)
+        while self.conflicts[scheduler] >= CONFLICT_TICKS:
+            self.conflicts[scheduler] -= CONFLICT_TICKS
+            self.groups_until[scheduler] += 1
+            self.pipe_free[scheduler][Pipe.TENSOR] += 1
+            for other in self.warps[scheduler::self.model.schedulers]:
+                if other is not None:
+                    other.delay(now)
 
     def _acts(self, warp: Warp) -> bool:
         """Return whether *warp* is among those that execute a bulk copy, or what expects one."""

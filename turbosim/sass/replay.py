@@ -40,11 +40,11 @@ def replay(code: Code, ctas: list[CtaClass], order: list[int], slots: int, model
         scheduler[s, f.PICK] = -1
         scheduler[s, f.NEXT] = NEVER
     numbers = np.array([model.schedulers, model.port_window, model.queue_depth, model.l2_rate, model.l2_latency,
-                        model.barrier_latency, model.cta_latency, model.bulk_latency], np.int64)
+                        model.barrier_latency, model.cta_latency, model.bulk_latency, model.write_conflict], np.int64)
     end = run(code.table, code.first, code.last, np.concatenate(pieces).astype(np.int64), spans,
                np.array(order, np.int64), numbers, limit, result.issues, result.waits, result.first_issue,
                result.pipe_busy, result.cta_starts, result.cta_ends, sm, warp,
-               np.zeros((slots * per_cta, 2, GROUPS), np.int64), scheduler,
+               np.zeros((slots * per_cta, f.ENDS, GROUPS), np.int64), scheduler,
                np.zeros((model.schedulers, f.RING), np.int64), np.zeros((slots, f.SLOT_FIELDS), np.int64))
     if end == f.TOO_LONG:
         raise SimulationError(f"the SM did not come to an end in {limit} cycles")

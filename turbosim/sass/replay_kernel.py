@@ -6,8 +6,8 @@ from typing import Any
 
 from turbosim.compiled import jit, jit_cached
 from turbosim.sass import replay_state as f
-from turbosim.sass.machine import BARRIERS, GROUPS, NEVER, TICKS
-from turbosim.sass.replay_phases import acts_in, commit, copy, count, look_ahead, wait_phase
+from turbosim.sass.machine import BARRIERS, NEVER, TICKS
+from turbosim.sass.replay_phases import acts_in, close, commit, copy, count, look_ahead, wait_phase, write
 
 
 @jit
@@ -168,7 +168,7 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
         if kind == f.UNIT:
             sm[f.TENSOR_FREE] = end
         else:
-            scheduler[s, f.PIPE_FREE + f.TENSOR] = end
+            scheduler[s, f.PIPE_FREE + f.TENSOR] = scheduler[s, f.GROUPS_UNTIL] = end
         done = end + table[i, f.LATENCY]
     else:
         if bulk and not acts:
@@ -204,13 +204,17 @@ def _serve(w: int, s: int, now: int, per_cta: int, table: Any, model: Any, warp:
     if board >= 0:
         warp[w, f.BOARD + board] = max(warp[w, f.BOARD + board], start + table[i, f.READ])
     if kind in (f.COPY, f.GROUP, f.ASYNC) or (kind == f.BULK_STORE and acts):
-        which = 1 if kind == f.ASYNC else 0
+        which = f.WORK if kind == f.ASYNC else f.COPIES
         if kind != f.GROUP:
             warp[w, f.OPEN + which] = max(warp[w, f.OPEN + which], done)
+        if kind == f.ASYNC:
+            warp[w, f.OPEN_LEFT] = max(warp[w, f.OPEN_LEFT], scheduler[s, f.GROUPS_UNTIL])
         if kind == f.GROUP or (kind == f.ASYNC and table[i, f.ARGUMENT]):
             n = warp[w, f.CLOSED + which]
-            before = ends[w, which, (n - 1) % GROUPS] if n else 0
-            ends[w, which, n % GROUPS] = max(warp[w, f.OPEN + which], before)
+            close(w, which, warp[w, f.OPEN + which], ends, n)
+            if kind == f.ASYNC:
+                close(w, f.WORK_LEFT, warp[w, f.OPEN_LEFT], ends, n)
+                warp[w, f.OPEN_LEFT] = 0
             warp[w, f.CLOSED + which] = n + 1
             warp[w, f.OPEN + which] = 0
     elif kind == f.UNIT:
@@ -266,6 +270,8 @@ def run(table: Any, first: Any, last: Any, walks: Any, spans: Any, order: Any, m
                     if table[i, f.KIND] <= f.EXPECT or acts_in(w, i, per_cta, table):
                         pipe_busy[s, table[i, f.PIPE]] += table[i, f.INTERVAL]
                     _serve(w, s, now, per_cta, table, model, warp, ends, scheduler, queue, slots, sm)
+                    if scheduler[s, f.GROUPS_UNTIL] > now and table[i, f.WRITES]:
+                        write(s, i, now, table, model, warp, ends, scheduler)
                     warp[w, f.ISSUED] = now + 1
                     warp[w, f.READY] = now + max(1, table[i, f.STALL])
                     if i < warp[w, f.LAST]:

@@ -1,5 +1,5 @@
-"""The part of the compiled SM model that says when a warp may go on, the phases of mbarriers that it waits for, and the
-bulk copies that complete them."""
+"""The part of the compiled SM model that says when a warp may go on, the groups of tensor work and the phases of
+mbarriers that it waits for, and the bulk copies that complete these."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from turbosim.compiled import jit
 from turbosim.sass import replay_state as f
-from turbosim.sass.machine import GROUPS, NEVER, PHASES, SCOREBOARDS, TICKS
+from turbosim.sass.machine import CONFLICT_TICKS, GROUPS, NEVER, PHASES, SCOREBOARDS, TICKS
 
 
 @jit
@@ -26,13 +26,52 @@ def look_ahead(w: int, table: Any, warp: Any, ends: Any) -> None:
     ended = 0
     kind = table[i, f.KIND]
     if kind in (f.WAIT_GROUP, f.WAIT_MMA):
-        which = 0 if kind == f.WAIT_GROUP else 1
+        which = f.COPIES if kind == f.WAIT_GROUP else f.WORK
         needed = warp[w, f.CLOSED + which] - table[i, f.ARGUMENT]
         if needed > 0:
             # A group ends no earlier than the one before it.
             ended = ends[w, which, (needed - 1) % GROUPS]
     warp[w, f.GROUPS_ENDED] = ended
     warp[w, f.EARLIEST] = max(max(warp[w, f.READY], warp[w, f.RELEASED]), max(until, ended))
+
+
+@jit
+def close(w: int, which: int, end: int, ends: Any, n: int) -> None:
+    """Note that the *n*-th group of warp *w* ends at *end*, and not before the group before it."""
+    before = ends[w, which, (n - 1) % GROUPS] if n else 0
+    ends[w, which, n % GROUPS] = max(end, before)
+
+
+@jit
+def write(s: int, i: int, now: int, table: Any, model: Any, warp: Any, ends: Any, scheduler: Any) -> None:
+    """Delay the tensor work of warp groups by the registers that instruction *i* writes on scheduler *s*."""
+    scheduler[s, f.CONFLICTS] += model[f.WRITE_CONFLICT] * table[i, f.WRITES]
+    while scheduler[s, f.CONFLICTS] >= CONFLICT_TICKS:
+        scheduler[s, f.CONFLICTS] -= CONFLICT_TICKS
+        scheduler[s, f.GROUPS_UNTIL] += 1
+        scheduler[s, f.PIPE_FREE + f.TENSOR] += 1
+        for w in range(s, len(warp), len(scheduler)):
+            if warp[w, f.ALIVE]:
+                _delay(w, now, table, warp, ends)
+
+
+@jit
+def _delay(w: int, now: int, table: Any, warp: Any, ends: Any) -> None:
+    """Let all tensor work of warp *w* that the tensor core has not finished at *now* end a cycle later."""
+    if warp[w, f.OPEN_LEFT] > now:
+        warp[w, f.OPEN_LEFT] += 1
+        warp[w, f.OPEN + f.WORK] += 1
+    n = warp[w, f.CLOSED + f.WORK] - 1
+    oldest = max(0, n - GROUPS + 1)
+    moved = False
+    # A group leaves no earlier than the one before it.
+    while n >= oldest and ends[w, f.WORK_LEFT, n % GROUPS] > now:
+        ends[w, f.WORK_LEFT, n % GROUPS] += 1
+        ends[w, f.WORK, n % GROUPS] += 1
+        moved = True
+        n -= 1
+    if moved and table[warp[w, f.PC], f.KIND] == f.WAIT_MMA and warp[w, f.BARRED] < 0:
+        look_ahead(w, table, warp, ends)
 
 
 @jit

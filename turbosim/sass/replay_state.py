@@ -6,7 +6,7 @@ from turbosim.sass.machine import BARRIERS, PHASES, SCOREBOARDS, Column, Kind, P
 
 # Compiled code does not know enumerations: their values as plain numbers.
 (PIPE, INTERVAL, LATENCY, READ, SHARED, GLOBAL, KIND, ARGUMENT, STALL, WRITE, READ_BOARD, WAIT,
- PORTS, WARPS) = (int(c) for c in Column)
+ PORTS, WARPS, WRITES) = (int(c) for c in Column)
 (PLAIN, BARRIER, ARRIVE, LOAD, COPY, GROUP, WAIT_GROUP, STORE, ASYNC, WAIT_MMA, EXIT, UNIT, COMMIT, WAIT_PHASE,
  STORE_TENSOR, FENCE_TENSOR, EXPECT, BULK_LOAD, BULK_STORE) = (int(k) for k in Kind)
 (W_STALL, W_BOARD, W_GROUP, W_BARRIER, W_PIPE, W_QUEUE, W_PORTS, W_OTHER) = (int(w) for w in Wait)
@@ -16,12 +16,14 @@ RING = 64
 
 # Fields of a warp's row of state. What a scoreboard is held for is 0, or phase << 8 | mbarrier + 1.
 (ALIVE, BARRED, PC, LAST, AT, END, ISSUED, READY, RELEASED, BOARDS_FREE, GROUPS_ENDED, EARLIEST, OPEN,
- CLOSED, STORED, BOARD) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 17)
+ CLOSED, STORED, OPEN_LEFT, BOARD) = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 17, 18)
 HELD = BOARD + SCOREBOARDS
 WAITED = HELD + SCOREBOARDS
 WARP_FIELDS = WAITED + BARRIERS
+# Of the ends of a warp's groups: copies, tensor work, and when tensor work has left the tensor core.
+COPIES, WORK, WORK_LEFT, ENDS = range(4)
 # Fields of a scheduler's row of state.
-(PICK, QUEUED, NEXT, PORTS_FREE, PIPE_FREE) = range(5)
+(PICK, QUEUED, NEXT, PORTS_FREE, GROUPS_UNTIL, CONFLICTS, PIPE_FREE) = range(7)
 SCHEDULER_FIELDS = PIPE_FREE + PIPES
 # Fields of a slot's row of state: CTA, warps that run, end of its tensor work, arrivals at its barriers, phases of its
 # mbarriers that have been committed, and when each of the last ones is complete; of bulk copies, phases of the
@@ -39,5 +41,5 @@ SLOT_FIELDS = LANDED + BARRIERS
 (PATH_FREE, L2_FREE, NEXT_CTA, LIVING, CYCLES, INSTRUCTIONS, PATH_BUSY, L2_BUSY, TENSOR_FREE, SM_FIELDS) = range(10)
 # Fields of the model.
 (SCHEDULERS, WINDOW, DEPTH, L2_RATE, L2_LATENCY, BARRIER_LATENCY, CTA_LATENCY,
- BULK_LATENCY) = range(8)
+ BULK_LATENCY, WRITE_CONFLICT) = range(9)
 DONE, TOO_LONG, DEADLOCK, OVERRUN = range(4)
