@@ -17,7 +17,7 @@ ROWS = (
     ("matmul", "1536", "64x128x32 s4 w4"), ("matmul", "512", "32x64x32 s5 w2"), ("softmax", "256", ""),
     ("softmax", "4096", ""), ("vector_add", "4096", ""), ("vector_add", "4194304", ""), ("vector_add", "524288", ""),
     ("vector_add", "8388608", ""), ("vector_add", "16777216", ""), ("vector_add", "134217728", ""),
-    ("h100", "full 4096", "64x64 w4 s2"), ("h100", "causal 512", "64x64 w4 s2"),
+    ("h100", "full 4096", "64x64 w4 s4"), ("h100", "causal 512", "64x32 w4 s3"),
 )
 """Table, row, tiling."""
 WAVES = {"one more": (896, (15, 30, 31)), "some more": (1024, (13, 27, 31))}
