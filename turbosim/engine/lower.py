@@ -271,6 +271,7 @@ class _LaunchLowering:
             demand[Unit.TENSOR] = cycles
             warp_instructions += instructions
             latency = max(latency, path_latency)
+        warp_instructions = op.instructions or warp_instructions
         if warp_instructions:
             demand[Unit.ISSUE] = demand.get(Unit.ISSUE, 0.0) + warp_instructions / self.gpu.sm.schedulers
         return demand, latency + sum(self.gpu.pipes[c].latency * n for c, n in op.chain)

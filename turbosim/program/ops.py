@@ -90,6 +90,8 @@ class Compute:
     """Durations [SM cycles] where a finer model of the SM has found them: with 1, 2, ... CTAs on the SM, the last one
     with more, too. The CTAs there when the block starts decide; one that comes or goes meanwhile changes nothing.
     Such a block's pipes count as busy, but it does not queue for them."""
+    instructions: int = 0
+    """Warp instructions that it issues, where that is known; 0: those that its other fields imply."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class _Checker:
             self._add(scope.where, f"pieces must be at least 1, got {op.pieces}")
         if op.cycles:
             self._fixed(scope, op)
-        if op.smem_bytes < 0 or any(n < 0 for _, n in (*op.lanes, *op.chain)):
+        if op.smem_bytes < 0 or op.instructions < 0 or any(n < 0 for _, n in (*op.lanes, *op.chain)):
             self._add(scope.where, "counts must not be negative")
         if op.mma is not None and min(op.mma.m, op.mma.n, op.mma.k, op.mma.count) < 1:
             self._add(scope.where, f"MMA sizes must be at least 1, got {op.mma.m} x {op.mma.n} x {op.mma.k}")

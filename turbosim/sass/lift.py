@@ -282,9 +282,9 @@ class _Lifting:
         return ops
 
     def _block(self, part: Part, number: int, indices: Sequence[int]) -> Compute:
-        lanes, mma, smem = self.prices.work(indices, self.launch.warps)
+        lanes, mma, smem, issued = self.prices.work(indices, self.launch.warps)
         return Compute(f"{part.name}.{number}", lanes=lanes, mma=mma, smem_bytes=smem,
-                       cycles=self.prices.cycles(indices))
+                       cycles=self.prices.cycles(indices), instructions=issued)
 
     def _move(self, part: Part, stream: Stream, turn: Affine | None, row: Sequence[int]) -> list[Op | Loop]:
         """Return what moves the region of *stream*, tile by tile."""

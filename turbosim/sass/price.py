@@ -60,10 +60,10 @@ class Prices:
         """Return the time of a warp for *indices*, executed once each, with 1, 2, ... CTAs on the SM [cycles]."""
         return tuple(round(float(c), 3) for c in self.per_issue[:, list(indices)].sum(axis=1))
 
-    def work(self, indices: Sequence[int], warps: int) -> tuple[tuple[tuple[OpClass, int], ...], Mma | None, int]:
-        """Return what *warps* warps that execute *indices* keep busy: instructions by class, product, shared bytes.
+    def work(self, indices: Sequence[int], warps: int) -> tuple[tuple[tuple[OpClass, int], ...], Mma | None, int, int]:
+        """Return what *warps* warps that execute *indices* need: lanes by class, product, shared bytes, issue slots.
 
-        Instructions are counted by the time that they take of their pipe, in those of the class's rate.
+        Lanes are counted by the time that they take of their pipe, in those of the class's rate.
         """
         busy: dict[int, float] = defaultdict(float)
         shared = 0.0
@@ -96,7 +96,8 @@ class Prices:
             macs, kind = cycles * first.served.rate, first.served
             count = max(1, round(macs / (first.m * first.n * first.k)))
             mma = Mma(first.m, first.n, first.k, kind.dtype, kind.path, count)
-        return lanes, mma, round(shared * sm.smem_bandwidth * warps)
+        issued = max(1, round(sum(shares[index] for index in indices) * warps))
+        return lanes, mma, round(shared * sm.smem_bandwidth * warps), issued
 
 
 def prices_of(kernel: Kernel, gpu: Gpu, hertz: float, seen: Observation, resident: int) -> Prices:
