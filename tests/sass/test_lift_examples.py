@@ -226,8 +226,8 @@ def on_data(program, tmp_path):
 
 
 def assumed(program, name, tensor):
-    """Whether the only assumption of *program*, but for the fences of its atomics, is the one on *tensor*."""
-    lines = [x for x in program.meta["assumed"].splitlines() if not re.match("(MEMBAR|ERRBAR|CGAERRBAR|CCTL)", x)]
+    """Whether the only assumption of *program*, but for its atomics and their fences, is the one on *tensor*."""
+    lines = [x for x in program.meta["assumed"].splitlines() if not re.match("(MEMBAR|ERRBAR|CGAERRBAR|CCTL|ATOM|RED)", x)]
     return re.fullmatch(
         rf"kernel '{name}': addresses in '{tensor}' of \S+ at (0x[0-9a-f]{{4}}(, | and \d+ more)?)+ depend on data: "
         "every active lane is taken to touch 32 B of its own, evenly over the tensor", "\n".join(lines))

@@ -121,6 +121,8 @@ def test_unknown_opcodes_are_noted_and_cost_what_their_kind_does(gpu, text, like
     ("a100_sxm_80gb", "NANOSLEEP 0x64", "the time that it sleeps"),
     ("a100_sxm_80gb", "MEMBAR.SC.GPU", "the wait until other threads see the memory accesses before it"),
     ("a100_sxm_80gb", "CCTL.E.PF2 [R2]", "what it brings into a cache or drops from it"),
+    ("a100_sxm_80gb", "RED.E.ADD.STRONG.GPU [R2.64], R4",
+     "that those at one address take turns, and that L2 keeps what they write"),
     ("h100_sxm", "USETMAXREG.TRY_ALLOC.CTAPOOL UP0, 0xe8", "the wait for registers that other warps give up"),
 ])
 def test_what_is_left_out_of_the_time_is_noted_by_name(gpu, text, omits):
