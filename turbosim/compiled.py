@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,4 +34,20 @@ def jit_cached(function: Any) -> Any:
     for source in sorted(Path(function.__code__.co_filename).parent.glob("*.py")):
         digest.update(source.read_bytes())
     dispatcher._cache._cache_file._source_stamp = digest.hexdigest()  # noqa: SLF001 - there is no public way
+    dispatcher._cache.load_overload = partial(_load, dispatcher._cache)  # noqa: SLF001
     return dispatcher
+
+
+def _load(cache: Any, signature: Any, context: Any) -> Any:
+    """Return what *cache* has for *signature*, or None.
+
+    Numba first imports all that it can compile, SciPy's linear algebra among it, which takes 0.4 s and machine code
+    that is there does not need. A miss compiles, which does the same.
+    """
+    with cache._guard_against_spurious_io_errors():  # noqa: SLF001
+        try:
+            return cache._load_overload(signature, context)  # noqa: SLF001
+        except (AttributeError, KeyError, NotImplementedError, numba.core.errors.NumbaError):
+            # Another version of Numba may need it after all.
+            context.refresh()
+            return cache._load_overload(signature, context)  # noqa: SLF001
