@@ -37,7 +37,10 @@ def test_half_the_sfu_does_not_slow_turbo(options):
 def test_half_the_int8_tensor_rate_moves_turbo_and_not_flash():
     half = {f"tensor.{path.value}.rates.int8": H200.tensor[path].rates[Dtype.INT8] / 2
             for path in (MmaPath.MMA_SYNC, MmaPath.WGMMA)}
-    assert slowdown(H200, half, "turbo") > 1.02
+    # Register writes delay the products of path=auto, so that less of the time is the tensor cores' own.
+    assert slowdown(with_overrides(H200, {"tensor.wgmma.write_conflict": 0}), half, "turbo") > 1.05
+    assert slowdown(H200, half, "turbo", sync="mbarrier") > 1.05
+    assert slowdown(H200, half, "turbo", path="mma.sync") > 1.05
     assert slowdown(H200, half, "flash") == 1.0
 
 

@@ -45,9 +45,4 @@ def _load(cache: Any, signature: Any, context: Any) -> Any:
     that is there does not need. A miss compiles, which does the same.
     """
     with cache._guard_against_spurious_io_errors():  # noqa: SLF001
-        try:
-            return cache._load_overload(signature, context)  # noqa: SLF001
-        except (AttributeError, KeyError, NotImplementedError, numba.core.errors.NumbaError):
-            # Another version of Numba may need it after all.
-            context.refresh()
-            return cache._load_overload(signature, context)  # noqa: SLF001
+        return cache._load_overload(signature, context)  # noqa: SLF001
