@@ -11,6 +11,7 @@ from turbosim.errors import ConfigError
 from turbosim.hw import load_gpu, with_overrides
 from turbosim.schedules.registry import get_schedule
 from turbosim.validation.jobs import Job, answer, run_all, without_overhead
+from turbosim.validation.meta import Case
 from turbosim.validation.predict import FEW, jobs_of, predict
 from turbosim.validation.roofline import roofline_seconds
 from turbosim.validation.row import Protocol
@@ -102,8 +103,44 @@ def test_a_large_row_tries_the_best_tilings_of_a_smaller_one():
     jobs = jobs_of(small.row, data.meta.kernels["Triton"], "tile", small.row.gpu)
     times = {j: t for j in jobs if isinstance(t := answer(j), float)}
     best = sorted(times, key=times.get)[:FEW]
-    assert len(jobs) == 36
+    assert len(jobs) == 12
     assert large.times["tile"] == min(answer(replace(j, workload=large.row.workload)) for j in best)
+
+
+def test_each_version_of_a_page_has_the_tilings_that_it_listed():
+    data = load_set("triton_attention_a100")
+    model = data.meta.kernels["Triton"]
+    lists = {}
+    for row in data.rows:
+        if row.kernel == "Triton":
+            for rung in ("tile", "sass"):
+                found = {frozenset(dict(j.options).items()) for j in jobs_of(row, model, rung, row.gpu)}
+                lists.setdefault((rung, row.version, row.workload.head_dim), []).append(
+                    [{n.lower(): v for n, v in options} for options in found])
+
+    def values(rung, version, head_dim, *names):
+        return {next(o[n] for n in names if n in o) for found in lists[rung, version, head_dim] for o in found}
+
+    for version in ("acda248b3f04", "7e03fe9512ef"):
+        assert values("tile", version, 64, "warps") == {4}
+        assert values("tile", version, 64, "stages") == {3, 4, 7}
+        assert values("sass", version, 64, "num_stages") <= {3, 4, 7}
+    assert values("tile", "001d977d8a92", 64, "block_n") == {32, 64}
+    assert values("tile", "001d977d8a92", 128, "block_n") == {32, 64, 128}
+    for version in ("001d977d8a92", "web-2025"):
+        assert values("tile", version, 64, "warps") == {4, 8}
+        assert values("tile", version, 64, "stages") == {2, 3, 4}
+    for (rung, version, head_dim), found in lists.items():
+        if rung == "sass":
+            listed = [{tuple(o[n] for n in ("block_m", "block_n", "warps", "stages")) for o in each}
+                      for each in lists["tile", version, head_dim]]
+            assert all({tuple(o[n] for n in ("block_m", "block_n", "num_warps", "num_stages")) for o in each} <= listed[0]
+                       for each in found)
+
+
+def test_a_case_without_options_or_sweep_is_refused():
+    with pytest.raises(ValueError, match="needs options or a sweep"):
+        Case(when={"version": "1"})
 
 
 def test_roofline_is_compute_or_memory():

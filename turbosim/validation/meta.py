@@ -27,16 +27,36 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Case(_Strict):
-    """Options for rows with given properties."""
+class _When(_Strict):
+    when: dict[Literal["version", "phase", "group", "head_dim", "causal"], Value | list[Value]]
+    """``group`` is query heads per KV head. Any value of a list will do."""
 
-    when: dict[Literal["phase", "group", "head_dim", "causal"], Value]
-    """``group`` is query heads per KV head."""
-    options: dict[str, Value]
+    def holds(self, workload: Workload, version: str) -> bool:
+        """Return whether a row of *version* with *workload* has the properties."""
+        if not isinstance(workload, Attention):
+            return False
+        has = {name: version if name == "version" else getattr(workload, name) for name in self.when}
+        return all(has[name] in (value if isinstance(value, list) else [value]) for name, value in self.when.items())
 
-    def holds(self, workload: Workload) -> bool:
-        """Return whether *workload* has the properties."""
-        return isinstance(workload, Attention) and all(getattr(workload, n) == v for n, v in self.when.items())
+
+class Case(_When):
+    """Options, or tilings that are tried, for rows with given properties."""
+
+    options: dict[str, Value] = {}
+    sweep: dict[str, list[Value]] = {}
+    """Instead of the model's sweep or tilings."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Case:
+        if not self.options and not self.sweep:
+            raise ValueError("needs options or a sweep")
+        return self
+
+
+class TritonCase(_When):
+    """Constants and compiler options to try for rows with given properties."""
+
+    tilings: list[dict[str, Value]]
 
 
 class Triton(_Strict):
@@ -46,6 +66,12 @@ class Triton(_Strict):
     """Launch description, or FILE.py:FUNCTION with one beside it, from the folder of the checkout."""
     tilings: list[dict[str, Value]] = [{}]
     """Constants and compiler options to try."""
+    cases: list[TritonCase] = []
+    """The last one that holds replaces the tilings."""
+
+    def tilings_of(self, workload: Workload, version: str) -> list[dict[str, Value]]:
+        """Return the constants and compiler options to try for a row of *version* with *workload*."""
+        return next((c.tilings for c in reversed(self.cases) if c.holds(workload, version)), self.tilings)
 
 
 class Model(_Strict):
@@ -54,7 +80,7 @@ class Model(_Strict):
     schedule: str | None = None
     options: dict[str, Value] = {}
     cases: list[Case] = []
-    """The options of all that hold are added, the last one's first."""
+    """The options of all that hold are added, the last one's first; the last sweep of these counts."""
     sweep: dict[str, list[Value]] = {}
     """Values of which all combinations are tried, as an autotuner would."""
     tilings: list[dict[str, Value]] = []
@@ -72,7 +98,7 @@ class Model(_Strict):
             raise ValueError("has a sweep and tilings; give one of the two")
         if self.schedule is not None:
             names = {*self.options, *self.sweep, *(n for t in self.tilings for n in t),
-                     *(n for c in self.cases for n in c.options)}
+                     *(n for c in self.cases for n in (*c.options, *c.sweep))}
             known = get_schedule(self.schedule).options.__dataclass_fields__
             for name in sorted(names):
                 if name not in known:

@@ -115,7 +115,7 @@ def _alike(row: Row, rung: Rung) -> object:
     """Return what rows that prefer the same tilings have in common."""
     work = row.workload
     kind = (work.phase, work.causal, work.head_dim) if isinstance(work, Attention) else None
-    return rung, row.dataset, row.gpu, row.kernel, kind
+    return rung, row.dataset, row.gpu, row.kernel, row.version, kind
 
 
 def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
@@ -148,7 +148,8 @@ def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "n
             return []
         settings = _launch_settings(row)
         return [Job(hw, triton_file(model.triton.kernel), row.workload, tuple({**settings, **tiling}.items()),
-                    protocol, engine, clock, True, work) for tiling in model.triton.tilings]
+                    protocol, engine, clock, True, work)
+                for tiling in model.triton.tilings_of(row.workload, row.version)]
     if model.schedule is None:
         return []
     return [Job(hw, model.schedule, row.workload, options, protocol, engine, clock, False, work)
@@ -158,15 +159,18 @@ def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "n
 def _tilings(row: Row, model: Model) -> Iterable[Pairs]:
     assert model.schedule is not None
     base: dict[str, Value] = dict(model.options)
+    sweep = model.sweep
     for case in model.cases:
-        if case.holds(row.workload):
+        if case.holds(row.workload, row.version):
             base |= case.options
+            sweep = case.sweep or sweep
     base |= {n: v for n, v in row.options if n in _TRANSLATED and v != "0"}
     if isinstance(row.workload, Attention):
         only = get_schedule(model.schedule).only
         base = {n: v for n, v in base.items() if only.get(n, row.workload.phase) is row.workload.phase}
-    lists = model.tilings or [dict(zip(model.sweep, values, strict=True))
-                              for values in itertools.product(*model.sweep.values())]
+    lists = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+    if sweep == model.sweep and model.tilings:
+        lists = model.tilings
     return [tuple({**base, **tiling}.items()) for tiling in lists]
 
 
