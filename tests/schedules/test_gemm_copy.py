@@ -65,6 +65,52 @@ def test_gemm_never_overwrites_a_tile_in_use(k, stages, warps):
             assert overwrites(launch.roles[0], cta, tensor, "MMA", stages) == []
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 900), st.integers(1, 5), st.integers(2, 9),
+       st.sampled_from([4, 8]))
+def test_splits_touch_every_step_once_and_every_sum(m, n, k, stages, splits, warps):
+    options = {"block_m": 128, "block_n": 64, "block_k": 32, "stages": stages, "warps": warps}
+    steps, tiles = up(k, 32), up(m, 128) * up(n, 64)
+    splits = up(steps, up(steps, min(splits, steps)))
+    whole = GEMM.program(A100, Gemm(m, n, k), options)
+    program = GEMM.program(A100, Gemm(m, n, k), {**options, "splits": splits})
+    validate(program)
+    if splits == 1:
+        assert program == whole
+        return
+    first, second = program.launches
+    for tensor in ("A", "B"):
+        assert Counter(touched(first, Load, tensor)) == Counter(touched(whole.launches[0], Load, tensor))
+        for cta in ctas(first):
+            assert overwrites(first.roles[0], cta, tensor, "MMA", stages) == []
+    partial = next(t for t in program.tensors if t.name == "C partial")
+    assert partial.nbytes == tiles * 128 * 64 * 4 * splits
+    assert sorted(touched(first, Store, "C partial")) == sorted(touched(second, Load, "C partial")) == [*range(partial.tiles)]
+    work = program_work(program)
+    assert work.macs == program_work(whole).macs
+    assert work.stored["C"] == tiles * 128 * 64 * 2
+    assert work.lanes == {OpClass.FP32: tiles * 128 * 64 * splits, OpClass.PACK: tiles * 128 * 64 // 2}
+    assert run(A100, program).ticks == run(A100, program, engine="simpy").ticks
+
+
+def test_splits_are_chosen_where_tiles_are_fewer_than_sms():
+    few, many = Gemm(64, 128, 12288), Gemm(4096, 4096, 4096)
+    assert GEMM.program(A100, many, {"splits": "auto"}) == GEMM.program(A100, many)
+    chosen = GEMM.program(A100, few, {"splits": "auto"})
+    assert chosen.meta["splits"] > 1
+    assert run(A100, chosen).time_s < run(A100, GEMM.program(A100, few)).time_s / 3
+    # Short products are left whole.
+    assert "splits" not in GEMM.program(A100, Gemm(64, 128, 128), {"splits": "auto"}).meta
+
+
+@pytest.mark.parametrize(("splits", "message"), [
+    (0, "kernel 'gemm': option splits must be at least 1, got 0"),
+    (5, "kernel 'gemm': option splits must leave no split without a step, got 5 for 8 steps of block_k; use splits=4")])
+def test_splits_out_of_range(splits, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        GEMM.program(A100, Gemm(128, 128, 512), {"splits": splits, "block_k": 64})
+
+
 def test_gemm_sweeps_groups_of_tile_rows():
     """16 tile rows in groups of 8: the first CTAs take all columns of rows 0 to 7."""
     launch = GEMM.program(A100, Gemm(2048, 512, 32)).launches[0]
@@ -152,7 +198,7 @@ def test_gemm_defaults_fit(name):
     ({"group_m": 0}, "kernel 'gemm': option group_m must be at least 1, got 0"),
     ({"pieces": 0}, "kernel 'gemm': option pieces must be at least 1, got 0"),
     ({"group": 8}, "kernel 'gemm' has no option 'group': it has dtype, path, block_m, block_n, block_k, warps, stages, group_m, "
-                   "pieces, cluster (did you mean 'group_m'?)"),
+                   "pieces, cluster, splits (did you mean 'group_m'?)"),
     ({"cluster": 0}, "kernel 'gemm': option cluster must be at least 1, got 0"),
     ({"cluster": 2}, "kernel 'gemm': option cluster must be 1 on a100_sxm_80gb, which has no bulk copies (TMA) to share, got 2"),
 ])

@@ -9,6 +9,7 @@ from turbosim.hw.spec import Dtype, Gpu, MmaPath, OpClass
 from turbosim.program.ops import Affine, Compute, Load, Loop, Mma, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.schedules.base import Schedule
+from turbosim.schedules.split_k import chunks_of, partial_tensor, reduce_launch, splits_of, store_partial
 from turbosim.schedules.tiles import (
     accumulator_registers,
     best_path,
@@ -44,6 +45,9 @@ class GemmOptions:
 
     Source of the 2: NVIDIA, CUTLASS Profiler documentation, "threadblock cluster size (typically 2x1x1)". What cuBLAS
     chooses is not documented."""
+    splits: int | None = 1
+    """CTAs that share the inner dimension of an output tile (split-K), whose sums a second kernel adds; ``auto`` takes
+    several where tiles are fewer than SMs."""
 
 
 def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
@@ -71,22 +75,29 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     reads = 1 if path.is_async else 2
     block = Compute("MMA", mma=Mma(rows, block_n, block_k, dtype, path), pieces=options.pieces,
                     smem_bytes=reads * (rows + block_n) * block_k * bits // 8)
+    splits = splits_of(gpu, options.splits, tiles_m * tiles_n, steps)
+    outputs = rows * block_n
     launch = Launch(
-        "gemm", (Dim("c", cluster), Dim("i", group // cluster), Dim("n", tiles_n), Dim("o", tiles_m // group)),
-        tuple(Role(f"wg{r}", 4, _stream(r, roles, cluster, group, tiles_n, steps, stages, block, rows * block_n))
+        "gemm", (Dim("c", cluster), Dim("i", group // cluster), Dim("n", tiles_n), Dim("o", tiles_m // group),
+                 *((Dim("s", splits),) if splits > 1 else ())),
+        tuple(Role(f"wg{r}", 4, _stream(r, roles, cluster, group, tiles_n, steps, splits, stages, block, outputs))
               for r in range(roles)),
         (Counter("tiles", CounterKind.DATA), Counter("sync", CounterKind.BARRIER)),
-        (CtaClass("all"),), (), stages * (options.block_m + block_n) * block_k * bits // 8,
+        *_classes(steps, splits, stages), stages * (options.block_m + block_n) * block_k * bits // 8,
         accumulator_registers((rows, block_n)))
+    of_role = tiles_m * tiles_n * roles
+    chunks = chunks_of(outputs) if splits > 1 else 1
     tensors = (
         Tensor("A", tiles_m * steps, options.block_m * block_k * bits // 8, dtype.value),
         Tensor("B", tiles_n * steps * cluster, block_n * block_k * bits // 8 // cluster, dtype.value),
-        Tensor("C", tiles_m * tiles_n * roles, rows * block_n * 2, "fp16"),
+        Tensor("C", of_role * chunks, outputs // chunks * 2, "fp16"),
+        *((partial_tensor(of_role, splits, outputs),) if splits > 1 else ()),
     )
-    return Program("gemm", tensors, (launch,), shape.flops,
+    launches = (launch, reduce_launch(of_role, splits, outputs)) if splits > 1 else (launch,)
+    return Program("gemm", tensors, launches, shape.flops,
                    {"kernel": "gemm", "dtype": options.dtype, "path": path.value, "block_m": options.block_m,
                     "block_n": block_n, "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group,
-                    "cluster": cluster})
+                    "cluster": cluster, **({"splits": splits} if splits > 1 else {})})
 
 
 def _cluster(gpu: Gpu, options: GemmOptions, path: MmaPath, block_n: int, tiles_m: int,
@@ -113,17 +124,35 @@ def _cluster(gpu: Gpu, options: GemmOptions, path: MmaPath, block_n: int, tiles_
     return options.cluster, group_of(options.cluster)
 
 
-def _stream(role: int, roles: int, cluster: int, group: int, tiles_n: int, steps: int, stages: int, block: Compute,
-            outputs: int) -> tuple[Op | Loop, ...]:
+def _classes(steps: int, splits: int,
+             stages: int) -> tuple[tuple[CtaClass, ...], tuple[tuple[str, tuple[int, ...]], ...]]:
+    """Return the classes of CTAs: with splits, all but the last, and the last, which may have fewer steps."""
+    if splits == 1:
+        return (CtaClass("all"),), ()
+    per = ceil_div(steps, splits)
+    counts = {"split": per, "last split": steps - per * (splits - 1)}
+    return (tuple(CtaClass(name, (("steps", n), ("ahead", _ahead(n, stages)))) for name, n in counts.items()),
+            (("s", tuple([0] * (splits - 1) + [1])),))
+
+
+def _ahead(steps: int, stages: int) -> int:
+    return min(stages - 1, steps) if stages > 1 else 0
+
+
+def _stream(role: int, roles: int, cluster: int, group: int, tiles_n: int, all_steps: int, splits: int, stages: int,
+            block: Compute, outputs: int) -> tuple[Op | Loop, ...]:
     row = var("c") + var("i") * cluster + var("o") * group
     shared = cluster > 1
-    ahead = min(stages - 1, steps) if stages > 1 else 0
+    steps, ahead, first = Affine(all_steps), Affine(_ahead(all_steps, stages)), Affine()
+    if splits > 1:
+        steps, ahead, first = var("steps"), var("ahead"), var("s") * ceil_div(all_steps, splits)
 
-    def loads(step: Affine) -> tuple[Op, ...]:
+    def loads(of_split: Affine) -> tuple[Op, ...]:
         if role:
             return ()
-        part = (var("n") * steps + step) * cluster + var("c")
-        return (Load("load A", "A", row * steps + step, "tiles", bulk=shared),
+        step = of_split + first
+        part = (var("n") * all_steps + step) * cluster + var("c")
+        return (Load("load A", "A", row * all_steps + step, "tiles", bulk=shared),
                 Load("load B", "B", part, "tiles", bulk=shared, shared_by=cluster))
 
     def barrier(count: Affine) -> tuple[Op, ...]:
@@ -131,16 +160,21 @@ def _stream(role: int, roles: int, cluster: int, group: int, tiles_n: int, steps
 
     def multiply(step: Affine, prefetch: bool) -> tuple[Op, ...]:
         wait: Op = Wait("wait tiles", "tiles", (step + 1) * 2)
-        if not ahead:
+        if stages == 1:
             # The one buffer is free when all have multiplied, and full when the copies of the first warps arrived.
             return (*barrier(step * 2 + 1), *loads(step), wait, *barrier(step * 2 + 2), block)
         return (wait, *barrier(step + 1), *(loads(step + ahead) if prefetch else ()), block)
 
     tile = (row * tiles_n + var("n")) * roles + role
+    body = (
+        Loop("p", ahead, loads(var("p"))),
+        Loop("i0", steps - ahead, multiply(var("i0"), prefetch=True)),
+        Loop("i1", ahead, multiply(var("i1") + (steps - ahead), prefetch=False)),
+    )
+    if splits > 1:
+        return *body, store_partial(tile, splits, outputs)
     return (
-        Loop("p", Affine(ahead), loads(var("p"))),
-        Loop("i0", Affine(steps - ahead), multiply(var("i0"), prefetch=True)),
-        Loop("i1", Affine(ahead), multiply(var("i1") + (steps - ahead), prefetch=False)),
+        *body,
         Compute("convert", lanes=((OpClass.PACK, outputs // 2),), smem_bytes=4 * outputs),
         Store("store C", "C", tile),
     )
