@@ -13,7 +13,7 @@ from turbosim.schedules.registry import get_schedule
 from turbosim.validation.predict import predict
 from turbosim.validation.score import score
 from turbosim.validation.sets import load_set
-from turbosim.workload import Gemm, Phase, attention_of, get_model
+from turbosim.workload import Attention, Gemm, Phase, attention_of, get_model
 
 D1 = pytest.mark.parametrize(("name", "kernel", "phase", "batch", "seq", "field"), [
     ("a100_sxm_80gb", "flash", Phase.DECODE, 32, 2048, "pipes.sfu.rate"),
@@ -84,3 +84,25 @@ def test_d9_flashattention_3_at_head_dimension_128_is_within_5_percent():
 def test_d10_bars_of_flashattention_3_within_5_percent():
     assert mean_error("flashattention3_figure_h100_fa3", "FlashAttention-3",
                       lambda r: r.workload.head_dim == 128 and r.workload.seq_q == 4096) <= 0.05
+
+
+@pytest.mark.xfail(strict=True, reason="D12: memory has neither rows nor address translation")
+@pytest.mark.parametrize(("heads", "measured"), [(8, 559e-6), (64, 1806e-6)])
+def test_d12_short_prefill_of_a_serving_engine_within_20_percent(heads, measured):
+    """vLLM 0.14's attention on an A100 SXM: batch 256, 4 KV heads, 128 tokens (attention_a100_h100.csv)."""
+    work = Attention(256, heads, 4, 128, 128, 128, causal=True, phase=Phase.PREFILL)
+    found = simulate("a100_sxm_80gb", work, "flash", options={"paged": True, "cache_write": True}, l2="cold", launch="graph")
+    assert found.time_s == pytest.approx(measured, rel=0.2)
+
+
+@pytest.mark.xfail(strict=True, reason="D13: the card and the compiler are not known")
+def test_d13_triton_products_on_a_card_of_the_h100s_class_within_20_percent():
+    assert mean_error("triton_matmul_h100_class", "Triton", lambda r: r.workload.m >= 2048) <= 0.2
+
+
+@pytest.mark.xfail(strict=True, reason="D14: what timing a layer of the engine adds is not known")
+def test_d14_int8_product_of_an_engine_within_20_percent():
+    """TensorRT-LLM 1.0's SmoothQuant product on an A100 SXM: 512 x 1024 x 256 (gemm_a100_int8_int4_bf16.csv)."""
+    found = simulate("a100_sxm_80gb", Gemm(512, 1024, 256), "gemm", l2="warm", launch="graph",
+                     options={"dtype": "int8", "block_m": 128, "block_n": 64, "block_k": 128, "stages": 4, "warps": 4})
+    assert found.time_s == pytest.approx(12.3e-6, rel=0.2)
