@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HEADERS = ("set", "GPU", "kernel", "model", "counter", "worst row", "rows", "mean", "bias", "worst")
 COLUMNS = 3
 """Panels beside each other."""
+SMALL = 1024.0
+"""Bytes below which the axes are linear, so that none have a place."""
 
 
 def scores(findings: Findings, rungs: Sequence[Rung]) -> list[tuple[Group, Rung, str, CounterScore]]:
@@ -97,11 +99,12 @@ def picture(findings: Findings, rungs: Sequence[Rung]) -> Figure | None:
             if pairs := points[name].get(rung):
                 axes.scatter(*zip(*pairs, strict=True), label=rung, s=14, alpha=0.7, linewidths=0,
                              color=OKABE_ITO[number], marker=MARKERS[number])
+        ends = (-0.02, 1.02)
         if in_bytes:
-            axes.set_xscale("symlog", linthresh=1024)
-            axes.set_yscale("symlog", linthresh=1024)
-        else:
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+            axes.set_xscale("symlog", linthresh=SMALL)
+            axes.set_yscale("symlog", linthresh=SMALL)
+            ends = (-SMALL / 4, max(SMALL, *(v for pairs in points[name].values() for p in pairs for v in p)) * 2)
+        axes.set(xlim=ends, ylim=ends)
         axes.axline((0, 0), (1, 1), color=DARK, linewidth=0.8)
         unit = " [B]" if in_bytes else ""
         axes.set(title=name, xlabel=f"measured{unit}", ylabel=f"predicted{unit}")
