@@ -90,8 +90,8 @@ def test_errors(tmp_path, arguments, code, message):
 
 
 @pytest.mark.parametrize(("entry", "message"), [
-    ("{set: a, means: 5 %}", "means: unknown key: not among set, gpu, kernel, model, decode_above, mean, p90, aim (did you mean 'mean'?)"),
-    ("{set: a}", "a threshold needs a set, and mean or p90"),
+    ("{set: a, means: 5 %}", "means: unknown key: not among set, gpu, kernel, model, counter, decode_above, mean, p90, tau, aim (did you mean 'mean'?)"),
+    ("{set: a}", "a threshold needs a set, and mean, p90 or tau"),
     ("{set: a, mean: 0 %}", "mean: must be above 0, got 0 %"),
     ("{set: a, mean: 5 ms}", "mean: '5 ms': takes no unit, got 'ms'; write 5"),
     ("{set: a, mean: 5 %, model: til}", "model: must be one of roofline, genz, tile, sass, got 'til' (did you mean 'tile'?)"),

@@ -127,9 +127,14 @@ def _print(findings: Findings, verdicts: list[Verdict], rungs: list[Rung], as_js
 
 def _gate(verdicts: list[Verdict]) -> None:
     from turbosim.validation.thresholds import ThresholdError
+    from turbosim.views.validation import limit_text
 
-    missed = [f"{v.threshold.where}: {v.threshold.scope}: {q} error of {v.threshold.model} is "
-              f"{getattr(v.score, q):.1%}, above its limit of {v.threshold.limits[q]:.1%}"
-              for v in verdicts for q in v.missed]
+    missed = []
+    for v in verdicts:
+        for q in v.missed:
+            reached, limit = limit_text(q, v.reached[q]), limit_text(q, v.threshold.limits[q])
+            what, side = ("tau over tilings", "below") if q == "tau" else (f"{q} error", "above")
+            missed.append(f"{v.threshold.where}: {v.threshold.scope}: {what} of {v.threshold.model} is {reached}, "
+                          f"{side} its limit of {limit}")
     if missed:
         raise ThresholdError("\n".join(missed))

@@ -6,12 +6,15 @@ import csv
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from turbosim.errors import ConfigError, did_you_mean
 from turbosim.hw.document import shown
+
+_CELL = re.compile(r'(?:^|,)("(?:[^"]|"")*"|[^,]*)')
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Line:
     where: str
     """``file:line``."""
     cells: dict[str, str]
+    places: dict[str, int] = field(default_factory=dict, compare=False)
+    """Column, in characters from 1, at which each cell starts."""
 
     @property
     def digest(self) -> str:
@@ -31,6 +36,19 @@ class Line:
     def error(self, message: str) -> ConfigError:
         """Return *message* as an error of this line."""
         return ConfigError(f"{self.where}: {message}")
+
+    def error_in(self, column: str, message: str) -> ConfigError:
+        """Return *message* as an error of the cell of *column*, with its place in the line."""
+        place = f":{self.places[column]}" if column in self.places else ""
+        return ConfigError(f"{self.where}{place}: column {column}: {message}")
+
+    def number(self, column: str) -> float:
+        """Return a finite number. Raises ConfigError."""
+        text = self.text(column)
+        value = _number(text)
+        if value is None:
+            raise self.error_in(column, f"must be a number without a unit, got {text!r}")
+        return value
 
     def text(self, column: str, default: str | None = None) -> str:
         """Return a text. Raises ConfigError where it is empty and there is no *default*."""
@@ -115,6 +133,7 @@ def read_lines(path: Path) -> tuple[list[str], list[Line]]:
                 if line.strip() and not line.startswith("#")]
     if not numbered:
         raise ConfigError(f"{shown(path)}: has no columns; a CSV file starts with their names")
+    texts = dict(numbered)
     fields = list(_parsed(path, numbered))
     columns = [name.strip() for name in fields[0][1]]
     if repeated := next((c for c in columns if columns.count(c) > 1), None):
@@ -124,7 +143,8 @@ def read_lines(path: Path) -> tuple[list[str], list[Line]]:
         if len(cells) != len(columns):
             raise ConfigError(f"{shown(path)}:{number}: has {len(cells)} cells, and there are {len(columns)} columns; "
                               f"texts with commas stand in double quotes")
-        lines.append(Line(f"{shown(path)}:{number}", dict(zip(columns, cells, strict=True))))
+        lines.append(Line(f"{shown(path)}:{number}", dict(zip(columns, cells, strict=True)),
+                          dict(zip(columns, _starts(texts[number]), strict=True))))
     if not lines:
         raise ConfigError(f"{shown(path)}: has columns, but no rows")
     return columns, lines
@@ -136,3 +156,8 @@ def _parsed(path: Path, numbered: list[tuple[int, str]]) -> Iterator[tuple[int, 
             yield number, next(csv.reader([line], strict=True))
         except csv.Error as error:
             raise ConfigError(f"{shown(path)}:{number}: not CSV: {error}") from None
+
+
+def _starts(line: str) -> list[int]:
+    """Return where each cell of *line*, which is CSV, starts, in characters from 1."""
+    return [1 + cell.start(1) for cell in _CELL.finditer(line)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from turbosim.hw import load_gpu, with_overrides
 from turbosim.hw.spec import Gpu
 from turbosim.processes import in_processes
 from turbosim.result import Result
+from turbosim.validation.counters import counters_of
 from turbosim.validation.row import Protocol
 from turbosim.workload import Workload
 
@@ -45,10 +46,21 @@ class Job:
     """Whether the kernel is compiled and lifted; its options are then settings of its launch."""
     work: float = 0.0
     """FLOPs or bytes, so that the longest can be started first."""
+    counted: bool = False
+    """Whether its answer has counters."""
 
 
-Answer = float | str
-"""A time [s], or why there is none."""
+@dataclass(frozen=True)
+class Counted:
+    """A time with counters."""
+
+    time_s: float
+    counters: Mapping[str, float]
+    """:func:`turbosim.validation.counters.counters_of`."""
+
+
+Answer = float | Counted | str
+"""A time [s], with counters if they were asked for, or why there is none."""
 ENDED = "its process ended without an answer; there may be too little memory for so many"
 
 
@@ -64,31 +76,38 @@ def gpu_at(hw: str, clock: float | None, highest: float | None = None) -> Gpu:
     return gpu
 
 
+def seconds_of(answer: Answer | None) -> float | None:
+    """Return the time in *answer* [s]; None where there is none."""
+    return answer.time_s if isinstance(answer, Counted) else answer if isinstance(answer, float) else None
+
+
 def answer(job: Job) -> Answer:
-    """Return the time of *job* under its protocol [s], or why there is none."""
+    """Return the time of *job* under its protocol [s], and its counters if it asks for them, or why there is none."""
     try:
-        return _seconds(job)
+        gpu = gpu_at(job.hw, job.protocol.clock, job.protocol.highest)
+        results = _results(gpu, job)
     except TurbosimError as error:
         return str(error).splitlines()[0]
+    if job.protocol.method == "ncu":
+        seconds = sum(map(without_overhead, results))
+    else:
+        seconds = results[0].time_s + (job.protocol.overhead if job.protocol.method == "events" else 0.0)
+    return Counted(seconds, counters_of(gpu, results, job.protocol.l2)) if job.counted else seconds
 
 
-def _seconds(job: Job) -> float:
-    gpu = gpu_at(job.hw, job.protocol.clock, job.protocol.highest)
+def _results(gpu: Gpu, job: Job) -> list[Result]:
+    from turbosim.api import build_program, lift_kernel
+    from turbosim.engine.api import run
+
     clock = job.clock if job.protocol.clock is None else "sustained"
     launch: Literal["graph", "stream"] = "stream" if job.protocol.method == "events" else "graph"
-    if job.lifted:
-        from turbosim.api import simulate_kernel
-
-        result = simulate_kernel(gpu, job.kernel, dict(job.options), engine=job.engine, clock=clock,
-                                 launch=launch, l2=job.protocol.l2)
-    else:
-        from turbosim.api import simulate
-
-        result = simulate(gpu, job.workload, job.kernel, options=dict(job.options), engine=job.engine, clock=clock,
-                          launch=launch, l2=job.protocol.l2)
-    if job.protocol.method == "ncu":
-        return without_overhead(result)
-    return result.time_s + (job.protocol.overhead if job.protocol.method == "events" else 0.0)
+    program = lift_kernel(gpu, job.kernel, dict(job.options), clock=clock) if job.lifted else \
+        build_program(gpu, job.workload, job.kernel, dict(job.options))
+    programs = [program]
+    if job.protocol.method == "ncu" and job.protocol.l2 == "cold":
+        # A profiler empties the caches before each kernel of a run.
+        programs = [replace(program, launches=(one,)) for one in program.launches]
+    return [run(gpu, one, engine=job.engine, clock=clock, launch=launch, l2=job.protocol.l2) for one in programs]
 
 
 def without_overhead(result: Result) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from turbosim.errors import ConfigError, UsageError
 from turbosim.validation.cells import Line
+from turbosim.validation.counters import check_bytes, clock_of, read_counters
 from turbosim.validation.gpus import gpu_of
 from turbosim.validation.row import Row, workload_of
 from turbosim.workload import Attention, Gemm, Phase, Workload
@@ -85,9 +86,21 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
         protocol = replace(protocol, method=line.choice("method", ("events", "graph", "ncu")))  # type: ignore[arg-type]
     if line.cells.get("sm_clock_hz"):
         protocol = replace(protocol, clock=line.positive("sm_clock_hz"))
-    return Row(line.where, dataset, _gpu(line, line.text("gpu")), line.text("kernel"), work,
-               _tidy_time(line, meta, work, stream), protocol, line.text("dtype", "fp16"), line.text("version", ""),
-               tuple(line.pairs("options").items()), stream)
+    time = _tidy_time(line, meta, work, stream)
+    if protocol.method == "ncu" and line.cells.get("cycles") and not line.cells.get("sm_clock_hz"):
+        protocol = replace(protocol, clock=clock_of(line, time))
+    row = Row(line.where, dataset, _gpu(line, line.text("gpu")), line.text("kernel"), work, time, protocol,
+              line.text("dtype", "fp16"), line.text("version", ""), _options(line), stream,
+              counters=read_counters(line))
+    check_bytes(line, row)
+    return row
+
+
+def _options(line: Line) -> tuple[tuple[str, str], ...]:
+    options = tuple(line.pairs("options").items())
+    if len(options) < len([part for part in line.cells.get("options", "").split(":") if part]):
+        raise line.error_in("options", f"has an option twice: {line.cells['options']}; drop one")
+    return options
 
 
 def _tidy_time(line: Line, meta: Meta, work: Workload, stream: tuple[int, int]) -> float:

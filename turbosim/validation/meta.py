@@ -14,10 +14,12 @@ from turbosim.hw.document import key_place, read_document, shown
 from turbosim.schedules.registry import get_schedule
 from turbosim.units import parse
 from turbosim.validation.row import Convention, L2State, Protocol
-from turbosim.workload import Attention, Workload
+from turbosim.workload import Attention, Phase, Workload
 
 Value = str | int | bool
-
+Meanings = dict[str, dict[str, dict[str, Value] | str]]
+"""Option of a row -> its value, as text -> the options of a model that it stands for, or why the model has none. The
+value ``*`` is any other."""
 
 AT_MOST = "at most "
 """Before a frequency that the clock was set to."""
@@ -65,9 +67,11 @@ class Triton(_Strict):
     kernel: str
     """Launch description, or FILE.py:FUNCTION with one beside it, from the folder of the checkout."""
     tilings: list[dict[str, Value]] = [{}]
-    """Constants and compiler options to try."""
+    """Constants and compiler options to try, where a row does not state them."""
     cases: list[TritonCase] = []
     """The last one that holds replaces the tilings."""
+    own: Meanings = {}
+    """Options of rows that are no constant or compiler option of the same name."""
 
     def tilings_of(self, workload: Workload, version: str) -> list[dict[str, Value]]:
         """Return the constants and compiler options to try for a row of *version* with *workload*."""
@@ -84,7 +88,11 @@ class Model(_Strict):
     sweep: dict[str, list[Value]] = {}
     """Values of which all combinations are tried, as an autotuner would."""
     tilings: list[dict[str, Value]] = []
-    """Combinations that are tried instead."""
+    """Combinations that are tried instead. What a row states of them is in their place."""
+    own: Meanings = {}
+    """Options of rows that are no option of the schedule of the same name and values."""
+    only: dict[str, Phase] = {}
+    """Options of rows that the measured kernel has in one phase alone, and does not look at in the other."""
     triton: Triton | None = None
     why: str = ""
     """Why there is no schedule."""
@@ -98,7 +106,8 @@ class Model(_Strict):
             raise ValueError("has a sweep and tilings; give one of the two")
         if self.schedule is not None:
             names = {*self.options, *self.sweep, *(n for t in self.tilings for n in t),
-                     *(n for c in self.cases for n in (*c.options, *c.sweep))}
+                     *(n for c in self.cases for n in (*c.options, *c.sweep)),
+                     *(n for values in self.own.values() for m in values.values() if not isinstance(m, str) for n in m)}
             known = get_schedule(self.schedule).options.__dataclass_fields__
             for name in sorted(names):
                 if name not in known:

@@ -1,13 +1,13 @@
 """From rows to predictions: which simulations a row needs, and which of their times is its prediction.
 
 Where an autotuner chose among tilings, all of them are simulated and the fastest predicted one counts: the choice is
-the model's own.
+the model's own. A row that states its tiling is predicted with that one.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +15,11 @@ from turbosim.errors import ConfigError
 from turbosim.hw.document import shown
 from turbosim.hw.load import load_resolved
 from turbosim.schedules.registry import get_schedule
+from turbosim.validation.counters import roofline_counters
 from turbosim.validation.genz import NO_MODEL, check_installed, genz_seconds
-from turbosim.validation.jobs import Answer, Job, Pairs, gpu_at, run_all, triton_file
+from turbosim.validation.jobs import Answer, Counted, Job, Pairs, gpu_at, run_all, seconds_of, triton_file
 from turbosim.validation.meta import Model, Value
+from turbosim.validation.own_options import UnmodelledError, schedule_options, triton_settings, with_own
 from turbosim.validation.plausible import implausible
 from turbosim.validation.roofline import read_write_bytes, roofline_seconds
 from turbosim.validation.row import Row
@@ -36,8 +38,6 @@ FEW = 4
 """Tilings that are tried on large rows, of those ranked on a smaller one."""
 SMALL = 1.5e11
 """FLOPs up to which all tilings are tried."""
-_TRANSLATED = ("block_m", "block_n", "warps", "stages", "splits", "bits")
-"""Options that a measured kernel of this project and its schedule share; 0 is the kernel's own choice."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Outcome:
     """The tiling that was chosen."""
     reasons: Mapping[Rung, str] = field(default_factory=dict)
     """Why a rung does not predict the row."""
+    counters: Mapping[Rung, Mapping[str, float]] = field(default_factory=dict)
+    """Predicted counters, where the row has measured ones and the rung predicts some."""
 
     def error(self, rung: Rung) -> float:
         """Return predicted over measured time, less 1: negative is too fast."""
@@ -103,11 +105,11 @@ def _shortened(wanted: Wanted, answers: Mapping[Job, Answer]) -> Wanted:
     """Return the simulations of the large rows with many tilings: the best few of the largest row that had them all."""
     ranking: dict[object, tuple[float, list[Pairs]]] = {}
     for (row, rung), jobs in wanted.items():
-        timed = [(t, j) for j in jobs if isinstance(t := answers.get(j), float)]
+        timed = [(t, j) for j in jobs if (t := seconds_of(answers.get(j))) is not None]
         if len(jobs) > FEW and timed and jobs[0].work > ranking.get(_alike(row, rung), (0.0, []))[0]:
             best = sorted(timed, key=lambda item: item[0])[:FEW]
             ranking[_alike(row, rung)] = jobs[0].work, [j.options for _, j in best]
-    return {key: [j for j in jobs if j.options in ranking[_alike(*key)][1]] for key, jobs in wanted.items()
+    return {key: [j for j in jobs if j.options in ranking[_alike(*key)][1]] or jobs for key, jobs in wanted.items()
             if len(jobs) > FEW and jobs[0].work > SMALL and _alike(*key) in ranking}
 
 
@@ -115,7 +117,7 @@ def _alike(row: Row, rung: Rung) -> object:
     """Return what rows that prefer the same tilings have in common."""
     work = row.workload
     kind = (work.phase, work.causal, work.head_dim) if isinstance(work, Attention) else None
-    return rung, row.dataset, row.gpu, row.kernel, row.version, kind
+    return rung, row.dataset, row.gpu, row.kernel, row.version, kind, row.options
 
 
 def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
@@ -143,20 +145,34 @@ def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "n
         # What one run leaves in the cache is gone before the next gets there.
         protocol = replace(protocol, l2="cold")
     work = float(row.workload.flops or sum(row.stream))
-    if rung == "sass":
-        if model.triton is None or row.workload.flops == 0 or _is_decode(row):
-            return []
-        settings = _launch_settings(row)
-        return [Job(hw, triton_file(model.triton.kernel), row.workload, tuple({**settings, **tiling}.items()),
-                    protocol, engine, clock, True, work)
-                for tiling in model.triton.tilings_of(row.workload, row.version)]
-    if model.schedule is None:
+    if unmodelled(row, model, rung):
         return []
-    return [Job(hw, model.schedule, row.workload, options, protocol, engine, clock, False, work)
-            for options in _tilings(row, model)]
+    lifted = rung == "sass"
+    kernel = triton_file(model.triton.kernel) if lifted and model.triton else str(model.schedule)
+    tilings = _launches(row, model) if lifted else _tilings(row, model)
+    return [Job(hw, kernel, row.workload, tuple(options.items()), protocol, engine, clock, lifted, work,
+                bool(row.counters)) for options in tilings]
 
 
-def _tilings(row: Row, model: Model) -> Iterable[Pairs]:
+def unmodelled(row: Row, model: Model, rung: Rung) -> str:
+    """Return why *rung*, a simulating one, has no model of *row*; empty where it has one."""
+    if model.schedule is None:
+        return model.why
+    try:
+        if rung == "tile":
+            schedule_options(row, model)
+        elif model.triton is None or row.workload.flops == 0:
+            return "no Triton kernel of this project"
+        elif _is_decode(row):
+            return "the Triton kernel of this project is for prefill"
+        else:
+            triton_settings(row, model)
+    except UnmodelledError as error:
+        return str(error)
+    return ""
+
+
+def _tilings(row: Row, model: Model) -> Sequence[dict[str, Value]]:
     assert model.schedule is not None
     base: dict[str, Value] = dict(model.options)
     sweep = model.sweep
@@ -164,14 +180,20 @@ def _tilings(row: Row, model: Model) -> Iterable[Pairs]:
         if case.holds(row.workload, row.version):
             base |= case.options
             sweep = case.sweep or sweep
-    base |= {n: v for n, v in row.options if n in _TRANSLATED and v != "0"}
     if isinstance(row.workload, Attention):
         only = get_schedule(model.schedule).only
         base = {n: v for n, v in base.items() if only.get(n, row.workload.phase) is row.workload.phase}
     lists = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
     if sweep == model.sweep and model.tilings:
         lists = model.tilings
-    return [tuple({**base, **tiling}.items()) for tiling in lists]
+    return with_own(({**base, **tiling} for tiling in lists), schedule_options(row, model))
+
+
+def _launches(row: Row, model: Model) -> Sequence[dict[str, Value]]:
+    assert model.triton is not None
+    settings = _launch_settings(row)
+    return with_own(({**settings, **tiling} for tiling in model.triton.tilings_of(row.workload, row.version)),
+                    triton_settings(row, model))
 
 
 def _is_decode(row: Row) -> bool:
@@ -193,9 +215,13 @@ def _outcome(row: Row, model: Model, rungs: Sequence[Rung], wanted: Mapping[tupl
     times: dict[Rung, float] = {}
     choices: dict[Rung, str] = {}
     reasons: dict[Rung, str] = {}
+    counters: dict[Rung, Mapping[str, float]] = {}
     for rung in rungs:
         if rung == "roofline":
-            times[rung] = roofline_seconds(gpu_at(files.get(row.gpu, row.gpu), row.protocol.clock), row)
+            gpu = gpu_at(files.get(row.gpu, row.gpu), row.protocol.clock)
+            times[rung] = roofline_seconds(gpu, row)
+            if row.counters:
+                counters[rung] = roofline_counters(gpu, row)
             continue
         if rung == "genz":
             seconds = genz_seconds(gpu_at(files.get(row.gpu, row.gpu), row.protocol.clock), row)
@@ -205,13 +231,12 @@ def _outcome(row: Row, model: Model, rungs: Sequence[Rung], wanted: Mapping[tupl
                 times[rung] = seconds
             continue
         jobs = wanted[row, rung]
-        timed = [(answers[j], j) for j in jobs]
-        numbers = [(t, j) for t, j in timed if isinstance(t, float)]
+        numbers = [(t, j) for j in jobs if (t := seconds_of(answers[j])) is not None]
         if numbers:
             times[rung], best = min(numbers, key=lambda item: item[0])
             choices[rung] = ":".join(f"{n}={v}" for n, v in best.options) if len(jobs) > 1 else ""
-        elif jobs:
-            reasons[rung] = str(timed[0][0])
+            if isinstance(found := answers[best], Counted):
+                counters[rung] = found.counters
         else:
-            reasons[rung] = model.why if model.schedule is None else "no Triton kernel of this project"
-    return Outcome(row, times, choices, reasons)
+            reasons[rung] = str(answers[jobs[0]]) if jobs else unmodelled(row, model, rung)
+    return Outcome(row, times, choices, reasons, counters)

@@ -13,6 +13,10 @@ Method = Literal["events", "graph", "ncu"]
 L2State = Literal["cold", "dirty", "warm"]
 """Before each run: without the inputs, full of lines that something else has overwritten, or as a run leaves it."""
 
+TILING = ("block_m", "block_n", "block_k", "group_m", "warps", "stages", "splits", "cluster", "tile_bytes",
+          "ctas_per_sm")
+"""Options of which an autotuner tries several values; all others change what is computed, or how."""
+
 
 class Convention(StrEnum):
     """How a source counts the FLOPs of attention, 4 batch heads pairs head_dim."""
@@ -66,16 +70,24 @@ class Row:
     """Operands of the products."""
     version: str = ""
     options: tuple[tuple[str, str], ...] = ()
-    """Options of the measured kernel, where the row states them."""
+    """Options of the measured kernel, where the row states them, by the names of
+    :mod:`turbosim.validation.own_options`."""
     stream: tuple[int, int] = (0, 0)
     """Bytes read and written by an elementwise kernel."""
+    counters: tuple[tuple[str, float], ...] = ()
+    """What a profiler counted (:mod:`turbosim.validation.counters`), where the row states it."""
     digest: str = ""
     """Names what the line says (:attr:`turbosim.validation.cells.Line.digest`)."""
 
     @property
     def name(self) -> str:
         """The row in a few words."""
-        return " ".join(filter(None, (self.dataset, self.gpu, self.kernel, self.version, self.shape)))
+        return " ".join(filter(None, (self.dataset, self.gpu, self.kernel, self.version, self.shape, self.tiling)))
+
+    @property
+    def tiling(self) -> str:
+        """The tiling that the row states, as ``name=value:name=value``; 0 leaves a choice to the kernel."""
+        return ":".join(f"{n}={v}" for n, v in self.options if n in TILING and v != "0")
 
     @property
     def shape(self) -> str:

@@ -10,6 +10,7 @@ from turbosim.hw.document import shown
 from turbosim.validation.cells import read_lines
 from turbosim.validation.layouts import layout_of
 from turbosim.validation.meta import Meta, read_meta
+from turbosim.validation.own_options import check_options
 from turbosim.validation.row import Row
 
 
@@ -74,7 +75,8 @@ def read_set(path: Path, meta_file: Path | None, name: str) -> DataSet:
                 place = shown(meta_file) if meta_file else f"{path.with_suffix('.meta.yaml').name} beside the file"
                 raise line.error(f"unknown kernel {row.kernel!r}: not among {known}"
                                  f"{did_you_mean(row.kernel, meta.kernels)}; say in {place} how it is predicted")
-            rows.append(replace(row, digest=line.digest))
+            options = check_options(line, row, meta.kernels[row.kernel])
+            rows.append(replace(row, options=options, digest=line.digest))
     if not rows:
         raise ConfigError(f"{shown(path)}: has no row that can be compared: {len(lines)} lines without a time of "
                           f"attention, a matrix product or an elementwise kernel")

@@ -12,13 +12,17 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from turbosim.errors import ConfigError, TurbosimError, UsageError, did_you_mean
 from turbosim.hw.document import key_place, read_document, shown
 from turbosim.units import parse
+from turbosim.validation.counter_score import counter_score
+from turbosim.validation.counters import COUNTERS
 from turbosim.validation.predict import RUNGS, Outcome, Rung
-from turbosim.validation.score import Score, score
+from turbosim.validation.score import score
+from turbosim.validation.tilings import tiling_score
 from turbosim.workload import Attention, Phase
 
-Quantity = Literal["mean", "p90"]
-QUANTITIES: tuple[Quantity, ...] = ("mean", "p90")
-_NAMES = ("set", "gpu", "kernel", "model", "decode_above", *QUANTITIES, "aim")
+Quantity = Literal["mean", "p90", "tau"]
+QUANTITIES: tuple[Quantity, ...] = ("mean", "p90", "tau")
+"""Errors, which have a largest value; Kendall's tau over tilings, which has a least one."""
+_NAMES = ("set", "gpu", "kernel", "model", "counter", "decode_above", *QUANTITIES, "aim")
 
 
 class ThresholdError(TurbosimError):
@@ -41,12 +45,14 @@ class Threshold:
     kernel: str = ""
     decode_above: float | None = None
     """Only decode rows with more bytes of KV cache."""
+    counter: str = ""
+    """Limited are the errors of this counter instead of those of the time."""
 
     @property
     def scope(self) -> str:
         """What is limited, in words."""
         large = f"decode above {self.decode_above / 1e6:.0f} MB of KV" if self.decode_above is not None else ""
-        return " ".join(filter(None, (self.dataset, self.gpu, self.kernel, large)))
+        return " ".join(filter(None, (self.dataset, self.gpu, self.kernel, large, self.counter)))
 
     def covers(self, outcome: Outcome) -> bool:
         """Return whether the limits are about this row."""
@@ -62,18 +68,22 @@ class Verdict:
     """What became of a threshold."""
 
     threshold: Threshold
-    score: Score
+    reached: Mapping[Quantity, float]
     """Of the rows that it covers."""
 
     @property
     def missed(self) -> list[Quantity]:
-        """The quantities above their limit."""
-        return [q for q, limit in self.threshold.limits.items() if getattr(self.score, q) > limit]
+        """The quantities that are not within their limit."""
+        return [q for q, limit in self.threshold.limits.items() if not _within(q, self.reached[q], limit)]
 
     def aim_met(self, quantity: Quantity) -> bool | None:
         """Return whether the aim is met; None without one."""
         aim = self.threshold.aims.get(quantity)
-        return None if aim is None else getattr(self.score, quantity) <= aim
+        return None if aim is None else _within(quantity, self.reached[quantity], aim)
+
+
+def _within(quantity: Quantity, reached: float, limit: float) -> bool:
+    return reached >= limit if quantity == "tau" else reached <= limit
 
 
 def judge(thresholds: Sequence[Threshold], outcomes: Sequence[Outcome], rungs: Sequence[Rung], partial: bool = False
@@ -88,13 +98,32 @@ def judge(thresholds: Sequence[Threshold], outcomes: Sequence[Outcome], rungs: S
     for threshold in thresholds:
         if threshold.dataset not in run or threshold.model not in rungs:
             continue
-        found = score([o for o in outcomes if threshold.covers(o)], threshold.model)
-        if found is not None:
-            verdicts.append(Verdict(threshold, found))
+        reached = _reached(threshold, [o for o in outcomes if threshold.covers(o)])
+        if reached is not None:
+            verdicts.append(Verdict(threshold, reached))
         elif not partial:
+            what = " and at least three tilings of a shape" if "tau" in threshold.limits else ""
             raise ThresholdError(f"{threshold.where}: no row of {threshold.scope} has a prediction of model "
-                                 f"{threshold.model}; correct the names, or remove the threshold")
+                                 f"{threshold.model}{what}; correct the names, or remove the threshold")
     return verdicts
+
+
+def _reached(threshold: Threshold, outcomes: Sequence[Outcome]) -> dict[Quantity, float] | None:
+    """Return what *outcomes* reach of every quantity that is limited; None where one cannot be told."""
+    reached: dict[Quantity, float] = {}
+    wanted = set(threshold.limits)
+    if "tau" in wanted:
+        tilings = tiling_score(outcomes, threshold.model)
+        if tilings is None:
+            return None
+        reached["tau"] = tilings.mean
+    if wanted - {"tau"}:
+        found = counter_score(outcomes, threshold.model, threshold.counter) if threshold.counter else \
+            score(outcomes, threshold.model)
+        if found is None:
+            return None
+        reached |= {"mean": found.mean, "p90": found.p90}
+    return {q: reached[q] for q in threshold.limits}
 
 
 def read_thresholds(path: Path) -> list[Threshold]:
@@ -117,13 +146,20 @@ def _threshold(path: Path, entry: object, place: tuple[int, int]) -> Threshold:
     if model not in RUNGS:
         raise _at(path, entry, "model", f"must be one of {', '.join(RUNGS)}, got {model!r}{did_you_mean(model, RUNGS)}")
     if not isinstance(entry.get("set"), str) or not any(q in entry for q in QUANTITIES):
-        raise ConfigError(f"{where}:{place[1] + 1}: a threshold needs a set, and mean or p90")
+        raise ConfigError(f"{where}:{place[1] + 1}: a threshold needs a set, and mean, p90 or tau")
+    counter = entry.get("counter", "")
+    if "counter" in entry and counter not in COUNTERS:
+        raise _at(path, entry, "counter", f"must be one of {', '.join(COUNTERS)}, got {counter!r}"
+                                          f"{did_you_mean(str(counter), COUNTERS)}")
+    if counter and "tau" in entry:
+        raise _at(path, entry, "tau", "is of times, not of a counter; write another threshold for it")
     aim = entry.get("aim", CommentedMap())
     if not isinstance(aim, CommentedMap):
-        raise _at(path, entry, "aim", f"is a table of mean and p90, got {aim!r}")
+        raise _at(path, entry, "aim", f"is a table of mean, p90 and tau, got {aim!r}")
     large = entry.get("decode_above")
     return Threshold(where, entry["set"], model, _shares(path, entry), _shares(path, aim), entry.get("gpu", ""),
-                     entry.get("kernel", ""), None if large is None else _quantity(path, entry, "decode_above", "B"))
+                     entry.get("kernel", ""), None if large is None else _quantity(path, entry, "decode_above", "B"),
+                     counter)
 
 
 def _shares(path: Path, table: CommentedMap) -> dict[Quantity, float]:
@@ -137,6 +173,8 @@ def _quantity(path: Path, table: CommentedMap, name: str, dimension: str) -> flo
         raise _at(path, table, name, str(error)) from None
     if value <= 0:
         raise _at(path, table, name, f"must be above 0, got {table[name]}")
+    if name == "tau" and value > 1:
+        raise _at(path, table, name, f"must be at most 1, got {table[name]}; it is the least rank correlation")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from turbosim.units import show
 from turbosim.validation.predict import ANALYTICAL, Findings, Outcome, Rung
 from turbosim.validation.roofline import read_write_bytes
 from turbosim.validation.score import Score, grouped, score
-from turbosim.validation.thresholds import Verdict
+from turbosim.validation.thresholds import Quantity, Verdict
+from turbosim.validation.tilings import TilingScore, tiling_score
+from turbosim.views import validation_counters
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
 
 WORST = 8
 """Rows that are named."""
+REASONS = 5
+"""Reasons that are named for a group and model."""
 _HEADERS = ("rows", "mean", "median", "p90", "worst", "bias", "slope", "tau")
+_OVER_TILINGS = "tau over tilings"
 
 
 def _cells(found: Score) -> list[str]:
@@ -31,29 +37,44 @@ def _cells(found: Score) -> list[str]:
             f"{found.bias:+.1%}", or_none(found.slope), or_none(found.kendall)]
 
 
+def _tau_of(found: TilingScore | None) -> str:
+    return "-" if found is None else f"{found.mean:.2f} of {len(found.ranks)}"
+
+
+def has_tilings(findings: Findings, rungs: Sequence[Rung]) -> bool:
+    """Whether rows have several tilings of one shape, so that Kendall's tau over them is shown."""
+    return any(tiling_score(findings.outcomes, rung) is not None for rung in rungs)
+
+
 def score_lines(findings: Findings, rungs: Sequence[Rung]) -> list[list[str]]:
     """Return set, GPU, kernel, model and the score, a line for each group and model with a prediction.
+
+    With :func:`has_tilings`, the mean of Kendall's tau over tilings comes last, with the number of shapes.
 
     Groups that only analytical models predict are left out: :func:`unpredicted` has them.
     """
     lines = []
+    tilings = has_tilings(findings, rungs)
     for group, outcomes in grouped(findings.outcomes).items():
         found = {rung: s for rung in rungs if (s := score(outcomes, rung)) is not None}
         if set(found) <= set(ANALYTICAL) and not set(rungs) <= set(ANALYTICAL):
             continue
-        lines += [[group.dataset, group.gpu, group.kernel, rung, *_cells(s)] for rung, s in found.items()]
+        lines += [[group.dataset, group.gpu, group.kernel, rung, *_cells(s),
+                   *([_tau_of(tiling_score(outcomes, rung))] if tilings else [])] for rung, s in found.items()]
     return lines
 
 
 def unpredicted(findings: Findings, rungs: Sequence[Rung]) -> list[str]:
-    """Return, for each group with rows that a model does not predict, how many and the reason of the first."""
+    """Return, for each group with rows that a model does not predict, how many of them for each of the reasons."""
     lines = []
     for group, outcomes in grouped(findings.outcomes).items():
         for rung in rungs:
-            without = [o for o in outcomes if rung not in o.times]
-            if without:
-                lines.append(f"{group.dataset} {group.gpu} {group.kernel}: {rung} predicts {len(without)} of "
-                             f"{len(outcomes)} rows not: {without[0].reasons[rung]}")
+            reasons = Counter(o.reasons[rung] for o in outcomes if rung not in o.times)
+            start = f"{group.dataset} {group.gpu} {group.kernel}: {rung} predicts"
+            lines += [f"{start} {count} of {len(outcomes)} rows not: {reason}"
+                      for reason, count in reasons.most_common(REASONS)]
+            if more := sum(count for _, count in reasons.most_common()[REASONS:]):
+                lines.append(f"{start} {more} of {len(outcomes)} rows not, for {len(reasons) - REASONS} other reasons")
     return lines
 
 
@@ -68,10 +89,15 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[list[str]]:
     for v in verdicts:
         for q, limit in v.threshold.limits.items():
             aim, reached = v.threshold.aims.get(q), v.aim_met(q)
-            lines.append([v.threshold.scope, v.threshold.model, q, f"{getattr(v.score, q):.1%}", f"{limit:.1%}",
-                          "MISSED" if q in v.missed else "met", "" if aim is None else f"{aim:.0%}",
+            lines.append([v.threshold.scope, v.threshold.model, q, limit_text(q, v.reached[q]), limit_text(q, limit),
+                          "MISSED" if q in v.missed else "met", "" if aim is None else limit_text(q, aim, 0),
                           "" if reached is None else "met" if reached else "missed"])
     return lines
+
+
+def limit_text(quantity: Quantity, value: float, decimals: int = 1) -> str:
+    """Return a limit, or what is held against it: an error in per cent, a rank correlation as it is."""
+    return f"{value:.2f}" if quantity == "tau" else f"{value:.{decimals}%}"
 
 
 def _table(title: str, headers: Sequence[str], lines: Sequence[Sequence[str]], texts: int, same: int = 0) -> Table:
@@ -96,11 +122,17 @@ def to_table(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Ru
 
     parts: list[RenderableType] = [_table(
         "Errors of the predicted time (bias: negative is too fast)",
-        ("set", "GPU", "kernel", "model", *_HEADERS), score_lines(findings, rungs), 4, 3)]
+        ("set", "GPU", "kernel", "model", *_HEADERS, *([_OVER_TILINGS] if has_tilings(findings, rungs) else [])),
+        score_lines(findings, rungs), 4, 3)]
     last = rungs[-1]
     rows = [[o.row.name, show(o.row.time_s, "s", 3), show(o.times[last], "s", 3), f"{o.error(last):+.1%}"]
             for o in worst_of(findings, last)]
     parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
+    if counted := validation_counters.lines(findings, rungs):
+        parts += ["", _table("Errors of predicted counters (bias: negative is too little; pp: percentage points)",
+                             validation_counters.HEADERS, counted, 6, 3)]
+    if said := validation_counters.notes(findings, rungs):
+        parts += ["", *(Text(note) for note in said)]
     if notes := [*unpredicted(findings, rungs), *impossible_lines(findings)]:
         parts += ["", *(Text(note) for note in notes)]
     if verdicts:
@@ -126,13 +158,14 @@ def to_rows(findings: Findings, rungs: Sequence[Rung]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"set": r.dataset, "where": r.where, "gpu": r.gpu, "kernel": r.kernel,
                                "version": r.version, "dtype": r.dtype, **r.workload.describe(),
                                "l2": r.protocol.l2, "method": r.protocol.method, "clock_hz": r.protocol.clock,
+                               "options": ":".join(f"{n}={v}" for n, v in r.options),
                                "flops": r.workload.flops, "nbytes": reads + writes, "time_s": r.time_s}
         row.pop("model", None)
         for rung in rungs:
             row[f"{rung}_time_s"] = o.times.get(rung)
             row[f"{rung}_error"] = o.error(rung) if rung in o.times else None
             row[f"{rung}_tiling"] = o.choices.get(rung, "")
-        rows.append(row)
+        rows.append(row | validation_counters.columns(o, rungs))
     return rows
 
 
@@ -153,23 +186,33 @@ def to_json(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Run
     for group, outcomes in grouped(findings.outcomes).items():
         scores = {rung: None if (s := score(outcomes, rung)) is None else dataclasses.asdict(s) for rung in rungs}
         groups.append({"set": group.dataset, "gpu": group.gpu, "kernel": group.kernel, "rows": len(outcomes),
-                       "scores": scores})
+                       "scores": scores, "tilings": {rung: _ranks(tiling_score(outcomes, rung)) for rung in rungs}})
     return {
         "groups": groups,
         "thresholds": [{"scope": v.threshold.scope, "model": v.threshold.model, "limits": dict(v.threshold.limits),
-                        "aims": dict(v.threshold.aims), "reached": {q: getattr(v.score, q) for q in v.threshold.limits},
+                        "aims": dict(v.threshold.aims), "reached": dict(v.reached),
                         "missed": list(v.missed)} for v in verdicts],
         "impossible": [{"where": row.where, "row": row.name, "why": why} for row, why in findings.impossible],
         "unpredicted": unpredicted(findings, rungs),
+        "counters": validation_counters.to_json(findings, rungs),
         "rows": to_rows(findings, rungs),
     }
 
 
+def _ranks(found: TilingScore | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"kendall": found.mean, "shapes": [{"row": r.first.name, "where": r.first.where, "rows": r.count,
+                                               "kendall": r.kendall} for r in found.ranks]}
+
+
 def to_markdown(findings: Findings, rungs: Sequence[Rung]) -> str:
     """Return the scores as a Markdown table: a line per group, columns of mean and 90th percentile of every model."""
-    lines = ["| set | GPU | kernel | rows | " + " | ".join(f"{r} mean | {r} p90" for r in rungs) + " | bias | tau |",
-             "|---|---|---|" + "---:|" * (3 + 2 * len(rungs))]
     last = rungs[-1]
+    tilings = has_tilings(findings, [last])
+    lines = ["| set | GPU | kernel | rows | " + " | ".join(f"{r} mean | {r} p90" for r in rungs) + " | bias | tau |"
+             + (f" {_OVER_TILINGS} |" if tilings else ""),
+             "|---|---|---|" + "---:|" * (3 + 2 * len(rungs) + tilings)]
     for group, outcomes in grouped(findings.outcomes).items():
         own = score(outcomes, last)
         if own is None:
@@ -180,5 +223,6 @@ def to_markdown(findings: Findings, rungs: Sequence[Rung]) -> str:
             cells += ["-", "-"] if s is None else [f"{s.mean:.1%}", f"{s.p90:.1%}"]
         tau = "-" if own.kendall is None else f"{own.kendall:.2f}"
         lines.append(f"| {group.dataset} | {group.gpu} | {group.kernel} | {own.count} | {' | '.join(cells)} | "
-                     f"{own.bias:+.1%} | {tau} |")
+                     f"{own.bias:+.1%} | {tau} |"
+                     + (f" {_tau_of(tiling_score(outcomes, last))} |" if tilings else ""))
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turbosim.validation.predict import Findings, Outcome, Rung
+from turbosim.views import validation_counters
 from turbosim.views.style import DARK, LIGHT, MARKERS, MEDIUM, OKABE_ITO
 from turbosim.views.validation import to_csv, to_markdown
 from turbosim.workload import Attention
@@ -23,13 +24,19 @@ CLIPPED = 1.5
 
 
 def write_report(folder: Path, findings: Findings, rungs: Sequence[Rung]) -> list[Path]:
-    """Write scatter, error_by_shape and residuals as PNG and SVG, rows.csv and table.md; return their paths."""
+    """Write scatter, error_by_shape, residuals and counters as PNG and SVG, rows.csv and table.md; return their paths.
+
+    Without counters there is no picture of them.
+    """
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, picture in (("scatter", scatter(findings, rungs)), ("error_by_shape", by_shape(findings, rungs[-1])),
-                          ("residuals", residuals(findings, rungs))):
+                          ("residuals", residuals(findings, rungs)),
+                          ("counters", validation_counters.picture(findings, rungs))):
+        if picture is None:
+            continue
         for suffix in ("png", "svg"):
             path = folder / f"{name}.{suffix}"
             with rc_context({"svg.fonttype": "none", "svg.hashsalt": "turbosim"}):
