@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,12 +19,6 @@ class Line:
     where: str
     """``file:line``."""
     cells: dict[str, str]
-
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits that name what the line says: the same wherever it stands, in any order of columns."""
-        filled = sorted((column, text) for column, cell in self.cells.items() if (text := cell.strip()))
-        return hashlib.sha256(json.dumps(filled).encode()).hexdigest()[:16]
 
     def error(self, message: str) -> ConfigError:
         """Return *message* as an error of this line."""

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from turbosim.errors import ConfigError
-from turbosim.hw.document import shown
-from turbosim.hw.load import load_resolved
 from turbosim.schedules.registry import get_schedule
 from turbosim.validation.genz import NO_MODEL, check_installed, genz_seconds
 from turbosim.validation.jobs import Answer, Job, Pairs, gpu_at, run_all, triton_file
@@ -22,6 +19,7 @@ from turbosim.validation.plausible import implausible
 from turbosim.validation.roofline import read_write_bytes, roofline_seconds
 from turbosim.validation.row import Row
 from turbosim.validation.sets import DataSet
+from turbosim.validation.unseen import check_unseen
 from turbosim.workload import Attention, Gemm, Phase
 
 if TYPE_CHECKING:
@@ -73,12 +71,12 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
 
     *clock* is simulated where a row's is not known; *hardware* gives another hardware file for the rows of a GPU.
     Raises ConfigError for times that look like another unit's, and for a hardware file that was fitted on one of the
-    sets, UsageError for GenZ where it is not installed.
+    rows, UsageError for GenZ where it is not installed.
     """
     if "genz" in rungs:
         check_installed()
     files = dict(hardware or {})
-    _check_fitted(sets, files)
+    check_unseen(sets, files)
     impossible, kept = [], []
     for data in sets:
         for row in data.rows:
@@ -116,23 +114,6 @@ def _alike(row: Row, rung: Rung) -> object:
     work = row.workload
     kind = (work.phase, work.causal, work.head_dim) if isinstance(work, Attention) else None
     return rung, row.dataset, row.gpu, row.kernel, kind
-
-
-def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
-    """Raise ConfigError if a hardware file was fitted on a set, or on a row, that it would predict."""
-    resolved = {gpu: load_resolved(files.get(gpu, gpu)) for gpu in dict.fromkeys(r.gpu for d in sets for r in d.rows)}
-    for found in resolved.values():
-        for leaf in found.leaves.values():
-            for data in sets:
-                if leaf.fitted_on and data.name in leaf.fitted_on.replace(",", " ").split():
-                    raise ConfigError(f"{leaf.where}: {'.'.join(leaf.path)} was fitted on {data.name}, whose rows it "
-                                      f"would predict; validate on other rows, or fit on other ones")
-    for row in (r for d in sets for r in d.rows):
-        hardware = resolved[row.gpu]
-        for record in hardware.records:
-            if (source := record.file_of(row.digest)) is not None:
-                raise ConfigError(f"{row.where}: {row.name}: {shown(hardware.file)} was fitted on this row, in "
-                                  f"{source}, and would predict it; validate on other rows, or fit on other ones")
 
 
 def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "numba",

@@ -69,8 +69,6 @@ class Row:
     """Options of the measured kernel, where the row states them."""
     stream: tuple[int, int] = (0, 0)
     """Bytes read and written by an elementwise kernel."""
-    digest: str = ""
-    """Names what the line says (:attr:`turbosim.validation.cells.Line.digest`)."""
 
     @property
     def name(self) -> str:

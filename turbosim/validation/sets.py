@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
@@ -74,7 +74,7 @@ def read_set(path: Path, meta_file: Path | None, name: str) -> DataSet:
                 place = shown(meta_file) if meta_file else f"{path.with_suffix('.meta.yaml').name} beside the file"
                 raise line.error(f"unknown kernel {row.kernel!r}: not among {known}"
                                  f"{did_you_mean(row.kernel, meta.kernels)}; say in {place} how it is predicted")
-            rows.append(replace(row, digest=line.digest))
+            rows.append(row)
     if not rows:
         raise ConfigError(f"{shown(path)}: has no row that can be compared: {len(lines)} lines without a time of "
                           f"attention, a matrix product or an elementwise kernel")
