@@ -81,7 +81,7 @@ def test_the_set_itself_is_refused_by_its_name(here):
         predict([load_set("triton_attention_a100")], ["roofline"], hardware=fitted_on("triton_attention_a100"))
 
 
-@pytest.mark.parametrize("factor", [0.995, 1.002])
+@pytest.mark.parametrize("factor", [0.995, 1.0003])
 def test_other_values_are_other_rows(here, factor):
     # Its rows differ in shape, so that none is near another's time.
     data = copy_of("flashattention3_h100_1500mhz", lambda rows: [{**r, "time_s": str(float(r["time_s"]) * factor)} for r in rows])

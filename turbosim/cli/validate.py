@@ -44,7 +44,7 @@ def validate(
 ) -> None:
     """Hold predictions against measured times: errors per data set, GPU and kernel, worst rows, limits."""
     from turbosim.processes import cores
-    from turbosim.validation.predict import predict
+    from turbosim.validation.predict import check_compared, predict
     from turbosim.validation.sets import directory
     from turbosim.validation.thresholds import judge, read_thresholds
 
@@ -72,6 +72,7 @@ def validate(
     judged = clock == "sustained" and not any(files.values())
     verdicts = judge(limits, findings.outcomes, rungs, partial=bool(hw or kernel)) if judged else []
     _print(findings, verdicts, rungs, as_json, markdown, shipped)
+    check_compared(findings, rungs)
     if report is not None:
         from turbosim.views.validation_report import write_report
 
@@ -92,11 +93,14 @@ def _chosen(sets: list[str] | None, data: list[Path] | None, gpus: list[str], ke
             ) -> list[DataSet]:
     from dataclasses import replace
 
+    from turbosim.hw import list_gpus
+    from turbosim.validation.gpus import cards_of
     from turbosim.validation.sets import list_sets, load_file, load_set
 
     names = sets or ([] if data else list_sets())
-    loaded = [*(load_set(name) for name in dict.fromkeys(names)), *(load_file(path) for path in data or [])]
-    for option, wanted, known in (("--hw", gpus, {r.gpu for d in loaded for r in d.rows}),
+    loaded = [*(load_set(name) for name in dict.fromkeys(names)), *(load_file(path, gpus) for path in data or [])]
+    may_be = {gpu for d in loaded for name in d.unwanted for gpu in cards_of(name)} & set(list_gpus())
+    for option, wanted, known in (("--hw", gpus, {r.gpu for d in loaded for r in d.rows} | may_be),
                                   ("--kernel", kernels or [], {r.kernel for d in loaded for r in d.rows})):
         for name in wanted:
             if name not in known:

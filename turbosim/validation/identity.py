@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from turbosim.validation.row import Convention, Row
+from turbosim.validation.row import TIMES, Convention, Row
 from turbosim.workload import Attention, Gemm
 
 STEP = 1e-4
@@ -63,6 +63,8 @@ def digests(row: Row, of_any_kernel: bool = False) -> tuple[str, str, str]:
 def readings(row: Row, counted: Convention) -> Iterator[Row]:
     """Yield *row*, and what it becomes where its rate, of FLOPs *counted* so, is read as one of FLOPs counted else."""
     yield row
+    if row.unit in TIMES:
+        return
     flops = counted.flops(row.workload)
     for other in {convention.flops(row.workload) for convention in Convention} - {flops}:
         yield replace(row, time_s=row.time_s * other / flops)

@@ -60,6 +60,8 @@ class Model(_Strict):
     tilings: list[dict[str, Value]] = []
     """Combinations that are tried instead."""
     triton: Triton | None = None
+    l2: L2State | None = None
+    """L2 before each run, where it is not that of the other kernels."""
     why: str = ""
     """Why there is no schedule."""
     note: str = ""

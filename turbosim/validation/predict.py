@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from turbosim.errors import ConfigError
 from turbosim.schedules.registry import get_schedule
 from turbosim.validation.genz import NO_MODEL, check_installed, genz_seconds
 from turbosim.validation.jobs import Answer, Job, Pairs, gpu_at, run_all, triton_file
@@ -62,6 +63,8 @@ class Findings:
     outcomes: tuple[Outcome, ...]
     impossible: tuple[tuple[Row, str], ...]
     """Rows that no GPU of the kind can have measured, and why; they are in no score."""
+    left_out: tuple[str, ...] = ()
+    """What else of the files is in no score, a sentence for each kind, with its number."""
 
 
 def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"), *, engine: EngineName = "numba",
@@ -83,7 +86,7 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
             if why := implausible(gpu_at(files.get(row.gpu, row.gpu), None), row):
                 impossible.append((row, why))
             else:
-                kept.append((row, data.meta.kernels[row.kernel]))
+                kept.append((row, data.model_of(row)))
     wanted: Wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine, clock)
                       for row, model in kept for rung in rungs if rung not in ANALYTICAL}
     answers = dict(run_all((job for jobs in wanted.values() for job in jobs if len(jobs) <= FEW or job.work <= SMALL),
@@ -91,7 +94,26 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
     wanted |= _shortened(wanted, answers)
     answers |= run_all({job for jobs in wanted.values() for job in jobs} - set(answers), workers, progress)
     return Findings(tuple(_outcome(row, model, rungs, wanted, answers, files) for row, model in kept),
-                    tuple(impossible))
+                    tuple(impossible), tuple(text for data in sets for text in data.left_out()))
+
+
+def check_compared(findings: Findings, rungs: Sequence[Rung]) -> None:
+    """Raise ConfigError if no row was predicted: by a model that simulates, where *rungs* has one.
+
+    Without one a table of errors would be empty, and no limit could be missed.
+    """
+    wanted = [rung for rung in rungs if rung not in ANALYTICAL] or rungs
+    if any(rung in outcome.times for outcome in findings.outcomes for rung in wanted):
+        return
+    reasons = []
+    if findings.impossible:
+        row, why = findings.impossible[0]
+        reasons.append(f"{len(findings.impossible)} of {len(findings.impossible) + len(findings.outcomes)} rows cannot "
+                       f"have been measured, the first at {row.where}: {why}; check GPU, shapes and values")
+    if findings.outcomes:
+        first = findings.outcomes[0]
+        reasons.append(f"{first.row.where}: {first.row.kernel}: {'; '.join(first.reasons[rung] for rung in wanted)}")
+    raise ConfigError(f"{', '.join(wanted)}: no row could be predicted: {'; '.join(reasons)}")
 
 
 Wanted = dict[tuple[Row, Rung], list[Job]]

@@ -94,15 +94,17 @@ def to_table(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Ru
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_table(
-        "Errors of the predicted time (bias: negative is too fast)",
-        ("set", "GPU", "kernel", "model", *_HEADERS), score_lines(findings, rungs), 4, 3)]
+    parts: list[RenderableType] = []
+    if scores := score_lines(findings, rungs):
+        parts.append(_table("Errors of the predicted time (bias: negative is too fast)",
+                            ("set", "GPU", "kernel", "model", *_HEADERS), scores, 4, 3))
     last = rungs[-1]
     rows = [[o.row.name, show(o.row.time_s, "s", 3), show(o.times[last], "s", 3), f"{o.error(last):+.1%}"]
             for o in worst_of(findings, last)]
-    parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
-    if notes := [*unpredicted(findings, rungs), *impossible_lines(findings)]:
-        parts += ["", *(Text(note) for note in notes)]
+    if rows:
+        parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
+    if notes := [*unpredicted(findings, rungs), *findings.left_out, *impossible_lines(findings)]:
+        parts += [*([""] if parts else []), *(Text(note) for note in notes)]
     if verdicts:
         parts += ["", _table("Thresholds", ("rows", "model", "of", "reached", "limit", "", "aim", ""),
                              verdict_lines(verdicts), 3, 2)]
@@ -161,6 +163,7 @@ def to_json(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Run
                         "missed": list(v.missed)} for v in verdicts],
         "impossible": [{"where": row.where, "row": row.name, "why": why} for row, why in findings.impossible],
         "unpredicted": unpredicted(findings, rungs),
+        "left_out": list(findings.left_out),
         "rows": to_rows(findings, rungs),
     }
 
