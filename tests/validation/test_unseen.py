@@ -133,3 +133,14 @@ def test_times_within_a_step_are_the_same_and_those_beyond_two_are_not(seconds, 
     ("My  Card", "my card")])
 def test_cards_of_a_chip(name, expected):
     assert chip(name) == expected
+
+
+@pytest.mark.parametrize("kernel", ["torch.softmax", "torch"])
+@pytest.mark.parametrize("line", [line for line in (directory() / "published" / "torch_softmax.csv").read_text()
+                                  .splitlines() if line[0].isdigit()])
+def test_rows_that_the_share_of_dirty_lines_was_derived_from_are_not_predicted(here, kernel, line):
+    columns, rate = line.split(",")
+    Path("softmax.csv").write_text(f"gpu,kernel,sizes,bandwidth_Bps\na100_pcie_80gb,{kernel},rows=4096:columns={columns},{rate}\n")
+    with pytest.raises(ConfigError, match=(
+            r"^softmax\.csv:2: .*a100_pcie_80gb\.yaml was fitted on this row, in torch_softmax\.csv, and would predict it")):
+        predict([load_file(Path("softmax.csv"))], ["roofline"])
