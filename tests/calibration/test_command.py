@@ -1,5 +1,6 @@
 """``turbosim calibrate`` as a process, the file it writes, and that ``validate`` refuses what was fitted on."""
 
+import csv
 import hashlib
 import json
 import os
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.calibration.conftest import BENCHES, benches, write
+from tests.calibration.conftest import BENCHES, SUITE, benches, suite, write
+from turbosim.calibration.calibrate import calibrate as fit
+from turbosim.calibration.hardware_file import text_of
 from turbosim.errors import ConfigError
 from turbosim.hw import load_gpu, load_resolved, with_overrides
+from turbosim.validation.identity import digests
 from turbosim.validation.predict import predict
 from turbosim.validation.sets import load_file
 
@@ -118,7 +122,7 @@ def test_a_row_that_the_file_was_fitted_on_is_not_predicted_with_it(tmp_path, mo
     data = load_file(Path("flash.csv"))
     Path("mine.yaml").write_text(
         "extends: l4\nname: mine\nfitted:\n  by: turbosim calibrate\n  gpu: L4\n  parameters: {}\n  files:\n"
-        f"    other.csv: {{sha256: '{'0' * 64}', rows: ['{data.rows[1].digest}']}}\n")
+        f"    other.csv: {{sha256: '{'0' * 64}', rows: ['{digests(data.rows[1])[0]}']}}\n")
     message = ("flash.csv:3: flash l4 flash prefill b2 h4/4 256x256 d64 causal: mine.yaml was fitted on this row, in other.csv, and "
                "would predict it; validate on other rows, or fit on other ones")
     with pytest.raises(ConfigError, match=rf"^{re.escape(message)}$"):
@@ -129,6 +133,21 @@ def test_a_row_that_the_file_was_fitted_on_is_not_predicted_with_it(tmp_path, mo
     Path("further.yaml").write_text("extends: mine\nname: further\n")
     with pytest.raises(ConfigError, match=re.escape("further.yaml was fitted on this row, in other.csv")):
         predict([data], hardware={"l4": "further.yaml"})
+
+
+def test_a_micro_benchmark_restated_as_a_row_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "micro.csv", SUITE, suite(load_gpu("l4"), 0, 1))
+    found = fit("l4", [Path("micro.csv")])
+    Path("mine.yaml").write_text(text_of(found, "mine"))
+    copy = next(r for r in csv.DictReader(Path("micro.csv").read_text().splitlines()) if r["kernel"] == "copy")
+    side = int(copy["sizes"].partition("=")[2]) // 4
+    Path("again.csv").write_text("gpu,kernel,options,sizes,time_s\n"
+                                 f"l4,copy,{copy['options']},rows=1:columns={side},{copy['time_s']}\n")
+    Path("again.meta.yaml").write_text("title: t\nsource: s\nlicence: none\ntrust: A\nl2: cold\nmethod: events\n"
+                                       "kernels:\n  copy: {schedule: copy}\n")
+    with pytest.raises(ConfigError, match=re.escape("mine.yaml was fitted on this row, in micro.csv, and would predict it")):
+        predict([load_file(Path("again.csv"))], hardware={"l4": "mine.yaml"})
 
 
 def test_a_broken_record_is_refused_at_its_place(tmp_path, monkeypatch):

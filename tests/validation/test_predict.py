@@ -168,17 +168,6 @@ def test_a_row_above_the_peak_is_excluded_and_counted(table):
     assert re.fullmatch(r"1 ms is \d\.\d\d times as fast as the peak of l4 allows", why)
 
 
-@pytest.mark.parametrize(("time", "message"), [
-    ("2e-5", r"20 us is [\d,]+ times less than l4 needs for prefill b8 h32/32 4096x4096 d64 causal; are the times of the "
-             r"file in a unit 1000 times as large as its column's, as ms where s or us is meant\?"),
-    ("20", r"20 s is [\d,]+ times what l4 needs for prefill b8 h32/32 4096x4096 d64 causal; are the times of the file in a "
-           r"unit 1000 times as small as its column's, as us where ms is meant\?")])
-def test_a_mix_up_of_units_is_an_error(table, time, message):
-    data = load_file(table(f"l4,flash,prefill,8,32,32,4096,4096,64,true,{time}"))
-    with pytest.raises(ConfigError, match=f"^data/rows.csv:2: {message}$"):
-        predict([data])
-
-
 def test_no_committed_row_is_impossible():
     assert predict([load_set(n) for n in list_sets()], ["roofline"]).impossible == ()
 

@@ -99,11 +99,43 @@ def test_gemm_and_metric_layouts(tmp_path):
     assert (data.rows[0].workload, data.rows[0].time_s, data.skipped) == (Gemm(64, 128, 256), pytest.approx(2e-5), 1)
 
 
+def test_elementwise_kernels_of_the_metric_layout(tmp_path):
+    path = tmp_path / "metric.csv"
+    path.write_text("gpu,kernel,batch,heads,kv_heads,seq_q,seq_k,head_dim,causal,dtype,metric,value\n"
+                    "A100-SXM4-80GB,Triton vector add,,,,4096,,,,fp32,gbps,9.6\n"
+                    "A100-SXM4-80GB,torch.softmax,,,,4096,256,,,fp32,us,20\n"
+                    "A100-SXM4-80GB,torch.softmax,,,,4096,256,,,fp16,us,20\n"
+                    "A100-SXM4-80GB,torch.matmul,,,,256,256,256,,fp16,gbps,20\n")
+    data = load_file(path)
+    add, softmax = data.rows
+    assert (add.stream, add.time_s, add.column, add.unit) == ((8 * 4096, 4 * 4096), pytest.approx(12 * 4096 / 9.6e9), "value", "GB/s")
+    assert (softmax.stream, softmax.time_s, softmax.unit) == ((2**22, 2**22), pytest.approx(2e-5), "us")
+    assert {r.protocol.l2 for r in data.rows} == {"dirty"}
+    assert data.left_out() == ["metric: 2 lines left out: no time of attention, a matrix product or an elementwise kernel"]
+
+
+def test_other_operands_make_another_kernel_in_the_metric_layout(tmp_path):
+    path = tmp_path / "metric.csv"
+    line = "RTX 3090,{},4,32,32,1024,1024,128,True,{},tflops,50\n"
+    path.write_text("gpu,kernel,batch,heads,kv_heads,seq_q,seq_k,head_dim,causal,dtype,metric,value\n"
+                    + line.format("FlashAttention-2", '"fp16 in/out, 8/4-bit inside"') + line.format("FlashAttention-2", "fp8_e5m2")
+                    + line.format('"SageAttention 8+16 (INT8 QK, FP16 PV)"', "fp16"))
+    data = load_file(path)
+    assert [(r.kernel, r.dtype) for r in data.rows] == [
+        ("FlashAttention-2", "fp16"), ("FlashAttention-2 (fp8_e5m2)", "fp8_e5m2"), ("SageAttention 8+16 (INT8 QK, FP16 PV)", "int8")]
+    assert [data.model_of(r).schedule for r in data.rows] == ["flash", None, "sage"]
+
+
+def test_a_kernel_that_nothing_is_said_of_has_a_reason(table):
+    data = load_file(table(GOOD, "l4,flsh,prefill,1,4,4,256,256,64,true,2e-5"))
+    assert [data.model_of(r).schedule for r in data.rows] == ["flash", None]
+    assert data.model_of(data.rows[1]).why == (
+        "unknown kernel 'flsh' (did you mean 'flash'?); say in data/meta.yaml how it is predicted")
+
+
 @pytest.mark.parametrize(("line", "message"), [
     ("l5,flash,prefill,1,4,4,256,256,64,true,2e-5",
-     "unknown GPU 'l5': neither a name from `turbosim hw list` nor one that a driver reports"),
-    ("l4,flsh,prefill,1,4,4,256,256,64,true,2e-5",
-     "unknown kernel 'flsh': not among flash, other, sum (did you mean 'flash'?); say in data/meta.yaml how it is predicted"),
+     "unknown GPU 'l5': neither a name from `turbosim hw list` nor one of a GPU that drivers or vendors use"),
     ("l4,flash,prefill,1,4,4,256,256,64,true", "has 10 cells, and there are 11 columns; texts with commas stand in double quotes"),
     ("l4,flash,prefill,1,4,4,256,256,64,true,", "has no time; fill in time_s, tflops or bandwidth_Bps"),
     ("l4,flash,prefill,1,4,4,256,256,64,true,2e-5 s", "column time_s must be a positive number without a unit, got '2e-5 s'"),

@@ -57,7 +57,7 @@ def test_what_else_differs_makes_another_group(other):
 
 
 def test_times_and_clocks_make_no_other_group():
-    outcomes = [replace(o, row=replace(o.row, where=f"f:{n}", protocol=Protocol(clock=1e9 + n), digest=str(n)))
+    outcomes = [replace(o, row=replace(o.row, where=f"f:{n}", protocol=Protocol(clock=1e9 + n), column=f"c{n}"))
                 for n, o in enumerate(group([(1, 1), (2, 2), (3, 3)]))]
     (rank,) = tiling_score(outcomes, "tile").ranks
     assert (rank.count, rank.kendall) == (3, 1)

@@ -73,6 +73,41 @@ def test_json_report_and_excluded_rows(table, tmp_path):
     assert float(rows[0]["tile_error"]) == pytest.approx(found["rows"][0]["tile_time_s"] / 2e-5 - 1)
 
 
+def test_a_file_of_impossible_rows_is_exit_code_3_after_their_report(table, tmp_path):
+    path = table("l4,flash,prefill,8,32,32,4096,4096,64,true,1e-3")
+    for arguments in ([], ["--json"]):
+        done = validate("--data", path, "--report", "out", *arguments, cwd=tmp_path)
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1].startswith("error: tile: no row could be predicted: 1 of 1 rows cannot have been measured")
+        assert "data/rows.csv:2" in done.stdout
+        assert "Errors of the predicted time" not in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_figures_as_they_lie(tmp_path):
+    (tmp_path / "fig.csv").write_text(
+        "source,gpu,kernel,version,batch,heads,kv_heads,seq_q,seq_k,head_dim,causal,dtype,metric,value,notes\n"
+        "s,A100 80GB (variant unstated),FlashAttention-2,v,4,32,32,1024,1024,64,True,fp16,tflops,110,n\n"
+        "s,A100 80GB (variant unstated),FlashAttention-2a,v,4,32,32,1024,1024,64,True,fp16,tflops,110,n\n"
+        "s,V100,FlashAttention-2,v,4,32,32,1024,1024,64,True,fp16,tflops,40,n\n")
+    done = validate("--data", "fig.csv", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == ("error: fig.csv:2: GPU 'A100 80GB (variant unstated)' may be a100_sxm_80gb, a100_pcie_80gb; say which: "
+                           "--hw a100_sxm_80gb or --hw a100_pcie_80gb\n")
+    done = validate("--data", "fig.csv", "--hw", "a100_pcie_80gb", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(g["gpu"], g["kernel"], g["scores"]["tile"] is None) for g in found["groups"]] == [
+        ("a100_pcie_80gb", "FlashAttention-2", False), ("a100_pcie_80gb", "FlashAttention-2a", True)]
+    assert found["unpredicted"] == ["fig a100_pcie_80gb FlashAttention-2a: tile predicts 1 of 1 rows not: unknown kernel "
+                                    "'FlashAttention-2a' (did you mean 'FlashAttention-2'?); say in fig.meta.yaml beside the file "
+                                    "how it is predicted"]
+    assert found["left_out"] == ["fig: 1 rows left out: there is no hardware file of 'V100'"]
+    assert "there is no hardware file of 'V100'" in validate("--data", "fig.csv", "--hw", "a100_pcie_80gb", cwd=tmp_path).stdout
+    done = validate("--data", "fig.csv", "--hw", "l4", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --hw: no row has 'l4': there is a100_pcie_80gb, a100_sxm_80gb\n")
+
+
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     (["--set", "nothing"], 2, "unknown data set 'nothing'"),
     (["--model", "tiles"], 2, "--model: must be one of roofline, genz, tile, sass, got 'tiles' (did you mean 'tile'?)"),

@@ -216,7 +216,8 @@ def _report(model: Model, values: Values, fixed: dict[str, str], before: Values,
     for p in PARAMETERS:
         if p.path in fixed:
             reports[p.path] = Fitted(p, before[p.path], before[p.path], reason=fixed[p.path])
-        elif p.path not in values and "l2.latency_far" in reports:
+    for p in PARAMETERS:
+        if p.path not in values:
             # One partition: the near latency is the other.
             far = reports["l2.latency_far"]
             reports[p.path] = (Fitted(p, before[p.path], far.after, far.low, far.high, far.rows, far.curves)

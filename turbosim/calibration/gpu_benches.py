@@ -15,6 +15,7 @@ from turbosim.calibration.programs import CHUNK_BYTES
 from turbosim.calibration.rows import MicroRow, Parsed, Skip
 from turbosim.hw.spec import Gpu
 from turbosim.validation.cells import Line
+from turbosim.validation.identity import digest_of
 from turbosim.validation.row import Method
 
 COLUMNS = frozenset({"gpu", "kernel", "metric", "value", "notes"})
@@ -65,22 +66,29 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
         if chunk != CHUNK_BYTES or total % chunk:
             raise line.error(f"a working set is a multiple of chunks of {CHUNK_BYTES // KIB} kB, got "
                              f"{total // KIB} and {chunk // KIB} kB")
-        return MicroRow(line.where, line.digest, "L2 and DRAM read", total, 1e-9 / value, SharedRead(total // chunk),
-                        clock, fitted=gpu.sm.smem_capacity <= L1_SHARE * total)
+        return MicroRow(line.where, _digest(line, 1e-9 / value, working_set=total), "L2 and DRAM read", total,
+                        1e-9 / value, SharedRead(total // chunk), clock,
+                        fitted=gpu.sm.smem_capacity <= L1_SHARE * total)
     if kernel in STREAMS:
         curve, reads, writes = STREAMS[kernel]
         threads, share = _groups(line, _THREADS, "one block/SM of N threads")
-        return MicroRow(line.where, line.digest, curve, int(threads), 1e-9 / value,
-                        Stream(reads, writes, int(threads)), clock, fitted=reads > 0 or float(share) >= HALF)
+        return MicroRow(line.where, _digest(line, 1e-9 / value, threads=int(threads)), curve, int(threads),
+                        1e-9 / value, Stream(reads, writes, int(threads)), clock,
+                        fitted=reads > 0 or float(share) >= HALF)
     if kernel in LAUNCHES:
         curve, method = LAUNCHES[kernel]
         elements = int(_groups(line, _ELEMENTS, "N=N doubles")[0])
         traffic = 16 * elements
         measured = traffic * 1e-9 / value
-        return MicroRow(line.where, line.digest, curve, traffic, measured, Scale(elements, method), clock,
+        digest = _digest(line, measured, read=traffic // 2, written=traffic // 2)
+        return MicroRow(line.where, digest, curve, traffic, measured, Scale(elements, method), clock,
                         fitted=traffic / 2 / gpu.hbm.bandwidth <= WRITTEN_SHARE * measured)
     known = ", ".join(("pointer chase", "L2/DRAM load bandwidth", *STREAMS, *LAUNCHES))
     raise line.error(f"unknown micro-benchmark {kernel!r}: not among {known}")
+
+
+def _digest(line: Line, seconds: float, **shape: int) -> str:
+    return digest_of(line.text("gpu"), line.text("kernel"), shape, (), seconds)
 
 
 def _groups(line: Line, pattern: re.Pattern[str], example: str) -> tuple[str, ...]:
@@ -105,4 +113,5 @@ def _chase(line: Line, gpu: Gpu, clock: float) -> Parsed:
         curve, level = "latency, DRAM", "dram"
     else:
         return Skip("pointer chase between two levels of memory")
-    return MicroRow(line.where, line.digest, curve, size, measured, Chase(level), clock)  # type: ignore[arg-type]
+    digest = _digest(line, measured, working_set=size)
+    return MicroRow(line.where, digest, curve, size, measured, Chase(level), clock)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from turbosim.calibration.benchmarks import Copy, Empty, L2Read
 from turbosim.calibration.rows import MicroRow, Parsed, Skip, Sustained
 from turbosim.hw.spec import Gpu
 from turbosim.validation.cells import Line
+from turbosim.validation.identity import digest_of
 from turbosim.validation.row import Method
 
 COLUMNS = frozenset({"gpu", "kernel", "phase", "sizes", "time_s"})
@@ -30,26 +31,33 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
     kernel = line.choice("kernel", ("copy", "l2_read", "empty", *_TENSOR, *_OTHER))
     if line.cells.get("sm_clock_hz", "").strip():
         clock = line.positive("sm_clock_hz")
+    sizes = line.sizes("sizes")
     if kernel in _TENSOR and line.cells.get("power_w", "").strip() and line.cells.get("sm_clock_hz", "").strip():
-        return Sustained(line.where, line.digest, clock, line.positive("power_w"))
+        return Sustained(line.where, _digest(line, sizes), clock, line.positive("power_w"))
     if kernel in (*_TENSOR, *_OTHER):
         return Skip("of a unit of the SM, whose rates are not fitted")
-    sizes, options = line.sizes("sizes"), line.sizes("options")
+    options, digest = line.sizes("options"), _digest(line, sizes)
     method: Method = line.choice("method", ("events", "graph", "ncu"))  # type: ignore[assignment]
     time, warps = line.positive("time_s"), options.get("warps", 4)
     if kernel == "empty":
         ctas = _size(line, sizes, "ctas")
-        return MicroRow(line.where, line.digest, f"empty, {method}", ctas, time, Empty(ctas, warps, method), clock)
+        return MicroRow(line.where, digest, f"empty, {method}", ctas, time, Empty(ctas, warps, method), clock)
     l2 = line.choice("l2", ("cold", "warm"))
     nbytes, tile = _size(line, sizes, "nbytes"), ELEMENT * options.get("block", 4096)
     curve = f"{kernel}, {l2}, {method}"
     if kernel == "copy":
-        return MicroRow(line.where, line.digest, curve, nbytes, time / (2 * nbytes),
+        return MicroRow(line.where, digest, curve, nbytes, time / (2 * nbytes),
                         Copy(nbytes, tile, warps, l2, method), clock,  # type: ignore[arg-type]
                         fitted=l2 == "cold" or nbytes > gpu.l2.capacity)
     passes = _size(line, sizes, "passes")
-    return MicroRow(line.where, line.digest, curve, nbytes, time / (nbytes * passes),
+    return MicroRow(line.where, digest, curve, nbytes, time / (nbytes * passes),
                     L2Read(nbytes, passes, _size(line, sizes, "ctas"), tile, warps, l2, method), clock)  # type: ignore[arg-type]
+
+
+def _digest(line: Line, sizes: dict[str, int]) -> str:
+    kernel = line.text("kernel")
+    shape = {"read": sizes.get("nbytes", 0), "written": sizes.get("nbytes", 0)} if kernel == "copy" else sizes
+    return digest_of(line.text("gpu"), kernel, shape, line.pairs("options").items(), line.positive("time_s"))
 
 
 def _size(line: Line, sizes: dict[str, int], name: str) -> int:

@@ -19,32 +19,62 @@ EXAMPLE = common.examples(
     "turbosim validate",
     "turbosim validate --set triton_attention_a100 --model roofline,tile,sass",
     "turbosim validate --data measured/rows.csv --report validation",
+    "turbosim validate --data figure.csv --hw a100_pcie_80gb",
     "turbosim validate --hw a100_pcie_80gb=calibrated.yaml --compare",
     "turbosim validate --set triton_matmul_a100 --clock power",
-    after="Exit code 4: an error is above its limit in analysis/thresholds.yaml.")
+    after="A file for --data has a column each for gpu, kernel, batch, q_heads, kv_heads, seq_q, seq_k, head_dim, "
+          "causal and time_s (or tflops), as kernels.measure writes them; of matrix products gpu, kernel, sizes "
+          "(m=64:n=64:k=64) and time_s. Other layouts are in analysis/measurements/README.md, that of published "
+          "figures with a unit in column metric among them. Rows of kernels that turbosim does not know are counted, "
+          "not predicted, unless NAME.meta.yaml beside NAME.csv says how.\n\n"
+          "A row is never predicted with a hardware file that was fitted on it. --clock is for rows whose clock is not "
+          "known. Limits, in analysis/thresholds.yaml, are those of the shipped hardware files and --clock sustained."
+          "\n\n"
+          "Exit codes: 0 ok, 2 usage, 3 bad file, or no row could be predicted, 4 an error is above its limit.")
+
+
+def _complete_sets(incomplete: str) -> list[str]:
+    from turbosim.validation.sets import list_sets
+
+    return [name for name in list_sets() if name.startswith(incomplete)]
 
 
 def validate(
     sets: Annotated[list[str] | None, typer.Option(
-        "--set", help="Committed data set; repeatable. Without --set and --data: all.")] = None,
+        "--set", metavar="<name>", autocompletion=_complete_sets,
+        help="Published data set that turbosim comes with; an unknown name lists them. Repeatable; without --set "
+             "and --data: all.")] = None,
     data: Annotated[list[Path] | None, typer.Option(
-        metavar="<file>", help="CSV file of measurements in a known layout; repeatable.")] = None,
+        metavar="<file>", help="CSV file of other measurements, a row each; repeatable. Columns: see below.")] = None,
     hw: Annotated[list[str] | None, typer.Option(
-        metavar="<gpu>[=<file>]", help="Only rows of this GPU, predicted with another hardware file.")] = None,
-    kernel: Annotated[list[str] | None, typer.Option(help="Only rows of this kernel, as the sets call it.")] = None,
-    model: Annotated[str, typer.Option(metavar="<roofline,genz,tile,sass>", help="Models, a list.")] = "roofline,tile",
+        metavar="<gpu>[=<file>]",
+        help="Only rows of this GPU, a name from `turbosim hw list`; with =FILE, predicted with that hardware file. "
+             "Also says which card a name such as 'A100 80GB' is. Repeatable.")] = None,
+    kernel: Annotated[list[str] | None, typer.Option(
+        metavar="<name>", help="Only rows of this kernel, by its name in the rows (Triton); repeatable.")] = None,
+    model: Annotated[str, typer.Option(
+        metavar="<list>",
+        help="Models that predict, separated by commas: roofline (peak or bandwidth), genz (needs "
+             "'turbosim[baselines]'), tile (simulated schedule), sass (simulated machine code of Triton kernels).",
+    )] = "roofline,tile",
     engine: common.Engine = "numba",
     clock: common.Clock = "sustained",
     report: Annotated[Path | None, typer.Option(
-        metavar="<folder>", help="Also write pictures (PNG and SVG) and a CSV of all rows.")] = None,
+        metavar="<folder>", help="Also write to this folder: scatter, error_by_shape and residuals (PNG and SVG), "
+                                "rows.csv and table.md.")] = None,
     compare: Annotated[bool, typer.Option(
         "--compare", help="With --hw GPU=FILE: also predict with the shipped file, errors side by side.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the errors as a Markdown table.")] = False,
     as_json: common.Json = False,
 ) -> None:
-    """Hold predictions against measured times: errors per data set, GPU and kernel, worst rows, limits."""
+    """Hold predictions against measured times.
+
+    Every measured row is predicted under the protocol it was measured with (state of L2, method, clock). Printed are
+    the errors of each data set, GPU and kernel relative to the measured time, the worst rows, what was left out and
+    why, and whether errors are within their limits.
+    """
     from turbosim.processes import cores
-    from turbosim.validation.predict import predict
+    from turbosim.validation.predict import check_compared, predict
     from turbosim.validation.sets import directory
     from turbosim.validation.thresholds import judge, read_thresholds
 
@@ -72,6 +102,7 @@ def validate(
     judged = clock == "sustained" and not any(files.values())
     verdicts = judge(limits, findings.outcomes, rungs, partial=bool(hw or kernel)) if judged else []
     _print(findings, verdicts, rungs, as_json, markdown, shipped)
+    check_compared(findings, rungs)
     if report is not None:
         from turbosim.views.validation_report import write_report
 
@@ -92,11 +123,14 @@ def _chosen(sets: list[str] | None, data: list[Path] | None, gpus: list[str], ke
             ) -> list[DataSet]:
     from dataclasses import replace
 
+    from turbosim.hw import list_gpus
+    from turbosim.validation.gpus import cards_of
     from turbosim.validation.sets import list_sets, load_file, load_set
 
     names = sets or ([] if data else list_sets())
-    loaded = [*(load_set(name) for name in dict.fromkeys(names)), *(load_file(path) for path in data or [])]
-    for option, wanted, known in (("--hw", gpus, {r.gpu for d in loaded for r in d.rows}),
+    loaded = [*(load_set(name) for name in dict.fromkeys(names)), *(load_file(path, gpus) for path in data or [])]
+    may_be = {gpu for d in loaded for name in d.unwanted for gpu in cards_of(name)} & set(list_gpus())
+    for option, wanted, known in (("--hw", gpus, {r.gpu for d in loaded for r in d.rows} | may_be),
                                   ("--kernel", kernels or [], {r.kernel for d in loaded for r in d.rows})):
         for name in wanted:
             if name not in known:

@@ -17,7 +17,7 @@ class FittedFile(_Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Of its content."""
     rows: list[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]]
-    """Digests of the rows that were used (:attr:`turbosim.validation.cells.Line.digest`)."""
+    """Digests of the rows that were used (:func:`turbosim.validation.identity.digest_of`)."""
 
 
 class FittedValue(_Strict):
@@ -44,10 +44,6 @@ class FittedRecord(_Strict):
     """By path of the field."""
     kept: dict[str, str] = {}
     """Fields that the rows do not determine, and why."""
-
-    def file_of(self, digest: str) -> str | None:
-        """Return the file in which the row *digest* was used, None if it was not."""
-        return next((name for name, file in self.files.items() if digest in file.rows), None)
 
 
 def read_record(table: Any) -> tuple[FittedRecord | None, list[tuple[tuple[str, ...], str]]]:

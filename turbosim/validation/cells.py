@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -26,12 +24,6 @@ class Line:
     cells: dict[str, str]
     places: dict[str, int] = field(default_factory=dict, compare=False)
     """Column, in characters from 1, at which each cell starts."""
-
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits that name what the line says: the same wherever it stands, in any order of columns."""
-        filled = sorted((column, text) for column, cell in self.cells.items() if (text := cell.strip()))
-        return hashlib.sha256(json.dumps(filled).encode()).hexdigest()[:16]
 
     def error(self, message: str) -> ConfigError:
         """Return *message* as an error of this line."""

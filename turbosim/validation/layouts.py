@@ -2,7 +2,8 @@
 
 A layout is told by its columns. ``tidy``: a time (``time_s``), a rate (``tflops``) or a bandwidth (``bandwidth_Bps``),
 of attention or of ``sizes``. ``latency``: attention in a serving engine, times in ms, ``isl`` new tokens after ``step``
-earlier ones. ``gemm``: matrix products, times in ms. ``metric``: a value and its unit in two columns.
+earlier ones. ``gemm``: matrix products, times in ms. ``metric``: a value and its unit in two columns; sizes of what is
+not attention stand in the columns of the sequences and the head.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from turbosim.errors import ConfigError, UsageError
 from turbosim.validation.cells import Line
-from turbosim.validation.counters import check_bytes, clock_of, read_counters
-from turbosim.validation.gpus import gpu_of
-from turbosim.validation.row import Row, workload_of
+from turbosim.validation.counters import clock_of, read_counters
+from turbosim.validation.row import TIMES, Row, workload_of
 from turbosim.workload import Attention, Gemm, Phase, Workload
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ _SKIPPED_STATUS = ("wrong", "failed")
 
 @dataclass(frozen=True)
 class Layout:
-    """A set of columns and how a line becomes a row; None is a line that holds no time of a known kind of work."""
+    """A set of columns and how a line becomes a row, whose GPU is still called as in the line.
+
+    None is a line that holds no time of a known kind of work.
+    """
 
     name: str
     needs: frozenset[str]
@@ -42,13 +45,6 @@ def layout_of(columns: list[str], where: str) -> Layout:
     missing = ", ".join(sorted(nearest.needs - set(columns)))
     raise ConfigError(f"{where}: the columns are of no known layout ({', '.join(x.name for x in LAYOUTS)}); nearest "
                       f"is {nearest.name}, which also has {missing}")
-
-
-def _gpu(line: Line, text: str) -> str:
-    try:
-        return gpu_of(text)
-    except UsageError as error:
-        raise line.error(str(error)) from None
 
 
 def _attention(line: Line, sizes: tuple[int, int, int, int, int, int], causal: bool, phase: Phase) -> Attention:
@@ -86,14 +82,12 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
         protocol = replace(protocol, method=line.choice("method", ("events", "graph", "ncu")))  # type: ignore[arg-type]
     if line.cells.get("sm_clock_hz"):
         protocol = replace(protocol, clock=line.positive("sm_clock_hz"))
-    time = _tidy_time(line, meta, work, stream)
+    time, column, unit = _tidy_time(line, meta, work, stream)
     if protocol.method == "ncu" and line.cells.get("cycles") and not line.cells.get("sm_clock_hz"):
         protocol = replace(protocol, clock=clock_of(line, time))
-    row = Row(line.where, dataset, _gpu(line, line.text("gpu")), line.text("kernel"), work, time, protocol,
-              line.text("dtype", "fp16"), line.text("version", ""), _options(line), stream,
-              counters=read_counters(line))
-    check_bytes(line, row)
-    return row
+    return Row(line.where, dataset, line.text("gpu"), line.text("kernel"), work, time, protocol,
+               line.text("dtype", "fp16"), line.text("version", ""), _options(line), stream, read_counters(line),
+               column, unit)
 
 
 def _options(line: Line) -> tuple[tuple[str, str], ...]:
@@ -103,18 +97,19 @@ def _options(line: Line) -> tuple[tuple[str, str], ...]:
     return options
 
 
-def _tidy_time(line: Line, meta: Meta, work: Workload, stream: tuple[int, int]) -> float:
+def _tidy_time(line: Line, meta: Meta, work: Workload, stream: tuple[int, int]) -> tuple[float, str, str]:
+    """Return the time [s], and the column and the unit that it was given in."""
     if line.cells.get("time_s"):
-        return line.positive("time_s")
+        return line.positive("time_s"), "time_s", "s"
     if line.cells.get("tflops"):
         flops = meta.flops.flops(work)
         if not flops:
             raise line.error("column tflops: the work has no FLOPs; give time_s or bandwidth_Bps")
-        return flops / (line.positive("tflops") * 1e12)
+        return flops / (line.positive("tflops") * 1e12), "tflops", "TFLOP/s"
     if line.cells.get("bandwidth_Bps"):
         if not any(stream):
             raise line.error("column bandwidth_Bps is for elementwise kernels; give time_s or tflops")
-        return sum(stream) / line.positive("bandwidth_Bps")
+        return sum(stream) / line.positive("bandwidth_Bps"), "bandwidth_Bps", "B/s"
     raise line.error("has no time; fill in time_s, tflops or bandwidth_Bps")
 
 
@@ -129,34 +124,67 @@ def _latency(line: Line, dataset: str, meta: Meta) -> Row:
     work = _attention(line, (line.integer("batch_size"), line.integer("num_heads"), line.integer("num_key_value_heads"),
                              1 if one else isl, isl + int(step), line.integer("head_dim")), not one,
                       Phase.DECODE if one else phase)
-    return Row(line.where, dataset, _gpu(line, line.text("system")), f"{line.text('kernel_source')} {phase.value}",
-               work, line.positive("latency") * 1e-3, meta.protocol, "bf16", line.text("ver", ""))
+    return Row(line.where, dataset, line.text("system"), f"{line.text('kernel_source')} {phase.value}",
+               work, line.positive("latency") * 1e-3, meta.protocol, "bf16", line.text("ver", ""),
+               column="latency", unit="ms")
 
 
 def _gemm(line: Line, dataset: str, meta: Meta) -> Row:
     work = Gemm(line.integer("m"), line.integer("n"), line.integer("k"))
     kind = line.text("gemm_dtype")
-    return Row(line.where, dataset, _gpu(line, line.text("system")), kind, work, line.positive("latency") * 1e-3,
-               meta.protocol, {"sq": "int8"}.get(kind, "fp16"), line.text("ver", ""))
+    return Row(line.where, dataset, line.text("system"), kind, work, line.positive("latency") * 1e-3,
+               meta.protocol, {"sq": "int8"}.get(kind, "fp16"), line.text("ver", ""), column="latency", unit="ms")
 
 
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_16_OR_32_BITS = ("fp16", "bf16", "fp32")
 
 
 def _metric(line: Line, dataset: str, meta: Meta) -> Row | None:
-    unit = line.choice("metric", ("s", "ms", "us", "tflops", "gbps", "gelements/s", "ns", "cycles"))
-    if unit not in (*_SECONDS, "tflops") or not line.cells["seq_q"].strip():
+    metric = line.choice("metric", (*TIMES, "tflops", "gbps", "gelements/s", "cycles"))
+    found = _metric_work(line, metric)
+    if found is None:
         return None
-    work: Workload
-    if line.cells["batch"].strip():
-        work = _attention(line, _sizes(line, "batch", "heads", "kv_heads"), line.boolean("causal"), Phase.PREFILL)
-    else:
-        # m, n and k stand in the columns of the sequences and the head.
-        work = Gemm(line.integer("seq_q"), line.integer("seq_k"), line.integer("head_dim"))
+    work, stream = found
     value = line.positive("value")
-    time = value * _SECONDS[unit] if unit in _SECONDS else meta.flops.flops(work) / (value * 1e12)
-    return Row(line.where, dataset, _gpu(line, line.text("gpu")), line.text("kernel"), work, time, meta.protocol,
-               line.text("dtype", "fp16"), line.text("version", ""))
+    if metric in TIMES:
+        time, unit = value * TIMES[metric], metric
+    elif metric == "tflops":
+        time, unit = meta.flops.flops(work) / (value * 1e12), "TFLOP/s"
+    else:
+        time, unit = sum(stream) / (value * 1e9), "GB/s"
+    kernel, dtype = line.text("kernel"), line.text("dtype", "fp16").replace(",", " ").split()[0]
+    if dtype not in _16_OR_32_BITS:
+        # A kernel of other operands is another kernel.
+        kernel = f"{kernel} ({dtype})"
+    if "INT8" in kernel:
+        dtype = "int8"
+    model = meta.kernels.get(kernel)
+    protocol = meta.protocol if model is None or model.l2 is None else replace(meta.protocol, l2=model.l2)
+    return Row(line.where, dataset, line.text("gpu"), kernel, work, time, protocol, dtype, line.text("version", ""),
+               stream=stream, column="value", unit=unit)
+
+
+def _metric_work(line: Line, metric: str) -> tuple[Workload, tuple[int, int]] | None:
+    """Return the work and the bytes that it streams.
+
+    Without a batch, m, n and k stand in the columns of the sequences and the head, or rows and columns, or a count.
+    """
+    def filled(column: str) -> bool:
+        return bool(line.cells[column].strip())
+
+    if filled("batch") and metric != "gbps":
+        sizes = _sizes(line, "batch", "heads", "kv_heads")
+        return _attention(line, sizes, line.boolean("causal"), Phase.PREFILL), (0, 0)
+    if filled("batch") or not filled("seq_q") or metric in ("gelements/s", "cycles"):
+        return None
+    if filled("head_dim"):
+        gemm = Gemm(line.integer("seq_q"), line.integer("seq_k"), line.integer("head_dim"))
+        return None if metric == "gbps" else (gemm, (0, 0))
+    if metric == "tflops" or line.text("dtype", "fp16") != "fp32":
+        return None
+    if filled("seq_k"):
+        return workload_of({"rows": line.integer("seq_q"), "columns": line.integer("seq_k")})
+    return workload_of({"count": line.integer("seq_q")})
 
 
 LAYOUTS = (

@@ -94,6 +94,8 @@ class Model(_Strict):
     only: dict[str, Phase] = {}
     """Options of rows that the measured kernel has in one phase alone, and does not look at in the other."""
     triton: Triton | None = None
+    l2: L2State | None = None
+    """L2 before each run, where it is not that of the other kernels."""
     why: str = ""
     """Why there is no schedule."""
     note: str = ""

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from turbosim.errors import ConfigError
-from turbosim.hw.document import shown
-from turbosim.hw.load import load_resolved
 from turbosim.schedules.registry import get_schedule
 from turbosim.validation.counters import roofline_counters
 from turbosim.validation.genz import NO_MODEL, check_installed, genz_seconds
@@ -24,6 +22,7 @@ from turbosim.validation.plausible import implausible
 from turbosim.validation.roofline import read_write_bytes, roofline_seconds
 from turbosim.validation.row import Row
 from turbosim.validation.sets import DataSet
+from turbosim.validation.unseen import check_unseen
 from turbosim.workload import Attention, Gemm, Phase
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ class Findings:
     outcomes: tuple[Outcome, ...]
     impossible: tuple[tuple[Row, str], ...]
     """Rows that no GPU of the kind can have measured, and why; they are in no score."""
+    left_out: tuple[str, ...] = ()
+    """What else of the files is in no score, a sentence for each kind, with its number."""
 
 
 def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"), *, engine: EngineName = "numba",
@@ -75,19 +76,19 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
 
     *clock* is simulated where a row's is not known; *hardware* gives another hardware file for the rows of a GPU.
     Raises ConfigError for times that look like another unit's, and for a hardware file that was fitted on one of the
-    sets, UsageError for GenZ where it is not installed.
+    rows, UsageError for GenZ where it is not installed.
     """
     if "genz" in rungs:
         check_installed()
     files = dict(hardware or {})
-    _check_fitted(sets, files)
+    check_unseen(sets, files)
     impossible, kept = [], []
     for data in sets:
         for row in data.rows:
             if why := implausible(gpu_at(files.get(row.gpu, row.gpu), None), row):
                 impossible.append((row, why))
             else:
-                kept.append((row, data.meta.kernels[row.kernel]))
+                kept.append((row, data.model_of(row)))
     wanted: Wanted = {(row, rung): jobs_of(row, model, rung, files.get(row.gpu, row.gpu), engine, clock)
                       for row, model in kept for rung in rungs if rung not in ANALYTICAL}
     answers = dict(run_all((job for jobs in wanted.values() for job in jobs if len(jobs) <= FEW or job.work <= SMALL),
@@ -95,7 +96,26 @@ def predict(sets: Sequence[DataSet], rungs: Sequence[Rung] = ("roofline", "tile"
     wanted |= _shortened(wanted, answers)
     answers |= run_all({job for jobs in wanted.values() for job in jobs} - set(answers), workers, progress)
     return Findings(tuple(_outcome(row, model, rungs, wanted, answers, files) for row, model in kept),
-                    tuple(impossible))
+                    tuple(impossible), tuple(text for data in sets for text in data.left_out()))
+
+
+def check_compared(findings: Findings, rungs: Sequence[Rung]) -> None:
+    """Raise ConfigError if no row was predicted: by a model that simulates, where *rungs* has one.
+
+    Without one a table of errors would be empty, and no limit could be missed.
+    """
+    wanted = [rung for rung in rungs if rung not in ANALYTICAL] or rungs
+    if any(rung in outcome.times for outcome in findings.outcomes for rung in wanted):
+        return
+    reasons = []
+    if findings.impossible:
+        row, why = findings.impossible[0]
+        reasons.append(f"{len(findings.impossible)} of {len(findings.impossible) + len(findings.outcomes)} rows cannot "
+                       f"have been measured, the first at {row.where}: {why}; check GPU, shapes and values")
+    if findings.outcomes:
+        first = findings.outcomes[0]
+        reasons.append(f"{first.row.where}: {first.row.kernel}: {'; '.join(first.reasons[rung] for rung in wanted)}")
+    raise ConfigError(f"{', '.join(wanted)}: no row could be predicted: {'; '.join(reasons)}")
 
 
 Wanted = dict[tuple[Row, Rung], list[Job]]
@@ -118,23 +138,6 @@ def _alike(row: Row, rung: Rung) -> object:
     work = row.workload
     kind = (work.phase, work.causal, work.head_dim) if isinstance(work, Attention) else None
     return rung, row.dataset, row.gpu, row.kernel, row.version, kind, row.options
-
-
-def _check_fitted(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
-    """Raise ConfigError if a hardware file was fitted on a set, or on a row, that it would predict."""
-    resolved = {gpu: load_resolved(files.get(gpu, gpu)) for gpu in dict.fromkeys(r.gpu for d in sets for r in d.rows)}
-    for found in resolved.values():
-        for leaf in found.leaves.values():
-            for data in sets:
-                if leaf.fitted_on and data.name in leaf.fitted_on.replace(",", " ").split():
-                    raise ConfigError(f"{leaf.where}: {'.'.join(leaf.path)} was fitted on {data.name}, whose rows it "
-                                      f"would predict; validate on other rows, or fit on other ones")
-    for row in (r for d in sets for r in d.rows):
-        hardware = resolved[row.gpu]
-        for record in hardware.records:
-            if (source := record.file_of(row.digest)) is not None:
-                raise ConfigError(f"{row.where}: {row.name}: {shown(hardware.file)} was fitted on this row, in "
-                                  f"{source}, and would predict it; validate on other rows, or fit on other ones")
 
 
 def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "numba",

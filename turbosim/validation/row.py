@@ -36,6 +36,12 @@ class Convention(StrEnum):
         return dense / 2 if self is Convention.CAUSAL_HALVED and workload.causal else dense
 
 
+TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+"""Units of times [s]."""
+UNITS = (TIMES, {"TFLOP/s": 1e12, "GFLOP/s": 1e9, "FLOP/s": 1.0}, {"TB/s": 1e12, "GB/s": 1e9, "MB/s": 1e6, "B/s": 1.0})
+"""Units that columns can be in, and those of the same kind, with their size."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How times were taken; predictions follow it."""
@@ -76,8 +82,10 @@ class Row:
     """Bytes read and written by an elementwise kernel."""
     counters: tuple[tuple[str, float], ...] = ()
     """What a profiler counted (:mod:`turbosim.validation.counters`), where the row states it."""
-    digest: str = ""
-    """Names what the line says (:attr:`turbosim.validation.cells.Line.digest`)."""
+    column: str = "time_s"
+    """That of the measured value."""
+    unit: str = "s"
+    """Of that column: one of :data:`UNITS`."""
 
     @property
     def name(self) -> str:

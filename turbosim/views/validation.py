@@ -120,21 +120,23 @@ def to_table(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Ru
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_table(
-        "Errors of the predicted time (bias: negative is too fast)",
-        ("set", "GPU", "kernel", "model", *_HEADERS, *([_OVER_TILINGS] if has_tilings(findings, rungs) else [])),
-        score_lines(findings, rungs), 4, 3)]
+    parts: list[RenderableType] = []
+    if scores := score_lines(findings, rungs):
+        parts.append(_table("Errors of the predicted time (bias: negative is too fast)",
+                            ("set", "GPU", "kernel", "model", *_HEADERS,
+                             *([_OVER_TILINGS] if has_tilings(findings, rungs) else [])), scores, 4, 3))
     last = rungs[-1]
     rows = [[o.row.name, show(o.row.time_s, "s", 3), show(o.times[last], "s", 3), f"{o.error(last):+.1%}"]
             for o in worst_of(findings, last)]
-    parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
+    if rows:
+        parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
     if counted := validation_counters.lines(findings, rungs):
         parts += ["", _table("Errors of predicted counters (bias: negative is too little; pp: percentage points)",
                              validation_counters.HEADERS, counted, 6, 3)]
     if said := validation_counters.notes(findings, rungs):
         parts += ["", *(Text(note) for note in said)]
-    if notes := [*unpredicted(findings, rungs), *impossible_lines(findings)]:
-        parts += ["", *(Text(note) for note in notes)]
+    if notes := [*unpredicted(findings, rungs), *findings.left_out, *impossible_lines(findings)]:
+        parts += [*([""] if parts else []), *(Text(note) for note in notes)]
     if verdicts:
         parts += ["", _table("Thresholds", ("rows", "model", "of", "reached", "limit", "", "aim", ""),
                              verdict_lines(verdicts), 3, 2)]
@@ -195,6 +197,7 @@ def to_json(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Run
         "impossible": [{"where": row.where, "row": row.name, "why": why} for row, why in findings.impossible],
         "unpredicted": unpredicted(findings, rungs),
         "counters": validation_counters.to_json(findings, rungs),
+        "left_out": list(findings.left_out),
         "rows": to_rows(findings, rungs),
     }
 

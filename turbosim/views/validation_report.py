@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turbosim.units import show
 from turbosim.validation.predict import Findings, Outcome, Rung
+from turbosim.validation.roofline import read_write_bytes
 from turbosim.views import validation_counters
 from turbosim.views.style import DARK, LIGHT, MARKERS, MEDIUM, OKABE_ITO
 from turbosim.views.validation import to_csv, to_markdown
-from turbosim.workload import Attention
+from turbosim.workload import Attention, Gemm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 BANDS = (0.1, 0.25)
-"""Errors between which the bands of the scatter lie."""
+"""Errors between which the bands lie."""
+SHADES = (0.28, 0.14)
+HATCHES = (None, "////", "....", "xxxx")
+"""Of groups in a colour that others have, too."""
+LETTER_INCHES = 0.062
+"""Width of a letter of the legend, at most on average."""
 CLIPPED = 1.5
 """Errors are drawn from -1 to this; larger ones at it."""
 
@@ -32,7 +40,7 @@ def write_report(folder: Path, findings: Findings, rungs: Sequence[Rung]) -> lis
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, picture in (("scatter", scatter(findings, rungs)), ("error_by_shape", by_shape(findings, rungs[-1])),
+    for name, picture in (("scatter", scatter(findings, rungs)), ("error_by_shape", by_shape(findings, rungs)),
                           ("residuals", residuals(findings, rungs)),
                           ("counters", validation_counters.picture(findings, rungs))):
         if picture is None:
@@ -48,98 +56,179 @@ def write_report(folder: Path, findings: Findings, rungs: Sequence[Rung]) -> lis
     return written
 
 
-def _by_set(findings: Findings, rung: Rung) -> dict[str, list[Outcome]]:
-    sets: dict[str, list[Outcome]] = {}
+def _grouped(findings: Findings, rung: Rung) -> dict[str, list[Outcome]]:
+    groups: dict[str, list[Outcome]] = {}
     for outcome in findings.outcomes:
         if rung in outcome.times:
-            sets.setdefault(f"{outcome.row.dataset}, {outcome.row.gpu}", []).append(outcome)
-    return sets
+            groups.setdefault(_group(outcome), []).append(outcome)
+    return groups
+
+
+def _group(outcome: Outcome) -> str:
+    return f"{outcome.row.dataset}, {outcome.row.gpu}, {outcome.row.kernel}"
 
 
 def _numbers(findings: Findings) -> dict[str, int]:
-    """Return a number for each set and GPU, the same in every panel."""
-    names = dict.fromkeys(f"{o.row.dataset}, {o.row.gpu}" for o in findings.outcomes)
-    return {name: number for number, name in enumerate(names)}
+    """Return a number for each set, GPU and kernel, the same in every panel."""
+    return {name: number for number, name in enumerate(dict.fromkeys(map(_group, findings.outcomes)))}
 
 
 def _look(number: int) -> dict[str, Any]:
-    return {"color": OKABE_ITO[number % len(OKABE_ITO)], "marker": MARKERS[number % len(MARKERS)], "s": 12,
-            "alpha": 0.6, "linewidths": 0}
+    # A colour that comes round again has another marker.
+    marker = MARKERS[(number + number // len(OKABE_ITO)) % len(MARKERS)]
+    return {"color": OKABE_ITO[number % len(OKABE_ITO)], "marker": marker, "s": 14, "alpha": 0.7, "linewidths": 0}
 
 
-def _columns(rungs: Sequence[Rung], height: float) -> tuple[Figure, list[Axes]]:
+def _panels(findings: Findings, rows: int, columns: int, width: float, height: float, **shared: Any
+            ) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure of *rows* x *columns* panels of a size in inches, with room below for the legend."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(1.2 + 4.6 * len(rungs), height), layout="constrained")
-    return picture, list(picture.subplots(1, len(rungs), sharex=True, sharey=True, squeeze=False)[0])
+    names = _numbers(findings)
+    wide = max(1.2 + width * columns, 0.5 + _entry_inches(names))
+    legend = 0.3 + 0.17 * math.ceil((len(names) + len(BANDS)) / _legend_columns(wide, names))
+    picture = Figure(figsize=(wide, 0.6 + height * rows + legend), layout="constrained")
+    panels = [list(line) for line in picture.subplots(rows, columns, squeeze=False, **shared)]
+    for axes in (axes for line in panels for axes in line):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return picture, panels
+
+
+def _entry_inches(names: Iterable[str]) -> float:
+    return 0.7 + LETTER_INCHES * max(map(len, names), default=0)
+
+
+def _legend_columns(wide: float, names: Iterable[str]) -> int:
+    return max(1, int(wide / _entry_inches(names)))
 
 
 def scatter(findings: Findings, rungs: Sequence[Rung]) -> Figure:
     """Return predicted over measured times, both logarithmic, a panel per model, with bands of 10 and 25 %."""
-    picture, panels = _columns(rungs, 6.2)
+    picture, (panels,) = _panels(findings, 1, len(rungs), 4.6, 4.9, sharex=True, sharey=True)
     numbers = _numbers(findings)
+    times = [t for o in findings.outcomes for t in (o.row.time_s, *(o.times[r] for r in rungs if r in o.times))]
+    ends = [min(times) / 1.3, max(times) * 1.3] if times else [1e-6, 1e-3]
     for axes, rung in zip(panels, rungs, strict=True):
-        sets = _by_set(findings, rung)
-        for name, outcomes in sets.items():
+        for name, outcomes in _grouped(findings, rung).items():
             axes.scatter([o.row.time_s for o in outcomes], [o.times[rung] for o in outcomes], label=name,
                          **_look(numbers[name]))
-        axes.set(xscale="log", yscale="log", title=rung, xlabel="measured time [s]")
-        if sets:
-            ends = [f(o.row.time_s for some in sets.values() for o in some) for f in (min, max)]
-            axes.plot(ends, ends, color=DARK, linewidth=0.8)
-            for band, shade in zip(BANDS, (0.28, 0.14), strict=True):
-                axes.fill_between(ends, [e * (1 - band) for e in ends], [e * (1 + band) for e in ends], color=LIGHT,
-                                  alpha=shade, linewidth=0, label=f"within {band:.0%}")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("predicted time [s]")
-    _legend(picture, panels)
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, title=rung, xlabel="measured time")
+        axes.set_box_aspect(1)
+        axes.plot(ends, ends, color=DARK, linewidth=0.8)
+        for band, shade in zip(BANDS, SHADES, strict=True):
+            axes.fill_between(ends, [e * (1 - band) for e in ends], [e * (1 + band) for e in ends], color=LIGHT,
+                              alpha=shade, linewidth=0, label=f"within {band:.0%} of the measured time")
+        for axis in (axes.xaxis, axes.yaxis):
+            _ticks(axis, ends, lambda value: show(value, "s", 3))
+    panels[0].set_ylabel("predicted time")
+    _legend(picture, panels, numbers)
     return picture
 
 
-def by_shape(findings: Findings, rung: Rung) -> Figure:
-    """Return the error of *rung* over the keys per sequence and over the batch, of attention."""
-    from matplotlib.figure import Figure
+def _ticks(axis: Axis, ends: Sequence[float], text: Callable[[float], str]) -> None:
+    """Label a logarithmic axis of base 10: every decade of many, some of each of few; ticks between have no label."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    picture = Figure(figsize=(10.4, 5), layout="constrained")
-    panels = list(picture.subplots(1, 2, sharey=True))
+    decades = math.log10(ends[1] / ends[0])
+    subs = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0) if decades > 0.8 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(10, subs=subs, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+Way = tuple[str, Callable[[Outcome], float | None]]
+
+
+def _of_attention(size: Callable[[Attention], int]) -> Callable[[Outcome], float | None]:
+    return lambda o: size(o.row.workload) if isinstance(o.row.workload, Attention) else None
+
+
+def _stream_bytes(outcome: Outcome) -> float | None:
+    return None if isinstance(outcome.row.workload, (Attention, Gemm)) else sum(read_write_bytes(outcome.row))
+
+
+WAYS: tuple[Way, ...] = (
+    ("attention: keys per sequence", _of_attention(lambda w: w.seq_k)),
+    ("attention: sequences in the batch", _of_attention(lambda w: w.batch)),
+    ("matrix products: size in FLOP", lambda o: o.row.workload.flops if isinstance(o.row.workload, Gemm) else None),
+    ("elementwise kernels: bytes read and written", _stream_bytes))
+"""What errors are drawn over, and its value for a row; None for rows of other work."""
+
+
+def by_shape(findings: Findings, rungs: Sequence[Rung]) -> Figure:
+    """Return the errors over the size of the work, a line of panels per model, a column per kind of size that occurs.
+
+    Each model has the rows that it predicts, whether or not others do.
+    """
+    ways = [way for way in WAYS if any(way[1](o) is not None for o in findings.outcomes)] or [WAYS[0]]
+    picture, panels = _panels(findings, len(rungs), len(ways), 3.6, 2.7, sharex="col", sharey=True)
     numbers = _numbers(findings)
-    ways: tuple[tuple[str, Callable[[Attention], int]], ...] = (
-        ("keys per sequence", lambda w: w.seq_k), ("sequences in the batch", lambda w: w.batch))
-    for axes, (label, size) in zip(panels, ways, strict=True):
-        for name, outcomes in _by_set(findings, rung).items():
-            points = [(size(o.row.workload), min(o.error(rung), CLIPPED)) for o in outcomes
-                      if isinstance(o.row.workload, Attention)]
-            if points:
-                axes.scatter(*zip(*points, strict=True), label=name, **_look(numbers[name]))
-        axes.axhline(0, color=DARK, linewidth=0.8)
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel(label)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.yaxis.set_major_formatter(lambda y, _: f"{y:+.0%}")
-    panels[0].set_ylabel("error of the predicted time, negative is too fast")
-    picture.suptitle(f"Attention, {rung}" + _clipped(findings, [rung]), fontsize=11)
-    _legend(picture, panels)
+    for line, rung in zip(panels, rungs, strict=True):
+        for axes, (_, size) in zip(line, ways, strict=True):
+            for name, outcomes in _grouped(findings, rung).items():
+                points = [(x, min(o.error(rung), CLIPPED)) for o in outcomes if (x := size(o)) is not None]
+                if points:
+                    axes.scatter(*zip(*points, strict=True), label=name, **_look(numbers[name]))
+            axes.axhline(0, color=DARK, linewidth=0.8)
+            for band, shade in zip(BANDS, SHADES, strict=True):
+                axes.axhspan(-band, band, color=LIGHT, alpha=shade, linewidth=0,
+                             label=f"within {band:.0%} of the measured time")
+            axes.yaxis.set_major_formatter(_percent)
+        line[0].set_ylabel(f"{rung}: error of the time")
+    for column, (label, size) in enumerate(ways):
+        found = [x for o in findings.outcomes if (x := size(o)) is not None]
+        for line in panels:
+            # The panels of a column share the scale, which drops what labels it.
+            line[column].set_xscale("log", base=2 if "attention" in label else 10)
+        for line in panels:
+            _size_ticks(line[column].xaxis, label, found)
+        panels[-1][column].set_xlabel(label)
+    _note(picture, "Negative is too fast" + _clipped(findings, rungs))
+    _legend(picture, [axes for line in panels for axes in line], numbers)
     return picture
+
+
+def _size_ticks(axis: Axis, label: str, found: Sequence[float]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if "attention" not in label:
+        ends = (min(found), max(found)) if found else (1.0, 2.0)
+        _ticks(axis, ends, lambda value: _engineering(value, "FLOP" if "FLOP" in label else "B"))
+        return
+    axis.set_major_locator(LogLocator(2, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1024:g}k" if x >= 1024 else f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _engineering(value: float, unit: str) -> str:
+    power = max(0, min(5, math.floor(math.log10(value) / 3 + 1e-9)))
+    return f"{value / 1000**power:g} {' kMGTP'[power].strip()}{unit}"
+
+
+def _percent(share: float, _: object = None) -> str:
+    return f"{share:+.0%}" if round(share, 3) else "0%"
 
 
 def residuals(findings: Findings, rungs: Sequence[Rung]) -> Figure:
-    """Return a histogram of the errors of each model, the sets stacked."""
-    picture, panels = _columns(rungs, 4.6)
+    """Return a histogram of the errors of each model, the groups stacked."""
+    picture, (panels,) = _panels(findings, 1, len(rungs), 4.6, 3.4, sharex=True, sharey=True)
     numbers = _numbers(findings)
-    bins = [-1 + 0.05 * n for n in range(math.ceil((1 + CLIPPED) / 0.05) + 1)]
+    most = max((min(o.error(r), CLIPPED) for o in findings.outcomes for r in rungs if r in o.times), default=0.0)
+    bins = [-1 + 0.05 * n for n in range(math.floor((1 + max(most, BANDS[-1])) / 0.05) + 2)]
     for axes, rung in zip(panels, rungs, strict=True):
-        sets = _by_set(findings, rung)
-        if sets:
-            axes.hist([[min(o.error(rung), CLIPPED) for o in some] for some in sets.values()], bins=bins, stacked=True,
-                      label=list(sets), color=[_look(numbers[name])["color"] for name in sets])
+        groups = _grouped(findings, rung)
+        if groups:
+            looks = [numbers[name] for name in groups]
+            axes.hist([[min(o.error(rung), CLIPPED) for o in some] for some in groups.values()], bins=bins,
+                      stacked=True, label=list(groups), color=[OKABE_ITO[n % len(OKABE_ITO)] for n in looks],
+                      hatch=[HATCHES[n // len(OKABE_ITO) % len(HATCHES)] for n in looks])
         axes.axvline(0, color=DARK, linewidth=0.8)
         axes.set(title=rung, xlabel="error of the predicted time")
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.0%}")
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_formatter(_percent)
     panels[0].set_ylabel("rows")
-    if note := _clipped(findings, rungs):
-        picture.suptitle(note.removeprefix("; "), fontsize=8, color=MEDIUM)
-    _legend(picture, panels)
+    _note(picture, "Negative is too fast" + _clipped(findings, rungs))
+    _legend(picture, panels, numbers)
     return picture
 
 
@@ -148,11 +237,17 @@ def _clipped(findings: Findings, rungs: Sequence[Rung]) -> str:
     return f"; {over} errors above {CLIPPED:+.0%} are drawn there" if over else ""
 
 
-def _legend(picture: Figure, panels: Sequence[Axes]) -> None:
+def _note(picture: Figure, text: str) -> None:
+    picture.suptitle(text, fontsize=8, color=MEDIUM)
+
+
+def _legend(picture: Figure, panels: Sequence[Axes], numbers: Mapping[str, int]) -> None:
     entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    if entries:
-        picture.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=2, fontsize=8,
-                       frameon=False)
+    # Groups by number; then the bands.
+    labels = sorted(entries, key=lambda label: numbers.get(label, len(numbers)))
+    if labels:
+        picture.legend([entries[label] for label in labels], labels, loc="outside lower center", fontsize=7,
+                       ncols=_legend_columns(picture.get_figwidth(), numbers), frameon=False)
