@@ -13,7 +13,7 @@ from turbosim.schedules.registry import get_schedule
 from turbosim.validation.jobs import Job, answer, run_all, without_overhead
 from turbosim.validation.meta import Case
 from turbosim.validation.predict import FEW, jobs_of, predict
-from turbosim.validation.roofline import roofline_seconds
+from turbosim.validation.roofline import peak_flops, read_write_bytes, roofline_seconds
 from turbosim.validation.row import Protocol
 from turbosim.validation.score import score_of
 from turbosim.validation.sets import list_sets, load_file, load_set
@@ -151,6 +151,23 @@ def test_roofline_is_compute_or_memory():
     assert roofline_seconds(gpu, row) == pytest.approx(row.workload.flops / (2 * 4096 / 2 * 132 * 1.5e9), rel=0.01)
     row = load_set("triton_vector_add_a100").rows[0]
     assert roofline_seconds(load_gpu(row.gpu), row) == pytest.approx(12 * 4096 / 1935e9)
+
+
+def test_bytes_of_operands_are_those_of_their_types(tmp_path):
+    path = tmp_path / "gemm.csv"
+    path.write_text("system,gemm_dtype,m,n,k,latency\n" + "".join(f"a100_sxm,{kind},64,128,256,0.02\n" for kind in (
+        "bfloat16", "sq", "int8_wo", "int4_wo")))
+    a, b, c = 64 * 256, 128 * 256, 64 * 128
+    assert [read_write_bytes(row) for row in load_file(path).rows] == [
+        (2 * a + 2 * b, 2 * c), (a + b, 2 * c), (2 * a + b, 2 * c), (2 * a + b // 2, 2 * c)]
+    row = next(r for r in load_set("triton_attention_a100").rows if r.dtype == "fp8_e5m2")
+    assert read_write_bytes(row)[0] == read_write_bytes(replace(row, dtype="int8"))[0]
+
+
+@pytest.mark.parametrize(("dtype", "gpu", "ratio"), [("fp8_e4m3", "h100_sxm", 2), ("fp8_e5m2", "a100_sxm_80gb", 1),
+                                                     ("int8", "a100_sxm_80gb", 2), ("bf16", "h100_sxm", 1)])
+def test_peaks_are_those_of_the_type(dtype, gpu, ratio):
+    assert peak_flops(load_gpu(gpu), dtype, 1e9) == pytest.approx(ratio * peak_flops(load_gpu(gpu), "fp16", 1e9))
 
 
 def test_rows_without_a_schedule_have_a_reason(table):

@@ -87,7 +87,7 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
         protocol = replace(protocol, clock=clock_of(line, time))
     return Row(line.where, dataset, line.text("gpu"), line.text("kernel"), work, time, protocol,
                line.text("dtype", "fp16"), line.text("version", ""), _options(line), stream, read_counters(line),
-               column, unit)
+               column=column, unit=unit)
 
 
 def _options(line: Line) -> tuple[tuple[str, str], ...]:
@@ -133,7 +133,8 @@ def _gemm(line: Line, dataset: str, meta: Meta) -> Row:
     work = Gemm(line.integer("m"), line.integer("n"), line.integer("k"))
     kind = line.text("gemm_dtype")
     return Row(line.where, dataset, line.text("system"), kind, work, line.positive("latency") * 1e-3,
-               meta.protocol, {"sq": "int8"}.get(kind, "fp16"), line.text("ver", ""), column="latency", unit="ms")
+               meta.protocol, {"sq": "int8"}.get(kind, "fp16"), line.text("ver", ""),
+               weights={"int8_wo": "int8", "int4_wo": "int4"}.get(kind, ""), column="latency", unit="ms")
 
 
 _16_OR_32_BITS = ("fp16", "bf16", "fp32")

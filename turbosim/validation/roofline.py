@@ -10,12 +10,13 @@ from turbosim.hw.spec import Dtype, Gpu
 from turbosim.validation.row import Row
 from turbosim.workload import Attention, Gemm
 
-_ELEMENT = {"int8": 1, "fp32": 4}
+_BITS = {"int4": 4, "int8": 8, "fp8": 8, "fp32": 32}
 
 
 def peak_flops(gpu: Gpu, dtype: str, hertz: float) -> float:
     """Return FLOP/s of all tensor cores for operands of *dtype*; FP16 for types that the GPU's file does not have."""
-    kind = Dtype(dtype) if dtype in set(Dtype) else Dtype.FP16
+    known = set(Dtype)
+    kind = next((Dtype(name) for name in (dtype, dtype.partition("_")[0]) if name in known), Dtype.FP16)
     rates = [path.rates.get(kind) or path.rates[Dtype.FP16] for path in gpu.tensor.values()]
     return 2 * max(rates) * gpu.sm.count * hertz
 
@@ -34,14 +35,19 @@ def compute_seconds(gpu: Gpu, row: Row, hertz: float) -> float:
 
 def read_write_bytes(row: Row) -> tuple[int, int]:
     """Return the bytes of all inputs and of all outputs."""
-    work, size = row.workload, _ELEMENT.get(row.dtype, 2)
+    work, size = row.workload, _bits(row.dtype) // 8
     if isinstance(work, Attention):
         q = work.batch * work.q_heads * work.seq_q * work.head_dim
         k = work.batch * work.kv_heads * work.seq_k * work.head_dim
         return size * (q + k) + 2 * k, 2 * q
     if isinstance(work, Gemm):
-        return size * work.k * (work.m + work.n), 2 * work.m * work.n
+        weights = work.k * work.n * _bits(row.weights or row.dtype) // 8
+        return size * work.k * work.m + weights, 2 * work.m * work.n
     return row.stream
+
+
+def _bits(dtype: str) -> int:
+    return _BITS.get(dtype.partition("_")[0], 16)
 
 
 def roofline_seconds(gpu: Gpu, row: Row) -> float:

@@ -82,6 +82,8 @@ class Row:
     """Bytes read and written by an elementwise kernel."""
     counters: tuple[tuple[str, float], ...] = ()
     """What a profiler counted (:mod:`turbosim.validation.counters`), where the row states it."""
+    weights: str = ""
+    """Of a matrix product's second operand in memory, where it differs."""
     column: str = "time_s"
     """That of the measured value."""
     unit: str = "s"
