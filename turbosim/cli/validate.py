@@ -60,8 +60,8 @@ def validate(
     engine: common.Engine = "numba",
     clock: common.Clock = "sustained",
     report: Annotated[Path | None, typer.Option(
-        metavar="<folder>", help="Also write to this folder: scatter, error_by_shape and residuals (PNG and SVG), "
-                                "rows.csv and table.md.")] = None,
+        metavar="<folder>", help="Also write to this folder: scatter, error_by_shape, residuals and, where rows have "
+                                "any, counters (PNG and SVG), rows.csv and table.md.")] = None,
     compare: Annotated[bool, typer.Option(
         "--compare", help="With --hw GPU=FILE: also predict with the shipped file, errors side by side.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the errors as a Markdown table.")] = False,
