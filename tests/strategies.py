@@ -60,7 +60,8 @@ def random_gpu(r: Random) -> Gpu:
               dirty_share=r.choice([0.3, 1.0]),
               latency_near=near, latency_far=far),
         hbm=Hbm(capacity=1e9, bandwidth=r.choice([5e10, 2e12]), efficiency=0.9, channels=r.randint(1, 5),
-                interleave=r.choice([256, 1024]), turnaround=r.choice([0.0, 0.25, 1.5]), latency=far * r.choice([1.0, 2.5])),
+                interleave=r.choice([256, 1024]), turnaround=r.choice([0.0, 0.25, 1.5]), latency=far * r.choice([1.0, 2.5]),
+                loaded_latency=r.choice([0.0, 1e-7, 3e-6])),
         copy_engine=Copy(bandwidth=r.choice([16.0, 64.0]), tma=True, tma_latency=r.choice([0, 170])),
         barrier=Barrier(sync=r.choice([0, 25]), mbarrier=r.choice([0, 20])),
         launch=LaunchCosts(stream=2e-6, graph=1e-6, cta=r.choice([0, 200])), power=Power(limit=100))

@@ -43,6 +43,19 @@ def test_without_noise_the_values_are_exact(tmp_path, known):
     assert np.median(abs(error)) < 0.005
 
 
+def test_latency_under_load_is_found_where_there_is_any(tmp_path, known):
+    gpu = small_gpu()
+    for loaded in (0, 3e-7):
+        made = benches(with_overrides(gpu, {**known, "hbm.loaded_latency": loaded}), 0.005, 3)
+        rows = [r for r in rows_of(tmp_path, gpu, made, BENCHES) if r.fitted]
+        found = {f.parameter.path: f for f in fit(gpu, rows).parameters}["hbm.loaded_latency"]
+        if loaded:
+            assert found.low <= loaded <= found.high
+        else:
+            assert found.reason in ("lowers the cost by less than 5%", "no row depends on it")
+            assert found.after == 0
+
+
 def test_parameters_without_rows_keep_their_values(tmp_path, known):
     gpu = small_gpu()
     made = benches(with_overrides(gpu, known), 0.0, 0, only="pointer")

@@ -32,6 +32,8 @@ WIDEST = 0.25
 """Half of a 95 % interval over the value, beyond which a parameter is not determined."""
 FRESH = 0.03
 """Relative change of a parameter up to which derivatives serve on."""
+NEEDED = 0.95
+"""Share of the cost at which a parameter that the hardware file leaves out is kept."""
 ROUNDS = 2
 CONFIDENCE = 0.95
 
@@ -80,7 +82,7 @@ def fit(gpu: Gpu, rows: Sequence[MicroRow], tell: Callable[[], None] | None = No
     fixed: dict[str, str] = {}
     values = dict(before)
     for p in PARAMETERS:
-        values[p.path] = min(max(values[p.path], p.low), p.high)
+        values[p.path] = min(max(values[p.path], p.low), p.high) if values[p.path] >= p.low else max(p.start, p.low)
     if gpu.l2.partitions == 1:
         # It follows the other latency.
         values.pop("l2.latency_near")
@@ -88,7 +90,7 @@ def fit(gpu: Gpu, rows: Sequence[MicroRow], tell: Callable[[], None] | None = No
     for _ in range(ROUNDS):
         values[SHARED_FRACTION.path] = share.value
         model = Model(gpu, [r for r in rows if not on_step(r, gpu, share)], tell)
-        _descend(model, values, fixed, before)
+        _descend_with_need(model, values, fixed, before)
         again = scan(everything, values)
         if again.value == share.value:
             break
@@ -98,6 +100,28 @@ def fit(gpu: Gpu, rows: Sequence[MicroRow], tell: Callable[[], None] | None = No
 
 def _free(values: Values, fixed: dict[str, str]) -> list[Parameter]:
     return [p for p in PARAMETERS if p.path in values and p.path not in fixed]
+
+
+def _descend_with_need(model: Model, values: Values, fixed: dict[str, str], before: Values) -> None:
+    """Move *values* to the least cost, with parameters that the hardware file leaves out only where that lowers it."""
+    absent = {p.path for p in _free(values, fixed) if before[p.path] < p.low and p.start}
+    plain = {**values, **{path: before[path] for path in absent}}
+    plain_fixed = {**fixed, **dict.fromkeys(absent, f"lowers the cost by less than {1 - NEEDED:.0%}")}
+    if absent:
+        _descend(model, plain, plain_fixed, before)
+    _descend(model, values, fixed, before)
+    if absent and _cost(model, values) > NEEDED * _cost(model, plain):
+        values.update(plain)
+        fixed.clear()
+        fixed.update(plain_fixed)
+
+
+def _cost(model: Model, values: Values) -> float:
+    """Return the sum of the robust loss over the rows."""
+    import numpy as np
+
+    error = model.seconds(values) - model.measured()
+    return float((2 * SCALE**2 * (np.sqrt(1 + (error / SCALE) ** 2) - 1)).sum())
 
 
 def _descend(model: Model, values: Values, fixed: dict[str, str], before: Values) -> None:

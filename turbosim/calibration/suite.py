@@ -57,7 +57,7 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
 def _digest(line: Line, sizes: dict[str, int]) -> str:
     kernel = line.text("kernel")
     shape = {"read": sizes.get("nbytes", 0), "written": sizes.get("nbytes", 0)} if kernel == "copy" else sizes
-    return digest_of(line.text("gpu"), kernel, shape, line.pairs("options").items(), line.positive("time_s"))
+    return digest_of(line.text("gpu"), kernel, shape, line.positive("time_s"))
 
 
 def _size(line: Line, sizes: dict[str, int], name: str) -> int:

@@ -49,6 +49,10 @@ MOST_TILES = 100_000_000
 """Tiles of a program: the cache model takes 32 bytes for each."""
 
 
+LOAD_WINDOW = 1e-6
+"""Time over which the load of a memory channel is taken [s]."""
+
+
 def ticks(cycles: float) -> int:
     """Return *cycles* in ticks, rounded up."""
     return math.ceil(cycles * TICKS_PER_CYCLE - 1e-9)
@@ -113,6 +117,8 @@ def lower_memory(gpu: Gpu, hertz: float) -> Memory:
         channels=gpu.hbm.channels,
         interleave=int(gpu.hbm.interleave),
         turnaround=math.ceil(rate(hbm) * gpu.hbm.turnaround),
+        loaded_latency=ticks(gpu.hbm.loaded_latency * hertz),
+        window=ticks(LOAD_WINDOW * hertz),
         # A tile is spread over both partitions by the address hash, so its last sector is a far one.
         l2_latency=ticks(gpu.l2.latency_far * hertz),
         dram_latency=ticks(gpu.hbm.latency * hertz),

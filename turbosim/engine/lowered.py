@@ -109,6 +109,10 @@ REORDERED = 16
 writes for longer would turn its bus around less often."""
 
 
+WRITE_LOAD = 2
+"""Load of a byte that is written, in bytes that are read: a bank recovers from a write before its row can be closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """L2 and device memory in ticks."""
@@ -128,6 +132,10 @@ class Memory:
     """Consecutive bytes of one channel [B]."""
     turnaround: int
     """Further service of bytes written beside as many read [2**-20 ticks/B]."""
+    loaded_latency: int
+    """Further latency of reads from a channel that is full [ticks]."""
+    window: int
+    """Time over which the load of a channel is taken [ticks]."""
     l2_latency: int
     dram_latency: int
     bulk_latency: int
@@ -201,6 +209,12 @@ def channel_of(granule: int, channels: int) -> int:
     """
     row = granule // channels
     return (granule + 7 * row + 3 * (row // channels)) % channels
+
+
+def loaded_ticks(most: int, load: int, window: int) -> int:
+    """Return the further latency of a read from a channel with *load* ticks of work in a window of *window* ticks."""
+    load = min(load, window)
+    return most * load // window * load // window
 
 
 def part_of(total: int, piece: int, pieces: int) -> int:

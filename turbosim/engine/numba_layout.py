@@ -24,7 +24,7 @@ COMPUTE, ASYNC, LOAD, STORE, SIGNAL, WAIT, LOOP, NEXT, END = range(9)
 
 # Scalars of a launch.
 (ROLES, COUNTERS, CTAS, CTA_LAUNCH, DIMS, L2_CAPACITY, L2_RATE, HBM_RATE, CHANNELS, INTERLEAVE, L2_LATENCY,
- DRAM_LATENCY, TURNAROUND, OCCUPANCY, STRIDE, DIRTY_SHARE, CONFLICTS) = range(17)
+ DRAM_LATENCY, TURNAROUND, OCCUPANCY, STRIDE, DIRTY_SHARE, CONFLICTS, LOADED_LATENCY, LOAD_WINDOW) = range(19)
 """STRIDE: of persistent CTAs through the grid; -1 if they take its elements in turn, 0 if there are none. CONFLICTS:
 whether any block delays products."""
 
@@ -69,7 +69,8 @@ KNOWN, KNOWN_WAITS, KNOWN_ACCESSES = range(3)
 # Fields that are used together lie together: the replay is bound by cache misses.
 RESIDENT, READY, LAST_USE = range(3)
 """Of a tile: bytes in L2 (0: none), tick at which it is there, and where in the log of uses its last one stands."""
-FREE_AT, READ_BEFORE = range(2)
+FREE_AT, READ_BEFORE, LOADED_AT, LOADED, LOADED_BEFORE = range(5)
+CHANNEL_COLUMNS = 5
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
 READ_START, READ_END, READ_TICKS = range(3)
@@ -152,7 +153,8 @@ class Machine(NamedTuple):
     reasons: Array
     """Per SM, role and reason."""
     channels: Array
-    """Per channel FREE_AT, and READ_BEFORE: bytes read that no write has been matched with."""
+    """Per channel FREE_AT; READ_BEFORE: bytes read that no write has been matched with; LOADED_AT: the window of its
+    last access, LOADED and LOADED_BEFORE: its load in that window and the one before."""
     tiles: Array
     """Per tile RESIDENT, READY, LAST_USE."""
     uses: Array

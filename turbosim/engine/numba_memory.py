@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turbosim.compiled import jit, jit_cached
-from turbosim.engine.lowered import REORDERED, SHARE_SHIFT
+from turbosim.engine.lowered import REORDERED, SHARE_SHIFT, WRITE_LOAD
 from turbosim.engine.numba_layout import (
     DIRTY_SHARE,
     DRAM_LATENCY,
@@ -23,6 +23,11 @@ from turbosim.engine.numba_layout import (
     L2_RATE,
     L2_USED,
     LAST_USE,
+    LOAD_WINDOW,
+    LOADED,
+    LOADED_AT,
+    LOADED_BEFORE,
+    LOADED_LATENCY,
     READ,
     READ_BEFORE,
     READY,
@@ -97,6 +102,19 @@ def _insert(config: Array, state: Array, tiles: Array, uses: Array, tile: int, n
 
 
 @jit
+def _load(lanes: Array, channel: int, now: int, window: int, ticks: int) -> int:
+    """Return the load of a channel in the window before, at most the window, and add *ticks* to that of this one."""
+    number = now // window
+    at = lanes[channel, LOADED_AT]
+    if number != at:
+        lanes[channel, LOADED_BEFORE] = lanes[channel, LOADED] if number == at + 1 else 0
+        lanes[channel, LOADED] = 0
+        lanes[channel, LOADED_AT] = number
+    lanes[channel, LOADED] += ticks
+    return min(window, lanes[channel, LOADED_BEFORE])
+
+
+@jit
 def _transfer(config: Array, state: Array, lanes: Array, now: int, address: int, nbytes: int, write: bool) -> int:
     """Queue a transfer on its memory channels; return its end.
 
@@ -107,6 +125,8 @@ def _transfer(config: Array, state: Array, lanes: Array, now: int, address: int,
     interleave = config[INTERLEAVE]
     rate = config[HBM_RATE]
     turnaround = config[TURNAROUND]
+    loaded = config[LOADED_LATENCY]
+    window = config[LOAD_WINDOW]
     most = REORDERED * interleave
     end = address + nbytes
     granule = address // interleave
@@ -130,6 +150,10 @@ def _transfer(config: Array, state: Array, lanes: Array, now: int, address: int,
         served = max(now, lanes[channel, FREE_AT]) + ticks
         lanes[channel, FREE_AT] = served
         busy += ticks
+        if loaded:
+            load = _load(lanes, channel, now, window, ticks * WRITE_LOAD if write else ticks)
+            if not write:
+                served += loaded * load // window * load // window
         last = max(last, served)
         address += part
         boundary += interleave

@@ -14,7 +14,16 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
-from turbosim.engine.lowered import DELAYS, REORDERED, SHARE_SHIFT, SPREADS, LoweredProgram, channel_of
+from turbosim.engine.lowered import (
+    DELAYS,
+    REORDERED,
+    SHARE_SHIFT,
+    SPREADS,
+    WRITE_LOAD,
+    LoweredProgram,
+    channel_of,
+    loaded_ticks,
+)
 from turbosim.result import Reason
 
 Steps = Generator[simpy.Event, Any, Any]
@@ -244,6 +253,8 @@ class MemorySystem:
         self.channels = [Server(env) for _ in range(self.program.memory.channels)]
         # Bytes that each has read and no write has been matched with.
         self.read_before = [0] * self.program.memory.channels
+        # Of each, the window of its last access, its load in it, and in the window before.
+        self.loads = [(0, 0, 0)] * self.program.memory.channels
         self.fills: dict[int, simpy.Process] = {}
         self.read_bytes = self.hit_bytes = self.write_bytes = 0
         self.dram_read_bytes = self.dram_write_bytes = self.evicted_bytes = 0
@@ -307,9 +318,21 @@ class MemorySystem:
                 ticks += memory.service(memory.turnaround, matched)
             else:
                 self.read_before[channel] = min(self.read_before[channel] + part, REORDERED * memory.interleave)
-            served.append(self.channels[channel].serve(ticks))
+            done = self.channels[channel].serve(ticks)
+            load = self._load_before(channel, WRITE_LOAD * ticks if write else ticks)
+            extra = 0 if write else loaded_ticks(memory.loaded_latency, load, memory.window)
+            served.append(self.env.process(self._after([done], extra)) if extra else done)
             address += part
         return served
+
+    def _load_before(self, channel: int, ticks: int) -> int:
+        """Return the load of a channel in the window before this one, to which *ticks* are added."""
+        number = int(self.env.now) // self.program.memory.window
+        at, load, before = self.loads[channel]
+        if number != at:
+            load, before = 0, load if number == at + 1 else 0
+        self.loads[channel] = number, load + ticks, before
+        return before
 
     def _after(self, services: list[simpy.Process], latency: int) -> Steps:
         yield self.env.all_of(services)

@@ -169,6 +169,11 @@ class Hbm(Frozen):
     """Consecutive bytes of one channel [B]."""
     latency: Seconds
     """Pointer-chase latency of an L2 miss [s]."""
+    loaded_latency: Duration
+    """What a full channel adds to it, beside the queue for its bus [s].
+
+    It grows as the square of the load that the channel had in the microsecond before, in which a byte written counts
+    twice. Shipped files have 0; :mod:`turbosim.calibration` finds it from streams of reads and writes."""
 
 
 class Copy(Frozen):
