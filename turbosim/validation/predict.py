@@ -36,7 +36,7 @@ FEW = 4
 """Tilings that are tried on large rows, of those ranked on a smaller one."""
 SMALL = 1.5e11
 """FLOPs up to which all tilings are tried."""
-_TRANSLATED = ("block_m", "block_n", "warps", "stages", "splits", "bits")
+_TRANSLATED = ("block_m", "block_n", "block_k", "group_m", "warps", "stages", "splits", "bits")
 """Options that a measured kernel of this project and its schedule share; 0 is the kernel's own choice."""
 
 
