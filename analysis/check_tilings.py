@@ -16,6 +16,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
+from scipy.stats import kendalltau
+
+from analysis.tiling_claims import checked_claims, claim_table
 from turbosim.errors import did_you_mean
 from turbosim.processes import cores
 from turbosim.validation.jobs import Job, run_all, triton_file
@@ -56,8 +59,6 @@ class Group:
 
 def tau(pairs: Sequence[tuple[float, float]]) -> float | None:
     """Return Kendall's tau-b; None of fewer than three pairs, or where all of a side are equal."""
-    from scipy.stats import kendalltau
-
     # Predictions that are equal may differ in their last digits.
     sides = [m for m, _ in pairs], [float(f"{p:.6g}") for _, p in pairs]
     if len(pairs) < LEAST or min(len(set(side)) for side in sides) < 2:
@@ -156,8 +157,8 @@ def mean_table(groups: Sequence[Group]) -> list[str]:
             every = [pairs for g in mine if len(pairs := g.pairs(name)) >= LEAST]
             if every:
                 means = [_mean(t for p in every if (t := f(p)) is not None) for f in (tau, clear_tau)]
-                lines.append(f"| {name_of_set} | {len(every)} | {name} | {sum(map(len, every))} | {means[0]} | {means[1]} | "
-                             f"{fmean(map(mean_error, every)):.1%} | {fmean(map(loss, every)):.1%} |")
+                lines.append(f"| {name_of_set} | {len(every)} | {name} | {sum(map(len, every))} | {means[0]} | "
+                             f"{means[1]} | {fmean(map(mean_error, every)):.1%} | {fmean(map(loss, every)):.1%} |")
     return lines
 
 
@@ -178,7 +179,8 @@ def repeat_table(groups: Sequence[Group]) -> list[str]:
              "|---|---|---|---:|---:|---:|---:|---:|"]
     for a, b, pairs in repeats(groups):
         differences = [abs(q / p - 1) for p, q in pairs]
-        lines.append(f"| {a.rows[0].dataset} | {a.rows[0].shape} | {a.rows[0].version}, {b.rows[0].version} | {len(pairs)} | "
+        first = a.rows[0]
+        lines.append(f"| {first.dataset} | {first.shape} | {first.version}, {b.rows[0].version} | {len(pairs)} | "
                      f"{_number(tau(pairs))} | {_number(clear_tau(pairs))} | {median(differences):.1%} | "
                      f"{max(differences):.1%} |")
     return lines
@@ -186,13 +188,10 @@ def repeat_table(groups: Sequence[Group]) -> list[str]:
 
 def tiling_table(groups: Sequence[Group]) -> list[str]:
     """Return the error of each tiling, the mean over shapes, as Markdown: negative where predictions are too fast."""
-    names = ("block_m", "block_n", "block_k", "stages", "warps")
     found: dict[tuple[str, str], dict[Name, list[float]]] = {}
     for group in groups:
         for row in group.rows:
-            options = dict(row.options)
-            sizes = "x".join(options[n] for n in names[:3] if n in options)
-            key = row.dataset, f"{sizes} w{options['warps']} s{options['stages']}"
+            key = row.dataset, _tiling(dict(row.options))
             for name in NAMES:
                 if row in group.predicted[name]:
                     found.setdefault(key, {}).setdefault(name, []).append(group.predicted[name][row] / row.time_s - 1)
@@ -201,6 +200,41 @@ def tiling_table(groups: Sequence[Group]) -> list[str]:
         cells = [f"{fmean(errors[n]):+.1%}" if n in errors else "" for n in NAMES]
         lines.append(f"| {name_of_set} | {text} | {max(map(len, errors.values()))} | {cells[0]} | {cells[1]} |")
     return lines
+
+
+def step_table(groups: Sequence[Group]) -> list[str]:
+    """Return the time of one turn of the loop over the depth, as Markdown: from two depths of otherwise one shape.
+
+    What a launch costs cancels. Where nothing is busy, a turn x loads in flight is how long a load takes.
+    """
+    found: dict[tuple[object, ...], dict[int, tuple[Row, Group]]] = {}
+    for group in groups:
+        for row in group.rows:
+            work = row.workload
+            if isinstance(work, Gemm):
+                found.setdefault((row.dataset, row.version, work.m, work.n, row.options), {})[work.k] = row, group
+    lines = ["| set | version | rows x columns | tiling | CTAs | measured turn | x loads in flight | tile | sass |",
+             "|---|---|---|---|---:|---:|---:|---:|---:|"]
+    for (name, version, m, n, pairs), depths in found.items():
+        if len(depths) < 2:
+            continue
+        options = {k: int(v) for k, v in pairs}  # type: ignore[attr-defined]
+        (row, group), (deeper, other) = depths[min(depths)], depths[max(depths)]
+        turns = (max(depths) - min(depths)) / options["block_k"]
+        measured = (deeper.time_s - row.time_s) / turns
+        cells = []
+        for model in NAMES:
+            ends = other.predicted[model].get(deeper), group.predicted[model].get(row)
+            cells.append(f"{(ends[0] - ends[1]) / turns * 1e9:.0f} ns" if ends[0] and ends[1] else "")
+        ctas = -(-int(str(m)) // options["block_m"]) * -(-int(str(n)) // options["block_n"])
+        lines.append(f"| {name} | {version} | {m}x{n} | {_tiling(options)} | {ctas} | {measured * 1e9:.0f} ns | "
+                     f"{measured * (options['stages'] - 1) * 1e6:.2f} us | {cells[0]} | {cells[1]} |")
+    return lines
+
+
+def _tiling(options: Mapping[str, Any]) -> str:
+    sizes = "x".join(str(options[n]) for n in ("block_m", "block_n", "block_k") if n in options)
+    return f"{sizes} w{options['warps']} s{options['stages']}"
 
 
 def _number(value: float | None) -> str:
@@ -220,7 +254,8 @@ def sets_with_tilings() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, or put them into tilings.md."""
     known = sets_with_tilings()
-    parser = argparse.ArgumentParser(prog="python -m analysis.check_tilings", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m analysis.check_tilings",
+                                     description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(known)} (default: all)")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes (default: one per core)")
     parser.add_argument("--write", action="store_true", help="put the tables of all sets into analysis/tilings.md")
@@ -232,7 +267,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--write: the file has all sets; name none")
     groups = evaluate(given.sets or known, given.jobs)
     tables = {"means": mean_table(groups), "groups": rank_table(groups), "twice": repeat_table(groups),
-              "tilings": tiling_table(groups)}
+              "tilings": tiling_table(groups), "turns": step_table(groups)}
+    if not given.sets:
+        tables["claims"] = claim_table(checked_claims())
     if given.write:
         from analysis.check_lifted import put
 

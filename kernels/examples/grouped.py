@@ -26,7 +26,7 @@ def matmul(A, B, C, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, B_COLUMNS
     b_columns = tl.max_contiguous(tl.multiple_of(columns % N, BLOCK_N), BLOCK_N) if N >= BLOCK_N else columns % N
     depth = tl.arange(0, BLOCK_K)
     total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for step in range(0, K // BLOCK_K):
+    for step in range(K // BLOCK_K):
         at = depth + step * BLOCK_K
         a = tl.load(A + a_rows[:, None] * K + at[None, :])
         if B_COLUMNS:
