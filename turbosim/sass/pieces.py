@@ -133,6 +133,8 @@ def tiled(tensor: str, nbytes: int, moved: Mapping[Stream, int], runs: Mapping[S
     inflated = whole.tiles > -(-nbytes // region)
     overlapping = inflated and any(abs(c) < region for form, _ in forms.values() for _, c in form.terms)
     within = any(whole.left_over(form) + moved[s] > region for s, (form, _) in forms.items())
+    if within and not several and (between := _between(whole, runs, forms)):
+        return Tiled(Tiling(nbytes, region, list(forms.values()), between=between), {})
     # What a mask leaves of a tile is seldom a whole part of it, as a loop that is not unrolled moves it.
     parts = inflated and all(region % n == 0 for n in moved.values())
     if not overlapping and not (several and (within or parts or whole.tiles * region > MOST_INFLATED * nbytes)):
@@ -148,3 +150,12 @@ def tiled(tensor: str, nbytes: int, moved: Mapping[Stream, int], runs: Mapping[S
         if within or common.tiles * tile < whole.tiles * region:
             return Tiled(common, pieces)
     return Tiled(whole, {}, several and (inflated or within))
+
+
+def _between(whole: Tiling, runs: Mapping[Stream, Runs], forms: Mapping[Stream, tuple[Form, Mapping[str, int]]]) -> int:
+    """Return the stride [B] of regions that begin within each other's strides, but share no byte: blocks of columns.
+
+    The turns of a loop that was unrolled are such: no variable tells them apart. 0 where regions may share bytes.
+    """
+    stride = gcd(*(whole.left_over(form) for form, _ in forms.values()))
+    return stride if all(s in runs and runs[s].nbytes <= stride for s in forms) else 0

@@ -144,8 +144,10 @@ class Tiling:
     """
 
     def __init__(self, nbytes: int, region: int, forms: Sequence[tuple[Form, Mapping[str, int]]],
-                 reduced: bool = False) -> None:
+                 reduced: bool = False, between: int = 0) -> None:
         """*forms* come with the number of values that each of their variables takes.
+
+        *between* is a further stride, of regions that no variable tells apart: those of a loop that was unrolled.
 
         *reduced* says that a stride which is a multiple of a smaller one within its reach is no digit of its own, so
         that streams which come to a region by different steps give it one number.
@@ -155,14 +157,15 @@ class Tiling:
         if all(v % region == 0 for v in values):
             self._weights = {region: 1}
         else:
-            self._weights = self._digits_of(forms, reduced)
+            self._weights = self._digits_of(forms, reduced, between)
         ends = [self.number(form).value({v: (sizes[v] - 1) * (c > 0) for v, c in form.terms}) for form, sizes in forms]
         self.tiles = max(max(ends, default=0) + 1, -(-nbytes // region))
 
     @staticmethod
-    def _digits_of(forms: Sequence[tuple[Form, Mapping[str, int]]], reduced: bool) -> dict[int, int]:
+    def _digits_of(forms: Sequence[tuple[Form, Mapping[str, int]]], reduced: bool, between: int) -> dict[int, int]:
         """Return the weight of every stride."""
-        strides = sorted({abs(c) for form, _ in forms for _, c in form.terms}) or [1]
+        steps = {abs(c) for form, _ in forms for _, c in form.terms} | ({between} if between else set())
+        strides = sorted(steps) or [1]
         if reduced:
             strides = _reduced(strides, forms)
         extents = dict.fromkeys(strides, 1)
