@@ -13,6 +13,7 @@ from turbosim.schedules.registry import get_schedule
 from turbosim.validation.predict import predict
 from turbosim.validation.score import score
 from turbosim.validation.sets import load_set
+from turbosim.validation.tilings import tiling_score
 from turbosim.workload import Attention, Gemm, Phase, attention_of, get_model
 
 D1 = pytest.mark.parametrize(("name", "kernel", "phase", "batch", "seq", "field"), [
@@ -106,3 +107,23 @@ def test_d14_int8_product_of_an_engine_within_20_percent():
     found = simulate("a100_sxm_80gb", Gemm(512, 1024, 256), "gemm", l2="warm", launch="graph",
                      options={"dtype": "int8", "block_m": 128, "block_n": 64, "block_k": 128, "stages": 4, "warps": 4})
     assert found.time_s == pytest.approx(12.3e-6, rel=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="D15: how well a tiling streams is not modelled")
+def test_d15_tilings_of_products_with_few_rows_are_ranked():
+    outcomes = predict([load_set("inductor_mm_h100")], ["tile"]).outcomes
+    assert tiling_score(outcomes, "tile").mean >= 0.9
+
+
+def test_d15_tilings_of_attention_are_ranked():
+    outcomes = predict([load_set("tilelang_attention_h200")], ["tile"]).outcomes
+    assert tiling_score(outcomes, "tile").mean >= 0.9
+
+
+@pytest.mark.xfail(strict=True, reason="D16: blocks of a head find its keys in L2")
+def test_d16_causal_flashattention_2_reads_as_much_as_measured():
+    data = load_set("profiled_attention_h100")
+    (row,) = (r for r in data.rows if r.kernel == "FlashAttention-2" and r.workload.causal)
+    (found,) = predict([replace(data, rows=(row,))], ["tile"]).outcomes
+    assert found.counters["tile"]["dram_read_bytes"] == pytest.approx(dict(row.counters)["dram_read_bytes"], rel=0.1)
