@@ -104,16 +104,17 @@ def _free(values: Values, fixed: dict[str, str]) -> list[Parameter]:
 
 def _descend_with_need(model: Model, values: Values, fixed: dict[str, str], before: Values) -> None:
     """Move *values* to the least cost, with parameters that the hardware file leaves out only where that lowers it."""
-    absent = {p.path for p in _free(values, fixed) if before[p.path] < p.low and p.start}
+    absent = {p.path: p for p in _free(values, fixed) if before[p.path] < p.low and p.start}
     plain = {**values, **{path: before[path] for path in absent}}
     plain_fixed = {**fixed, **dict.fromkeys(absent, f"lowers the cost by less than {1 - NEEDED:.0%}")}
-    if absent:
-        _descend(model, plain, plain_fixed, before)
     _descend(model, values, fixed, before)
-    if absent and _cost(model, values) > NEEDED * _cost(model, plain):
-        values.update(plain)
-        fixed.clear()
-        fixed.update(plain_fixed)
+    small = [path for path, p in absent.items() if path not in fixed and values[path] < p.start]
+    if small:
+        _descend(model, plain, plain_fixed, before)
+        if _cost(model, values) > NEEDED * _cost(model, plain):
+            values.update(plain)
+            fixed.clear()
+            fixed.update(plain_fixed)
 
 
 def _cost(model: Model, values: Values) -> float:

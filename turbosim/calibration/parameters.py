@@ -18,7 +18,7 @@ class Parameter:
     high: float
     """Bounds, in SI units."""
     start: float = 0.0
-    """Where the fit begins if the hardware file has less than the lower bound."""
+    """Where the fit begins if the hardware file has less than the lower bound. A result below it must be needed."""
 
     def value(self, gpu: Gpu) -> float:
         """Return the value that *gpu* has."""
@@ -36,7 +36,7 @@ PARAMETERS = (
     Parameter("l2.latency_near", "s", 2e-8, 2e-6),
     Parameter("l2.latency_far", "s", 2e-8, 2e-6),
     Parameter("hbm.latency", "s", 5e-8, 5e-6),
-    Parameter("hbm.loaded_latency", "s", 1e-9, 5e-6, start=1e-7),
+    Parameter("hbm.loaded_latency", "s", 1e-9, 5e-6, start=8e-8),
     Parameter("launch.stream", "s", 1e-8, 1e-4),
     Parameter("launch.graph", "s", 1e-8, 1e-4),
     Parameter("launch.cta", "clk", 1.0, 1e4),

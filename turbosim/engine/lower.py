@@ -50,7 +50,7 @@ MOST_TILES = 100_000_000
 
 
 LOAD_WINDOW = 1e-6
-"""Time over which the load of a memory channel is taken [s]."""
+"""Time constant with which the load of a memory channel is forgotten [s]."""
 
 
 def ticks(cycles: float) -> int:

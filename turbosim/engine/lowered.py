@@ -135,7 +135,7 @@ class Memory:
     loaded_latency: int
     """Further latency of reads from a channel that is full [ticks]."""
     window: int
-    """Time over which the load of a channel is taken [ticks]."""
+    """Time in which the load of a channel is forgotten [ticks]."""
     l2_latency: int
     dram_latency: int
     bulk_latency: int
@@ -211,8 +211,16 @@ def channel_of(granule: int, channels: int) -> int:
     return (granule + 7 * row + 3 * (row // channels)) % channels
 
 
+def decayed(load: int, elapsed: int, window: int) -> int:
+    """Return what is left of a channel's *load* [ticks of work] after *elapsed*.
+
+    In many short steps it decays exponentially, so that a channel that always works has a load of *window*.
+    """
+    return load - load * min(elapsed, window) // window
+
+
 def loaded_ticks(most: int, load: int, window: int) -> int:
-    """Return the further latency of a read from a channel with *load* ticks of work in a window of *window* ticks."""
+    """Return the further latency of a read from a channel with *load*: *most* where it always works."""
     load = min(load, window)
     return most * load // window * load // window
 

@@ -69,8 +69,8 @@ KNOWN, KNOWN_WAITS, KNOWN_ACCESSES = range(3)
 # Fields that are used together lie together: the replay is bound by cache misses.
 RESIDENT, READY, LAST_USE = range(3)
 """Of a tile: bytes in L2 (0: none), tick at which it is there, and where in the log of uses its last one stands."""
-FREE_AT, READ_BEFORE, LOADED_AT, LOADED, LOADED_BEFORE = range(5)
-CHANNEL_COLUMNS = 5
+FREE_AT, READ_BEFORE, LOADED_AT, LOADED = range(4)
+CHANNEL_COLUMNS = 4
 ISSUED, LAST_DONE, LAST_CODE = range(3)
 RING_DONE, RING_CODE = range(2)
 READ_START, READ_END, READ_TICKS = range(3)
@@ -153,8 +153,8 @@ class Machine(NamedTuple):
     reasons: Array
     """Per SM, role and reason."""
     channels: Array
-    """Per channel FREE_AT; READ_BEFORE: bytes read that no write has been matched with; LOADED_AT: the window of its
-    last access, LOADED and LOADED_BEFORE: its load in that window and the one before."""
+    """Per channel FREE_AT; READ_BEFORE: bytes read that no write has been matched with; LOADED_AT and LOADED: its
+    last access, and its load after that."""
     tiles: Array
     """Per tile RESIDENT, READY, LAST_USE."""
     uses: Array

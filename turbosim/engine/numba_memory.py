@@ -26,7 +26,6 @@ from turbosim.engine.numba_layout import (
     LOAD_WINDOW,
     LOADED,
     LOADED_AT,
-    LOADED_BEFORE,
     LOADED_LATENCY,
     READ,
     READ_BEFORE,
@@ -103,15 +102,12 @@ def _insert(config: Array, state: Array, tiles: Array, uses: Array, tile: int, n
 
 @jit
 def _load(lanes: Array, channel: int, now: int, window: int, ticks: int) -> int:
-    """Return the load of a channel in the window before, at most the window, and add *ticks* to that of this one."""
-    number = now // window
-    at = lanes[channel, LOADED_AT]
-    if number != at:
-        lanes[channel, LOADED_BEFORE] = lanes[channel, LOADED] if number == at + 1 else 0
-        lanes[channel, LOADED] = 0
-        lanes[channel, LOADED_AT] = number
-    lanes[channel, LOADED] += ticks
-    return min(window, lanes[channel, LOADED_BEFORE])
+    """Return the load of a channel, at most that of one that always works, and add *ticks* to it afterwards."""
+    load = lanes[channel, LOADED]
+    load -= load * min(now - lanes[channel, LOADED_AT], window) // window
+    lanes[channel, LOADED_AT] = now
+    lanes[channel, LOADED] = load + ticks
+    return min(load, window)
 
 
 @jit

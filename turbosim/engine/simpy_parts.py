@@ -22,6 +22,7 @@ from turbosim.engine.lowered import (
     WRITE_LOAD,
     LoweredProgram,
     channel_of,
+    decayed,
     loaded_ticks,
 )
 from turbosim.result import Reason
@@ -253,8 +254,8 @@ class MemorySystem:
         self.channels = [Server(env) for _ in range(self.program.memory.channels)]
         # Bytes that each has read and no write has been matched with.
         self.read_before = [0] * self.program.memory.channels
-        # Of each, the window of its last access, its load in it, and in the window before.
-        self.loads = [(0, 0, 0)] * self.program.memory.channels
+        # Of each, the tick of its last access, and its load after it.
+        self.loads = [(0, 0)] * self.program.memory.channels
         self.fills: dict[int, simpy.Process] = {}
         self.read_bytes = self.hit_bytes = self.write_bytes = 0
         self.dram_read_bytes = self.dram_write_bytes = self.evicted_bytes = 0
@@ -326,13 +327,12 @@ class MemorySystem:
         return served
 
     def _load_before(self, channel: int, ticks: int) -> int:
-        """Return the load of a channel in the window before this one, to which *ticks* are added."""
-        number = int(self.env.now) // self.program.memory.window
-        at, load, before = self.loads[channel]
-        if number != at:
-            load, before = 0, load if number == at + 1 else 0
-        self.loads[channel] = number, load + ticks, before
-        return before
+        """Return the load of a channel, to which *ticks* are added afterwards."""
+        now = int(self.env.now)
+        at, load = self.loads[channel]
+        load = decayed(load, now - at, self.program.memory.window)
+        self.loads[channel] = now, load + ticks
+        return load
 
     def _after(self, services: list[simpy.Process], latency: int) -> Steps:
         yield self.env.all_of(services)
