@@ -33,7 +33,7 @@ Rung = Literal["roofline", "genz", "tile", "sass"]
 RUNGS: tuple[Rung, ...] = ("roofline", "genz", "tile", "sass")
 ANALYTICAL: tuple[Rung, ...] = ("roofline", "genz")
 """Rungs that simulate nothing."""
-FEW = 4
+FEW = 3
 """Tilings that are tried on large rows, of those ranked on a smaller one."""
 SMALL = 1.5e11
 """FLOPs up to which all tilings are tried."""
