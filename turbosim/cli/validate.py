@@ -23,8 +23,9 @@ EXAMPLE = common.examples(
     "turbosim validate --hw a100_pcie_80gb=calibrated.yaml --compare",
     "turbosim validate --set triton_matmul_a100 --clock power",
     after="A file for --data has a column each for gpu, kernel, batch, q_heads, kv_heads, seq_q, seq_k, head_dim, "
-          "causal and time_s (or tflops), as kernels.measure writes them; of matrix products gpu, kernel, sizes "
-          "(m=64:n=64:k=64) and time_s. Other layouts are in analysis/measurements/README.md, that of published "
+          "causal and time_s (or tflops), as kernels.measure writes them; of matrix products gpu, kernel (gemm), sizes "
+          "(m=64:n=64:k=64) and time_s, of elementwise kernels the same with kernel copy and sizes rows=64:columns=64. "
+          "Column options states options of the kernel (block_m=128:warps=8). Other layouts are in analysis/measurements/README.md, that of published "
           "figures with a unit in column metric among them. Rows of kernels that turbosim does not know are counted, "
           "not predicted, unless NAME.meta.yaml beside NAME.csv says how.\n\n"
           "A row is never predicted with a hardware file that was fitted on it. --clock is for rows whose clock is not "
