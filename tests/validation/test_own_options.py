@@ -23,7 +23,7 @@ from turbosim.validation.meta import read_meta
 from turbosim.validation.predict import jobs_of, predict, unmodelled
 from turbosim.validation.row import TILING
 from turbosim.validation.sets import directory, load_file, load_set
-from turbosim.workload import Gemm, Phase
+from turbosim.workload import CopyBytes, Gemm, Phase
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "gpu,kernel,phase,batch,q_heads,kv_heads,seq_q,seq_k,head_dim,causal,time_s,options\n"
@@ -130,9 +130,12 @@ def test_tritons_names_are_those_of_the_project(table):
     ("num_warp=4", 0, "kernel 'flash' has no option 'num_warp': it has path, block_m, block_n, warps, stages, splits, pieces, order, "
                       "paged, cache_write, sync (did you mean 'warps'?)"),
     ("block_m=64:BLOCK_M=128", 11, "option block_m is there twice; drop one"),
-    ("block_m=64:block_m=128", 0, "has an option twice: block_m=64:block_m=128; drop one"),
+    ("block_m=64:block_m=128", 0, "has block_m twice: block_m=64:block_m=128; drop one"),
     ("block_m=0", 0, "option block_m must be a whole number of at least 1, got '0'"),
     ("block_m=64:warps=four", 11, "option warps must be a whole number of at least 0 (the kernel's own choice), got 'four'"),
+    ("warps=4:path=foo", 8, "option path must be one of auto, mma.sync, wgmma, tcgen05, got 'foo'"),
+    ("path=wgma", 0, "option path must be one of auto, mma.sync, wgmma, tcgen05, got 'wgma' (did you mean 'wgmma'?)"),
+    ("sync=mbarier", 0, "option sync must be one of barrier, mbarrier, got 'mbarier' (did you mean 'mbarrier'?)"),
     ("pieces=x", 0, "kernel 'flash': option pieces must be a whole number, got 'x'"),
 ])
 def test_an_option_that_no_kernel_of_the_name_has_is_refused_with_its_place(table, options, place, message):
@@ -151,6 +154,22 @@ def test_a_value_that_the_kernel_does_not_have_is_refused(tmp_path):
 def test_options_of_a_kernel_without_a_model_are_not_judged(table):
     (row,) = load_file(table(START.replace("flash", "other") + "anything=goes", header=HEADER)).rows
     assert row.options == (("anything", "goes"),)
+
+
+OWN_WORK = [("gemm", Gemm(512, 512, 512), "m=512:n=512:k=512", text) for text in (
+    "", "block_m=64:block_n=64:block_k=32:stages=3:warps=4", "block_m=128:group_m=1", "BLOCK_M=64:num_warps=4", "path=mma.sync")] + [
+    ("copy", CopyBytes(4 * 1024 * 1024), "columns=1024:rows=1024", text) for text in ("", "tile_bytes=16384", "stages=1:ctas_per_sm=2")]
+
+
+@pytest.mark.parametrize(("kernel", "work", "sizes", "options"), OWN_WORK)
+def test_schedules_of_other_work_than_attention_are_predicted_without_a_meta_file(tmp_path, monkeypatch, kernel, work, sizes, options):
+    monkeypatch.chdir(tmp_path)
+    Path("own.csv").write_text(f"gpu,kernel,sizes,time_s,l2,method,options\na100_sxm_80gb,{kernel},{sizes},3e-5,cold,graph,{options}\n")
+    (found,) = predict([load_file(Path("own.csv"))], ["tile"]).outcomes
+    named = {"BLOCK_M": "block_m", "num_warps": "warps"}
+    stated = {named.get(n, n): v for n, v in (part.split("=") for part in options.split(":") if part)}
+    wanted = simulate("a100_sxm_80gb", work, kernel, launch="graph", l2="cold", options=stated)
+    assert found.times == {"tile": wanted.time_s}
 
 
 def test_a_decode_does_not_look_at_options_of_prefill(tmp_path):

@@ -1,5 +1,6 @@
 """Reading data sets: what rows mean, and what is refused."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -147,7 +148,6 @@ def test_a_kernel_that_nothing_is_said_of_has_a_reason(table):
     ("l4,flash,prefil,1,4,4,256,256,64,true,2e-5",
      "column phase must be one of prefill, decode, got 'prefil' (did you mean 'prefill'?)"),
     ("l4,flash,prefill,1,4,4,256,256,64,yes,2e-5", "column causal must be true or false, got 'yes'"),
-    ('l4,"flash,prefill,1,4,4,256,256,64,true,2e-5', "not CSV: unexpected end of data"),
     ("l4,flash,prefill,1,4,4,,256,64,true,2e-5",
      "neither attention (seq_q) nor other work: sizes must be m, n, k or rows, columns or count, got none"),
 ])
@@ -169,12 +169,47 @@ def test_rows_that_measure_nothing_are_refused(table, source):
     ("", "data/rows.csv: has no columns; a CSV file starts with their names"),
     ("gpu,kernel\n", "data/rows.csv: has columns, but no rows"),
     ("gpu,gpu\n1,2\n", "data/rows.csv:1: column 'gpu' is there twice"),
+    ("gpu,kernel\nl4,\"fla\nsh\"\n",
+     "data/rows.csv:2:4: not CSV: the double quote that starts here does not end in its line; close it, and write the text "
+     "without a line break"),
+    ("gpu,kernel\n\"l4,flash\n", "data/rows.csv:2:1: not CSV: the double quote that starts here does not end in its line; "
+                                "close it, and write the text without a line break"),
+    ("# a; b\ngpu;kernel;time_s\nl4;flash;2e-5\n",
+     "data/rows.csv:2:1: columns are separated by ';'; use commas, with points in decimal numbers"),
+    ('"gpu, or card"\t"kernel"\nl4\tflash\n',
+     "data/rows.csv:1:1: columns are separated by tabs; use commas, with points in decimal numbers"),
+    ("kernel,GPU\nflash,l4\n", "data/rows.csv:1:8: column 'GPU' must be 'gpu'"),
+    ("gpu,kernel,TIME_S\nl4,flash,1\n", "data/rows.csv:1:12: column 'TIME_S' must be 'time_s'"),
     ("a,b\n1,2\n", "data/rows.csv:1: the columns are of no known layout (metric, latency, gemm, tidy); nearest is tidy, "
                    "which also has gpu, kernel"),
 ])
 def test_a_file_that_is_no_table(table, text, message):
     path = table(header=text)
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_file(path)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_files_of_spreadsheets_are_read(tmp_path, table, mark, ends):
+    expected = load_file(table("# a comment", GOOD, '"l4","flash",prefill,1,4,4,512,512,64,true,6e-5')).rows
+    path = tmp_path / "data" / "rows.csv"
+    path.write_bytes(mark + path.read_text().replace("\n", ends).encode())
+    assert load_file(path.relative_to(tmp_path)).rows == expected
+    assert len(expected) == 2
+
+
+def test_columns_that_differ_in_capitals_may_stand_beside_each_other(table):
+    (row,) = load_file(table(f"{GOOD},NVIDIA L4", header="gpu,kernel,phase,batch,q_heads,kv_heads,seq_q,seq_k,head_dim,causal,time_s,GPU\n")
+                       ).rows
+    assert row.gpu == "l4"
+
+
+@pytest.mark.parametrize("sizes", list(itertools.permutations(["m=1024", "n=1024", "k=1024", "k=2048"])), ids=":".join)
+def test_a_size_that_is_there_twice_is_refused(table, sizes):
+    text = ":".join(sizes)
+    path = table(f"l4,gemm,{text},2e-5", header="gpu,kernel,sizes,time_s\n")
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'data/rows.csv:2:9: column sizes: has k twice: {text}; drop one')}$"):
         load_file(path)
 
 

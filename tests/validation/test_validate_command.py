@@ -115,13 +115,32 @@ def test_published_figures_as_they_lie(tmp_path):
     (["--set", "triton_softmax_a100", "--kernel", "Tritn"], 2,
      "--kernel: no row has 'Tritn': there is Triton, torch (did you mean 'Triton'?)"),
     (["--data", "none.csv"], 3, "none.csv: cannot be read: No such file or directory"),
+    (["--hw", "a100_sxm_80gb="], 2,
+     "--hw: 'a100_sxm_80gb=' names no file; write a100_sxm_80gb=FILE, or a100_sxm_80gb alone for the shipped one"),
+    (["--hw", "a100_sxm_80gb=h100_sxm"], 2, "--hw: 'a100_sxm_80gb=h100_sxm': 'h100_sxm' is another GPU, which a100_sxm_80gb was not "
+     "measured on; give the path of a hardware file of a100_sxm_80gb"),
+    (["--hw", "l4=a.yaml", "--hw", "l4=b.yaml"], 2, "--hw: l4 is given twice, as a.yaml and as b.yaml; drop one"),
+    (["--report", ""], 2, "--report: is empty; name a folder"),
+    (["--report", " "], 2, "--report: is empty; name a folder"),
+    (["--report", "file"], 2, "--report: 'file' is no folder, or below a file"),
+    (["--report", "file/a/b"], 2, "--report: 'file/a/b' is no folder, or below a file"),
+    (["--report", "a" * 300], 2, f"--report: '{'a' * 300}' cannot be written: File name too long"),
     (["--markdown", "--json"], 2, "--markdown and --json exclude each other; drop one of the two"),
 ])
 def test_errors(tmp_path, arguments, code, message):
+    (tmp_path / "file").touch()
     done = validate(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(f"error: {message}")
     assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["out", "a/b/out"])
+def test_a_report_is_written_where_folders_are_missing(tmp_path, table, name):
+    done = validate("--data", table(GOOD), "--report", name, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / name / "table.md").is_file()
 
 
 @pytest.mark.parametrize(("entry", "message"), [

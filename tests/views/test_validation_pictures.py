@@ -97,6 +97,10 @@ def test_groups_look_different():
     assert len(looks) == 40
 
 
+def drawn_in(axes):
+    return sorted((int(x), round(float(y), 9)) for points in axes.collections for x, y in points.get_offsets())
+
+
 def test_errors_by_shape_show_every_model_with_the_rows_that_it_predicts():
     data = findings()
     picture = by_shape(data, RUNGS)
@@ -104,10 +108,41 @@ def test_errors_by_shape_show_every_model_with_the_rows_that_it_predicts():
     for line, rung in enumerate(RUNGS):
         expected = sorted((o.row.workload.seq_k, round(o.error(rung), 9)) for o in data.outcomes if rung in o.times)
         axes = picture.axes[2 * line]
-        drawn = sorted((int(x), round(float(y), 9)) for points in axes.collections for x, y in points.get_offsets())
-        assert drawn == expected
+        assert drawn_in(axes) == expected
         assert axes.get_ylabel() == f"{rung}: error of the time"
     assert len([1 for o in data.outcomes if "sass" not in o.times]) == 6
+
+
+MIXED = {"attention": attention(1024), "product": Gemm(1024, 1024, 1024), "copy": CopyBytes(2**20)}
+
+
+@pytest.mark.parametrize("predicted", list(itertools.product([(), ("attention",), ("copy",), ("attention", "copy"), tuple(MIXED)], repeat=2)),
+                         ids=str)
+def test_errors_by_shape_have_no_panel_without_a_point_and_label_those_there_are(predicted):
+    by_model = {"roofline": tuple(MIXED), **dict(zip(("tile", "sass"), predicted, strict=True))}
+    rows = tuple(outcome(kind, work, 1e-4, {rung: 1.1e-4 for rung, kinds in by_model.items() if kind in kinds})
+                 for kind, work in MIXED.items())
+    picture = by_shape(Findings(rows, ()), RUNGS)
+    picture.draw_without_rendering()
+    assert all(drawn_in(axes) for axes in picture.axes)
+    columns = {"attention": 2, "product": 1, "copy": 1}
+    assert len(picture.axes) == sum(columns[kind] for kinds in by_model.values() for kind in kinds)
+    assert [axes.get_ylabel() for axes in picture.axes if axes.get_ylabel()] == [
+        f"{rung}: error of the time" for rung, kinds in by_model.items() if kinds]
+    assert len([1 for axes in picture.axes if axes.get_xlabel()]) == 4
+    for axes in picture.axes:
+        for axis, label in ((axes.xaxis, axes.get_xlabel()), (axes.yaxis, axes.get_ylabel())):
+            assert any(tick.get_text() and tick.get_visible() for tick in axis.get_ticklabels()) or not label
+
+
+def test_errors_by_shape_have_a_scale_for_each_model_and_one_of_sizes():
+    seconds = 1e-4
+    rows = tuple(outcome("Triton", attention(512 * 2**n), seconds, {"roofline": seconds * (0.02 + 0.01 * n), "tile": seconds * 1.05})
+                 for n in range(6))
+    roofline, _, tile, _ = by_shape(Findings(rows, ()), ("roofline", "tile")).axes
+    assert roofline.get_ylim()[0] < -0.98
+    assert -0.35 < tile.get_ylim()[0] < tile.get_ylim()[1] < 0.35
+    assert roofline.get_xlim() == tile.get_xlim()
 
 
 def test_columns_are_those_of_the_work_that_there_is():

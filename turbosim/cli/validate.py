@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,10 +24,12 @@ EXAMPLE = common.examples(
     "turbosim validate --hw a100_pcie_80gb=calibrated.yaml --compare",
     "turbosim validate --set triton_matmul_a100 --clock power",
     after="A file for --data has a column each for gpu, kernel, batch, q_heads, kv_heads, seq_q, seq_k, head_dim, "
-          "causal and time_s (or tflops), as kernels.measure writes them; of matrix products gpu, kernel, sizes "
-          "(m=64:n=64:k=64) and time_s. Other layouts are in analysis/measurements/README.md, that of published "
-          "figures with a unit in column metric among them. Rows of kernels that turbosim does not know are counted, "
-          "not predicted, unless NAME.meta.yaml beside NAME.csv says how.\n\n"
+          "causal and time_s (or tflops), as kernels.measure writes them; of matrix products gpu, kernel (gemm), sizes "
+          "(m=64:n=64:k=64) and time_s, of elementwise kernels the same with kernel copy and sizes rows=64:columns=64. "
+          "Column options states options of the kernel (block_m=128:warps=8). Other layouts are in "
+          "analysis/measurements/README.md, that of published figures with a unit in column metric among them. Rows of "
+          "kernels that turbosim does not know are counted, not predicted, unless NAME.meta.yaml beside NAME.csv says "
+          "how.\n\n"
           "A row is never predicted with a hardware file that was fitted on it. --clock is for rows whose clock is not "
           "known. Limits, in analysis/thresholds.yaml, are those of the shipped hardware files and --clock sustained."
           "\n\n"
@@ -59,7 +62,7 @@ def validate(
     )] = "roofline,tile",
     engine: common.Engine = "numba",
     clock: common.Clock = "sustained",
-    report: Annotated[Path | None, typer.Option(
+    report: Annotated[str | None, typer.Option(
         metavar="<folder>", help="Also write to this folder: scatter, error_by_shape, residuals and, where rows have "
                                 "any, counters (PNG and SVG), rows.csv and table.md.")] = None,
     compare: Annotated[bool, typer.Option(
@@ -81,14 +84,13 @@ def validate(
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other; drop one of the two")
     rungs = rungs_of(model)
-    if report is not None and report.exists() and not report.is_dir():
-        raise UsageError(f"--report: {str(report)!r} is no folder")
-    files = dict(item.partition("=")[::2] for item in hw or [])
+    files = _files_of(hw or [])
     if compare and (markdown or not any(files.values())):
         raise UsageError("--compare: goes without --markdown" if markdown else
                          "--compare: name the hardware file to compare, --hw GPU=FILE")
     chosen = _chosen(sets, data, list(files), kernel)
     limits = read_thresholds(directory() / "thresholds.yaml")
+    folder = None if report is None else _folder(report)
     common.announce_compilation(engine)
     try:
         with common.progress("predicting") as show:
@@ -103,10 +105,10 @@ def validate(
     verdicts = judge(limits, findings.outcomes, rungs, partial=bool(hw or kernel)) if judged else []
     _print(findings, verdicts, rungs, as_json, markdown, shipped)
     check_compared(findings, rungs)
-    if report is not None:
+    if folder is not None:
         from turbosim.views.validation_report import write_report
 
-        for path in write_report(report, findings, rungs):
+        for path in write_report(folder, findings, rungs):
             common.say_written(path)
     _gate(verdicts)
 
@@ -117,6 +119,44 @@ def rungs_of(text: str) -> list[Rung]:
 
     given = [common.one_of("--model", part.strip(), RUNGS) for part in text.split(",")]
     return [rung for rung in RUNGS if rung in given]
+
+
+def _files_of(hw: list[str]) -> dict[str, str]:
+    """Return GPU -> hardware file, empty for the shipped one, of *hw*. Raises UsageError."""
+    from turbosim.hw import list_gpus
+
+    files: dict[str, str] = {}
+    for item in hw:
+        gpu, sign, file = item.partition("=")
+        if sign and not file:
+            raise UsageError(f"--hw: {item!r} names no file; write {gpu}=FILE, or {gpu} alone for the shipped one")
+        if file != gpu and file in list_gpus():
+            raise UsageError(f"--hw: {item!r}: {file!r} is another GPU, which {gpu} was not measured on; give the path "
+                             f"of a hardware file of {gpu}")
+        if files.setdefault(gpu, file) != file:
+            raise UsageError(f"--hw: {gpu} is given twice, as {files[gpu] or 'the shipped file'} and as "
+                             f"{file or 'the shipped file'}; drop one")
+    return files
+
+
+def _folder(text: str) -> Path:
+    """Return the folder of --report, in which a file could be written, before rows are simulated. Raises UsageError."""
+    if not text.strip():
+        raise UsageError("--report: is empty; name a folder")
+    folder = Path(text)
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+        # Where no report comes about, there is no folder of it either.
+        for path in missing:
+            path.rmdir()
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--report: {text!r} is no folder, or below a file") from None
+    except OSError as error:
+        raise UsageError(f"--report: {text!r} cannot be written: {error.strerror}") from None
+    return folder
 
 
 def _chosen(sets: list[str] | None, data: list[Path] | None, gpus: list[str], kernels: list[str] | None

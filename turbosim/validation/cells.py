@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from turbosim.errors import ConfigError, did_you_mean
 from turbosim.hw.document import shown
 
 _CELL = re.compile(r'(?:^|,)("(?:[^"]|"")*"|[^,]*)')
+_OPEN = re.compile(r'(?:^|,)(")(?:[^"]|"")*$')
+_SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ class Line:
         return text
 
     def pairs(self, column: str) -> dict[str, str]:
-        """Return a list such as ``m=64:n=64`` as a table. Raises ConfigError."""
+        """Return a list such as ``m=64:n=64`` as a table. Raises ConfigError, also for a name that is there twice."""
         table = {}
         for part in filter(None, self.cells.get(column, "").split(":")):
             name, sign, value = part.partition("=")
             if not sign or not name or not value:
                 raise self.error(f"column {column} is a list like m=64:n=64, got {part!r}")
+            if name in table:
+                raise self.error_in(column, f"has {name} twice: {self.cells[column]}; drop one")
             table[name] = value
         return table
 
@@ -110,26 +114,31 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_lines(path: Path) -> tuple[list[str], list[Line]]:
+def read_lines(path: Path, known: Collection[str] = ()) -> tuple[list[str], list[Line]]:
     """Return the columns and the lines of a CSV file; lines that start with # are comments.
 
-    Raises ConfigError for a file that cannot be read, that has no lines, or whose lines differ in length.
+    A byte order mark and the line ends of any system are read over. Raises ConfigError for a file that cannot be read,
+    whose columns another character separates, that has no lines, whose lines differ in length or end within quotes, or
+    with a column that is one of the *known* names but for capitals.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # Spreadsheets write a byte order mark.
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{shown(path)}: not UTF-8 text; a CSV file is expected") from None
     except OSError as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1)
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), 1)
                 if line.strip() and not line.startswith("#")]
     if not numbered:
         raise ConfigError(f"{shown(path)}: has no columns; a CSV file starts with their names")
+    _check_separator(path, *numbered[0])
     texts = dict(numbered)
     fields = list(_parsed(path, numbered))
     columns = [name.strip() for name in fields[0][1]]
     if repeated := next((c for c in columns if columns.count(c) > 1), None):
         raise ConfigError(f"{shown(path)}:{fields[0][0]}: column {repeated!r} is there twice")
+    _check_capitals(f"{shown(path)}:{fields[0][0]}", columns, _starts(numbered[0][1]), known)
     lines = []
     for number, cells in fields[1:]:
         if len(cells) != len(columns):
@@ -142,8 +151,28 @@ def read_lines(path: Path) -> tuple[list[str], list[Line]]:
     return columns, lines
 
 
+def _check_separator(path: Path, number: int, header: str) -> None:
+    bare = re.sub(r'"[^"]*"', "", header)
+    other = next((text for sign, text in _SEPARATORS.items() if sign in bare), None)
+    if other is not None and "," not in bare:
+        raise ConfigError(f"{shown(path)}:{number}:1: columns are separated by {other}; use commas, with points in "
+                          f"decimal numbers")
+
+
+def _check_capitals(where: str, columns: list[str], places: list[int], known: Collection[str]) -> None:
+    spelt = {name.lower(): name for name in known}
+    for column, place in zip(columns, places, strict=True):
+        right = spelt.get(column.lower(), column)
+        # Beside the right one it is another column.
+        if right != column and right not in columns:
+            raise ConfigError(f"{where}:{place}: column {column!r} must be {right!r}")
+
+
 def _parsed(path: Path, numbered: list[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
     for number, line in numbered:
+        if opened := _OPEN.search(line):
+            raise ConfigError(f"{shown(path)}:{number}:{1 + opened.start(1)}: not CSV: the double quote that starts "
+                              f"here does not end in its line; close it, and write the text without a line break")
         try:
             yield number, next(csv.reader([line], strict=True))
         except csv.Error as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from turbosim.errors import ConfigError, UsageError
 from turbosim.validation.cells import Line
-from turbosim.validation.counters import clock_of, read_counters
+from turbosim.validation.counters import COUNTERS, clock_of, read_counters
 from turbosim.validation.row import TIMES, Row, workload_of
 from turbosim.workload import Attention, Gemm, Phase, Workload
 
@@ -91,10 +91,7 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
 
 
 def _options(line: Line) -> tuple[tuple[str, str], ...]:
-    options = tuple(line.pairs("options").items())
-    if len(options) < len([part for part in line.cells.get("options", "").split(":") if part]):
-        raise line.error_in("options", f"has an option twice: {line.cells['options']}; drop one")
-    return options
+    return tuple(line.pairs("options").items())
 
 
 def _tidy_time(line: Line, meta: Meta, work: Workload, stream: tuple[int, int]) -> tuple[float, str, str]:
@@ -196,3 +193,7 @@ LAYOUTS = (
     Layout("gemm", frozenset({"system", "gemm_dtype", "m", "n", "k", "latency"}), _gemm),
     Layout("tidy", frozenset({"gpu", "kernel"}), _tidy),
 )
+COLUMNS = frozenset.union(*(layout.needs for layout in LAYOUTS), COUNTERS, {
+    "source", "status", "phase", "batch", "q_heads", "kv_heads", "seq_q", "seq_k", "head_dim", "causal", "sizes", "l2",
+    "method", "sm_clock_hz", "cycles", "time_s", "tflops", "bandwidth_Bps", "dtype", "version", "ver", "options"})
+"""All columns that are read, in any layout."""

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
+from turbosim.hw.spec import MmaPath
+from turbosim.schedules.prefill import SYNCS
 from turbosim.schedules.registry import get_schedule
 from turbosim.validation.cells import Line
 from turbosim.validation.meta import Meanings, Model, Value
@@ -22,6 +24,8 @@ COMPILER = {"warps": "num_warps", "stages": "num_stages"}
 """Option -> compiler option of Triton."""
 _ALIASES = {name: option for option, name in COMPILER.items()}
 ANY = "*"
+_WORDS = {"path": ("auto", *(path.value for path in MmaPath)), "sync": SYNCS}
+"""Options of schedules -> their values on all GPUs."""
 CHOSEN = ("warps", "stages", "splits")
 """Options that 0 leaves to the kernel."""
 
@@ -58,6 +62,9 @@ def check_options(line: Line, row: Row, model: Model) -> tuple[tuple[str, str], 
             if text not in values and ANY not in values:
                 raise _error(line, given, f"option {name} must be one of {', '.join(values)}, got {text!r}"
                                           f"{did_you_mean(text, values)}")
+        if name in _WORDS and name not in model.own and text not in _WORDS[name]:
+            raise _error(line, given, f"option {name} must be one of {', '.join(_WORDS[name])}, got {text!r}"
+                                      f"{did_you_mean(text, _WORDS[name])}")
         found[name] = text
     try:
         schedule.parse_options({n: v for n, v in found.items()

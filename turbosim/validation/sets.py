@@ -12,7 +12,7 @@ from turbosim.hw.document import shown
 from turbosim.validation.cells import read_lines
 from turbosim.validation.counters import check_bytes
 from turbosim.validation.gpus import cards_of, gpu_of
-from turbosim.validation.layouts import layout_of
+from turbosim.validation.layouts import COLUMNS, layout_of
 from turbosim.validation.meta import Meta, Model, read_meta
 from turbosim.validation.own_options import check_options
 from turbosim.validation.row import Row
@@ -97,7 +97,7 @@ def read_set(path: Path, meta_file: Path | None, name: str, gpus: Sequence[str] 
 
     Raises ConfigError, with file and line, for whatever is not acceptable.
     """
-    columns, lines = read_lines(path)
+    columns, lines = read_lines(path, COLUMNS)
     layout = layout_of(columns, f"{shown(path)}:1")
     meta = read_meta(meta_file or directory() / "measurements" / "layouts" / f"{layout.name}.yaml")
     place = shown(meta_file) if meta_file else f"{path.with_suffix('.meta.yaml').name} beside the file"

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from turbosim.units import show
@@ -106,7 +106,8 @@ def _table(title: str, headers: Sequence[str], lines: Sequence[Sequence[str]], t
 
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     for number, name in enumerate(headers):
-        table.add_column(name, justify="left" if number < texts else "right", no_wrap=number >= texts)
+        # A long name goes on in the next line: cut, two of them may look the same.
+        table.add_column(name, justify="left" if number < texts else "right", no_wrap=number >= texts, overflow="fold")
     before: list[str] = []
     for line in lines:
         repeated = line[:same] == before[:same]
@@ -125,11 +126,11 @@ def to_table(findings: Findings, verdicts: Sequence[Verdict], rungs: Sequence[Ru
         parts.append(_table("Errors of the predicted time (bias: negative is too fast)",
                             ("set", "GPU", "kernel", "model", *_HEADERS,
                              *([_OVER_TILINGS] if has_tilings(findings, rungs) else [])), scores, 4, 3))
-    last = rungs[-1]
-    rows = [[o.row.name, show(o.row.time_s, "s", 3), show(o.times[last], "s", 3), f"{o.error(last):+.1%}"]
-            for o in worst_of(findings, last)]
-    if rows:
-        parts += ["", _table(f"Worst rows of {last}", ("row", "measured", "predicted", "error"), rows, 1)]
+    for rung in judged_of(rungs):
+        rows = [[o.row.name, show(o.row.time_s, "s", 3), show(o.times[rung], "s", 3), f"{o.error(rung):+.1%}"]
+                for o in worst_of(findings, rung)]
+        if rows:
+            parts += ["", _table(f"Worst rows of {rung}", ("row", "measured", "predicted", "error"), rows, 1)]
     if counted := validation_counters.lines(findings, rungs):
         parts += ["", _table("Errors of predicted counters (bias: negative is too little; pp: percentage points)",
                              validation_counters.HEADERS, counted, 6, 3)]
@@ -152,7 +153,7 @@ def impossible_lines(findings: Findings) -> list[str]:
 
 
 def to_rows(findings: Findings, rungs: Sequence[Rung]) -> list[dict[str, Any]]:
-    """Return a flat row per measurement, times in seconds."""
+    """Return a flat row per measurement, times in seconds; ``MODEL_reason`` says why a model does not predict it."""
     rows = []
     for o in findings.outcomes:
         r = o.row
@@ -167,6 +168,7 @@ def to_rows(findings: Findings, rungs: Sequence[Rung]) -> list[dict[str, Any]]:
             row[f"{rung}_time_s"] = o.times.get(rung)
             row[f"{rung}_error"] = o.error(rung) if rung in o.times else None
             row[f"{rung}_tiling"] = o.choices.get(rung, "")
+            row[f"{rung}_reason"] = o.reasons.get(rung, "")
         rows.append(row | validation_counters.columns(o, rungs))
     return rows
 
@@ -209,23 +211,40 @@ def _ranks(found: TilingScore | None) -> dict[str, Any] | None:
                                                "kendall": r.kendall} for r in found.ranks]}
 
 
+def judged_of(rungs: Sequence[Rung]) -> Sequence[Rung]:
+    """Return the models whose predictions decide what is shown: those that simulate, where there are any."""
+    return [rung for rung in rungs if rung not in ANALYTICAL] or rungs
+
+
 def to_markdown(findings: Findings, rungs: Sequence[Rung]) -> str:
-    """Return the scores as a Markdown table: a line per group, columns of mean and 90th percentile of every model."""
-    last = rungs[-1]
-    tilings = has_tilings(findings, [last])
+    """Return the scores as a Markdown table: a line per group, columns of mean and 90th percentile of every model.
+
+    A group is there if a model that simulates predicts rows of it, or any does where none simulates; "-" stands for a
+    model that has none. The number of rows is the largest of these models, and others are named with theirs. Bias and
+    Kendall's tau are those of the last of them that predicts rows of the group.
+    """
+    judged = judged_of(rungs)
+    tilings = has_tilings(findings, judged)
     lines = ["| set | GPU | kernel | rows | " + " | ".join(f"{r} mean | {r} p90" for r in rungs) + " | bias | tau |"
              + (f" {_OVER_TILINGS} |" if tilings else ""),
              "|---|---|---|" + "---:|" * (3 + 2 * len(rungs) + tilings)]
     for group, outcomes in grouped(findings.outcomes).items():
-        own = score(outcomes, last)
-        if own is None:
+        scores = {rung: score(outcomes, rung) for rung in rungs}
+        found = {rung: s for rung in judged if (s := scores[rung]) is not None}
+        if not found:
             continue
-        cells = []
-        for rung in rungs:
-            s = score(outcomes, rung)
-            cells += ["-", "-"] if s is None else [f"{s.mean:.1%}", f"{s.p90:.1%}"]
+        cells = [cell for s in scores.values()
+                 for cell in (("-", "-") if s is None else (f"{s.mean:.1%}", f"{s.p90:.1%}"))]
+        last, own = list(found.items())[-1]
         tau = "-" if own.kendall is None else f"{own.kendall:.2f}"
-        lines.append(f"| {group.dataset} | {group.gpu} | {group.kernel} | {own.count} | {' | '.join(cells)} | "
+        lines.append(f"| {group.dataset} | {group.gpu} | {group.kernel} | {_counts(found)} | {' | '.join(cells)} | "
                      f"{own.bias:+.1%} | {tau} |"
                      + (f" {_tau_of(tiling_score(outcomes, last))} |" if tilings else ""))
     return "\n".join(lines) + "\n"
+
+
+def _counts(found: Mapping[Rung, Score]) -> str:
+    """Return the largest number of rows, and that of each model which predicts fewer."""
+    most = max(s.count for s in found.values())
+    fewer = ", ".join(f"{rung} {s.count}" for rung, s in found.items() if s.count < most)
+    return f"{most} ({fewer})" if fewer else str(most)

@@ -12,8 +12,8 @@ from turbosim.validation.score import Score, grouped, score
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HEADERS = ("set", "GPU", "kernel", "model", "rows", "mean shipped", "given", "median shipped", "given", "p90 shipped",
-           "given", "bias shipped", "given")
+HEADERS = ("set", "GPU", "kernel", "model", "rows", "mean\nshipped", "given", "median\nshipped", "given",
+           "p90\nshipped", "given", "bias\nshipped", "given")
 
 
 def pairs(shipped: Findings, given: Findings, rungs: Sequence[Rung]) -> list[tuple[tuple[str, ...], Score, Score]]:
@@ -36,7 +36,8 @@ def to_table(shipped: Findings, given: Findings, rungs: Sequence[Rung]) -> Rende
     table = Table(title="Errors with the shipped and with the given hardware files", title_justify="left", box=None,
                   padding=(0, 1), pad_edge=False)
     for number, name in enumerate(HEADERS):
-        table.add_column(name, justify="left" if number < 4 else "right", no_wrap=number >= 4)
+        # A long name goes on in the next line: cut, two of them may look the same.
+        table.add_column(name, justify="left" if number < 4 else "right", no_wrap=number >= 4, overflow="fold")
     for names, a, b in pairs(shipped, given, rungs):
         cells = [f"{x:.1%}" for name in ("mean", "median", "p90") for x in (getattr(a, name), getattr(b, name))]
         table.add_row(*names, str(a.count), *cells, f"{a.bias:+.1%}", f"{b.bias:+.1%}")

@@ -156,36 +156,58 @@ WAYS: tuple[Way, ...] = (
 """What errors are drawn over, and its value for a row; None for rows of other work."""
 
 
+Points = dict[str, list[tuple[float, float]]]
+"""Size and error of rows, by group."""
+
+
+def _points(findings: Findings, rung: Rung, way: Way) -> Points:
+    found: Points = {}
+    for name, outcomes in _grouped(findings, rung).items():
+        if points := [(x, min(o.error(rung), CLIPPED)) for o in outcomes if (x := way[1](o)) is not None]:
+            found[name] = points
+    return found
+
+
 def by_shape(findings: Findings, rungs: Sequence[Rung]) -> Figure:
     """Return the errors over the size of the work, a line of panels per model, a column per kind of size that occurs.
 
-    Each model has the rows that it predicts, whether or not others do.
+    Each model has the rows that it predicts, whether or not others do, and a scale of errors of its own; the columns
+    have one scale of sizes. Where a model predicts no row of a kind there is no panel.
     """
-    ways = [way for way in WAYS if any(way[1](o) is not None for o in findings.outcomes)] or [WAYS[0]]
-    picture, panels = _panels(findings, len(rungs), len(ways), 3.6, 2.7, sharex="col", sharey=True)
+    points = {(rung, way[0]): _points(findings, rung, way) for rung in rungs for way in WAYS}
+    ways = [way for way in WAYS if any(points[rung, way[0]] for rung in rungs)] or [WAYS[0]]
+    shown = [rung for rung in rungs if any(points[rung, way[0]] for way in ways)] or list(rungs[:1])
+    picture, panels = _panels(findings, len(shown), len(ways), 3.6, 2.7, sharex="col", sharey="row")
     numbers = _numbers(findings)
-    for line, rung in zip(panels, rungs, strict=True):
-        for axes, (_, size) in zip(line, ways, strict=True):
-            for name, outcomes in _grouped(findings, rung).items():
-                points = [(x, min(o.error(rung), CLIPPED)) for o in outcomes if (x := size(o)) is not None]
-                if points:
-                    axes.scatter(*zip(*points, strict=True), label=name, **_look(numbers[name]))
-            axes.axhline(0, color=DARK, linewidth=0.8)
-            for band, shade in zip(BANDS, SHADES, strict=True):
-                axes.axhspan(-band, band, color=LIGHT, alpha=shade, linewidth=0,
-                             label=f"within {band:.0%} of the measured time")
-            axes.yaxis.set_major_formatter(_percent)
-        line[0].set_ylabel(f"{rung}: error of the time")
-    for column, (label, size) in enumerate(ways):
-        found = [x for o in findings.outcomes if (x := size(o)) is not None]
-        for line in panels:
+    drawn = {(rung, way[0]): axes for line, rung in zip(panels, shown, strict=True)
+             for axes, way in zip(line, ways, strict=True)}
+    # What is left labels itself: the panel that labelled a line or a column may be gone.
+    for key in [key for key in drawn if not points[key] and any(points.values())]:
+        drawn.pop(key).remove()
+    for key, axes in drawn.items():
+        for name, found in points[key].items():
+            axes.scatter(*zip(*found, strict=True), label=name, **_look(numbers[name]))
+        axes.axhline(0, color=DARK, linewidth=0.8)
+        for band, shade in zip(BANDS, SHADES, strict=True):
+            axes.axhspan(-band, band, color=LIGHT, alpha=shade, linewidth=0,
+                         label=f"within {band:.0%} of the measured time")
+        axes.yaxis.set_major_formatter(_percent)
+    for rung in shown:
+        first = next(axes for (of, _), axes in drawn.items() if of == rung)
+        first.set_ylabel(f"{rung}: error of the time")
+        first.tick_params(labelleft=True)
+    for label, size in ways:
+        column = [axes for (_, of), axes in drawn.items() if of == label]
+        sizes = [x for o in findings.outcomes if (x := size(o)) is not None]
+        for axes in column:
             # The panels of a column share the scale, which drops what labels it.
-            line[column].set_xscale("log", base=2 if "attention" in label else 10)
-        for line in panels:
-            _size_ticks(line[column].xaxis, label, found)
-        panels[-1][column].set_xlabel(label)
+            axes.set_xscale("log", base=2 if "attention" in label else 10)
+        for axes in column:
+            _size_ticks(axes.xaxis, label, sizes)
+        column[-1].set_xlabel(label)
+        column[-1].tick_params(labelbottom=True)
     _note(picture, "Negative is too fast" + _clipped(findings, rungs))
-    _legend(picture, [axes for line in panels for axes in line], numbers)
+    _legend(picture, list(drawn.values()), numbers)
     return picture
 
 
