@@ -55,9 +55,9 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
 
 
 def _digest(line: Line, sizes: dict[str, int]) -> str:
-    kernel = line.text("kernel")
-    shape = {"read": sizes.get("nbytes", 0), "written": sizes.get("nbytes", 0)} if kernel == "copy" else sizes
-    return digest_of(line.text("gpu"), kernel, shape, line.positive("time_s"))
+    nbytes = sizes.get("nbytes", 0)
+    shape = {"read": nbytes, "written": nbytes} if line.text("kernel") == "copy" else sizes
+    return digest_of(line.text("gpu"), shape, line.positive("time_s"))
 
 
 def _size(line: Line, sizes: dict[str, int], name: str) -> int:
