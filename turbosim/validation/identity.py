@@ -1,8 +1,8 @@
 """What a measured row says, as a digest: the same under any file name, in any order, layout and unit.
 
 A digest is of the GPU's chip, the shape and the measured time, not of the kernel and its options, which go by other
-names elsewhere or may be left out. Times enter by their logarithm in steps, and are looked up with those one step away, so that a time
-which was written with five digits, or worked out from a rate, is still the same.
+names elsewhere or may be left out. Times enter by their logarithm in steps, and are looked up with those one step
+away, so that a time which was written with five digits, or worked out from a rate, is still the same.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ def check_unseen(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
     """Raise ConfigError if the hardware file of a row was fitted on it.
 
     *files* gives the hardware file of a GPU, if not the shipped one. Rows are told by what they say, whatever their
-    file and kernel are called (:mod:`turbosim.validation.identity`): those of the record ``fitted`` of a calibration, and those of
-    a committed set that a value's ``fitted_on`` names. A set of that name is refused as a whole.
+    file and kernel are called (:mod:`turbosim.validation.identity`): those of the record ``fitted`` of a calibration,
+    and those of a committed set that a value's ``fitted_on`` names. A set of that name is refused as a whole.
     """
     committed = list_sets()
     resolved = {gpu: load_resolved(files.get(gpu, gpu)) for gpu in dict.fromkeys(r.gpu for d in sets for r in d.rows)}
