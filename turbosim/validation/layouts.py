@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.validation.cells import Line
-from turbosim.validation.counters import clock_of, read_counters
+from turbosim.validation.counters import clock_of, read_counters, sm_clock
 from turbosim.validation.row import DTYPES, TIMES, Row, workload_of
 from turbosim.workload import Attention, Gemm, Phase, Workload
 
@@ -81,13 +81,13 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
     if line.cells.get("method"):
         protocol = replace(protocol, method=line.choice("method", ("events", "graph", "ncu")))  # type: ignore[arg-type]
     if line.cells.get("sm_clock_hz"):
-        protocol = replace(protocol, clock=line.positive("sm_clock_hz"))
+        protocol = replace(protocol, clock=sm_clock(line))
     time, column, unit = _tidy_time(line, meta, work, stream)
     if protocol.method == "ncu" and line.cells.get("cycles") and not line.cells.get("sm_clock_hz"):
         protocol = replace(protocol, clock=clock_of(line, time))
     return Row(line.where, dataset, line.text("gpu"), line.text("kernel"), work, time, protocol,
-               _dtype(line, line.text("dtype", "fp16")), line.text("version", ""), _options(line), stream, read_counters(line),
-               column=column, unit=unit)
+               _dtype(line, line.text("dtype", "fp16")), line.text("version", ""), _options(line), stream,
+               read_counters(line), column=column, unit=unit)
 
 
 def _dtype(line: Line, text: str) -> str:

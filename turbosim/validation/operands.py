@@ -26,7 +26,8 @@ def operands_of(row: Row, model: Model) -> str:
     if isinstance(row.workload, Attention):
         known = (*HALF, *_OTHERS.get(schedule.name, ()))
         if row.dtype not in known:
-            raise UnmodelledError(f"schedule {schedule.name} multiplies {', '.join(known)}, and the row has {row.dtype}")
+            raise UnmodelledError(f"schedule {schedule.name} multiplies {', '.join(known)}, and the row has "
+                                  f"{row.dtype}")
         return ""
     has_option = isinstance(row.workload, Gemm) and "dtype" in schedule.options.__dataclass_fields__
     if not has_option or "dtype" in model.options or row.dtype == "fp16":
