@@ -65,12 +65,12 @@ def cards_of(text: str) -> list[str]:
         raise UsageError(f"GPU {text!r}: there is no hardware file of this name{hint}; see `turbosim hw list`, and "
                          f"write the vendor's name of a card without one, as in 'H100 NVL'")
     if chip in _CARDS or chip in _WITHOUT:
-        words = {word for cards in _CARDS.values() for said in cards.values() for word in said.split()} | _VARIANTS
-        strange = [word for word in sorted(rest) if word not in words and not _MEMORY.fullmatch(word)]
+        vocabulary = {word for cards in _CARDS.values() for said in cards.values() for word in said.split()} | _VARIANTS
+        strange = [word for word in sorted(rest) if word not in vocabulary and not _MEMORY.fullmatch(word)]
         if not strange:
             return [text]
         raise UsageError(f"GPU {text!r}: {strange[0]!r} is no word of vendors' names of cards"
-                         f"{did_you_mean(strange[0], words)}; correct it, or put a remark in parentheses")
+                         f"{did_you_mean(strange[0], vocabulary)}; correct it, or put a remark in parentheses")
     raise UsageError(f"unknown GPU {text!r}: neither a name from `turbosim hw list` nor one of a GPU that drivers or "
                      f"vendors use{hint}")
 

@@ -213,7 +213,8 @@ def _table_at(loc: tuple[int | str, ...]) -> type[_Strict]:
     if loc[0] == "event_overhead":
         return Overhead
     inner = [part for part in loc[2:] if isinstance(part, str)]
-    return {"": Model, "cases": Case, "triton": Triton, "triton.cases": TritonCase}[".".join(inner)]
+    tables: dict[str, type[_Strict]] = {"": Model, "cases": Case, "triton": Triton, "triton.cases": TritonCase}
+    return tables[".".join(inner)]
 
 
 def plain(value: Any) -> Any:

@@ -117,7 +117,7 @@ def _of_when(loc: Loc, when: Mapping[str, Any]) -> Iterator[Defect]:
         for one in values:
             right = isinstance(one, kind) and (kind is bool or not isinstance(one, bool))
             if not right or (name == "phase" and one not in set(Phase)) or (kind is int and one < 1):
-                hint = did_you_mean(str(one), list(Phase)) if name == "phase" else ""
+                hint = did_you_mean(str(one), [phase.value for phase in Phase]) if name == "phase" else ""
                 yield (*loc, name), f"must be {what}, got {one!r}{hint or f'; write for example {example}'}"
 
 
