@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turbosim.errors import ConfigError, UsageError
 from turbosim.hw import list_gpus
-from turbosim.validation.gpus import cards_of, gpu_of
+from turbosim.validation.gpus import NAMES, cards_of, gpu_of
 from turbosim.validation.sets import load_file
 
 METRIC = "source,gpu,kernel,version,batch,heads,kv_heads,seq_q,seq_k,head_dim,causal,dtype,metric,value,notes\n"
@@ -33,7 +35,8 @@ def test_hardware_files_are_themselves(name):
 
 
 @pytest.mark.parametrize("text", ["V100", "V100 (self-hosted docs runner)", "Tesla V100-SXM2-16GB", "H100 NVL", "A100-PCIE-40GB",
-                                  "NVIDIA L40", "RTX 4080", "RTX 3090 Ti"])
+                                  "NVIDIA L40", "RTX 4080", "RTX 3090 Ti", "Tesla V100-SXM2-32GB", "A6000", "NVIDIA RTX A6000",
+                                  "GB200", "GeForce RTX 4090 Laptop GPU", "H20"])
 def test_gpus_without_a_hardware_file(text):
     assert gpu_of(text) is None
 
@@ -80,3 +83,27 @@ def test_a_file_of_gpus_without_a_hardware_file(published):
     with pytest.raises(ConfigError, match=(
             r"^fig\.csv: has no row that can be compared: 2 rows of 'V100', of which there is no hardware file$")):
         load_file(published(attention("V100"), attention("V100")))
+
+
+@pytest.mark.parametrize(("text", "rule"), [
+    ("a100_sxmm", "there is no hardware file of this name (did you mean 'a100_sxm'?)"),
+    ("h100_smx", "there is no hardware file of this name (did you mean 'h100_sxm'?)"),
+    ("a10_sxm_80gb", "there is no hardware file of this name (did you mean 'a100_sxm_80gb'?)"),
+    ("h100_nvl", "there is no hardware file of this name"), ("v100_sxm2", "there is no hardware file of this name"),
+    ("A100-SMX4-80GB", "'smx4' is no word of vendors' names of cards (did you mean 'sxm4'?)"),
+    ("H100 PCI", "'pci' is no word of vendors' names of cards (did you mean 'pcie'?)"),
+    ("H10 SXM", "neither a name from `turbosim hw list`")])
+def test_a_mistyped_name_is_no_absent_card(published, text, rule):
+    with pytest.raises(ConfigError, match=rf"^fig\.csv:3: (unknown )?GPU {re.escape(repr(text))}: {re.escape(rule)}"):
+        load_file(published(attention("RTX 3090"), attention(text)))
+
+
+@given(st.sampled_from(list_gpus()), st.integers(0, 30), st.sampled_from("abcxyz0189"))
+def test_a_hardware_file_s_name_with_a_letter_too_many_is_never_an_absent_card(name, place, letter):
+    mistyped = name[:place] + letter + name[place:]
+    if "_" in name and mistyped not in (*list_gpus(), *NAMES):
+        try:
+            cards = cards_of(mistyped)
+        except UsageError:
+            return
+        assert set(cards) & set(list_gpus())

@@ -62,8 +62,8 @@ def test_values_in_the_unit_of_their_column_are_accepted(unit, slower, work):
 @given(seconds=st.floats(LEAST_KERNEL, 15e-6))
 def test_short_kernels_too(meant, column, seconds):
     row = row_of(CopyBytes(4096), seconds / TIMES[meant], column)
-    # Up to 6 ms a kernel may take however little it does.
-    if row.time_s > 6e-3:
+    # Up to 1.5 ms a kernel may take however little it does.
+    if row.time_s > 1.5e-3:
         with pytest.raises(ConfigError, match=f"are the values in {meant}, not in {column}"):
             implausible(GPU, row)
 
@@ -103,3 +103,23 @@ def test_a_run_that_compares_nothing_is_an_error(table):
         check_compared(predict([other]), ["roofline", "tile"])
     good = load_file(table("l4,flash,prefill,1,4,4,256,256,64,true,2e-5", above.format("1e-3")))
     check_compared(predict([good]), ["roofline", "tile"])
+
+
+@given(seconds=st.floats(2e-6, 50e-6), heads=st.sampled_from([1, 8, 32]), tokens=st.sampled_from([16, 64, 128, 256]))
+def test_milliseconds_of_small_attention_in_a_column_of_seconds(seconds, heads, tokens):
+    row = row_of(Attention(1, heads, heads, tokens, tokens, 64, False, Phase.PREFILL), seconds / TIMES["ms"], "s")
+    if seconds > least_seconds(GPU, row) and seconds > roofline_seconds(GPU, row):
+        with pytest.raises(ConfigError, match=r"are the values in (ms|us), not in s"):
+            implausible(GPU, row)
+
+
+@pytest.mark.parametrize(("cell", "message"), [
+    ("1410", "must be an SM clock in Hz, 100 MHz to 5 GHz, got 1410; is it in MHz? Then write 1.41e+09"),
+    ("1.41", "must be an SM clock in Hz, 100 MHz to 5 GHz, got 1.41; is it in GHz? Then write 1.41e+09"),
+    ("1410000", "must be an SM clock in Hz, 100 MHz to 5 GHz, got 1.41e+06; is it in kHz? Then write 1.41e+09"),
+    ("1.41e12", "must be an SM clock in Hz, 100 MHz to 5 GHz, got 1.41e+12; correct it")])
+def test_a_clock_in_another_unit_is_refused(table, cell, message):
+    path = table(f"l4,flash,prefill,1,4,4,256,256,64,true,2e-5,{cell}",
+                 header="gpu,kernel,phase,batch,q_heads,kv_heads,seq_q,seq_k,head_dim,causal,time_s,sm_clock_hz\n")
+    with pytest.raises(ConfigError, match=rf"^data/rows\.csv:2:45: column sm_clock_hz: {re.escape(message)}$"):
+        load_file(path)

@@ -222,15 +222,16 @@ def test_missing_file_and_unknown_set(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
-    ("trust: A", "trust: E", "meta.yaml:4:1: trust: input should be 'A', 'B', 'C' or 'D'"),
+    ("trust: A", "trust: E", "meta.yaml:4:1: trust: must be one of A, B, C, D, got 'E'"),
     ("l2: cold", "l2: cold\nevent_overhead: {value: 2 GB, source: none}",
      "meta.yaml:6:18: event_overhead.value: must be a time: '2 GB': unit 'GB' does not measure s; write for example '650 ns'"),
-    ("l2: cold", "l2: cold\nclock: 1500", "meta.yaml:6:1: clock: input should be a valid string"),
+    ("l2: cold", "l2: cold\nclock: 1500",
+     "meta.yaml:6:1: clock: must be 'not locked', a frequency or 'at most ' and one: 1500 has no unit; write for example '1500 MHz'"),
     ("l2: cold", "l2: cold\nclock: 1500 MB",
      "meta.yaml:6:1: clock: must be 'not locked', a frequency or 'at most ' and one: '1500 MB': unit 'MB' does not measure Hz; "
      "write for example '1.98 GHz'"),
     ("flash: {schedule: flash}", "flash: {schedule: flash, options: {blck_m: 1}}",
-     "meta.yaml:9:3: kernels.flash: kernel 'flash' has no option 'blck_m' (did you mean 'block_m'?)"),
+     "meta.yaml:9:38: kernels.flash.options.blck_m: kernel 'flash' has no option 'blck_m' (did you mean 'block_m'?)"),
     ("flash: {schedule: flash}", "flash: {}",
      "meta.yaml:9:3: kernels.flash: needs either a schedule or, under why, the reason that there is none"),
 ])

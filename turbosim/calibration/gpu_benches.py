@@ -88,7 +88,7 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
 
 
 def _digest(line: Line, seconds: float, **shape: int) -> str:
-    return digest_of(line.text("gpu"), line.text("kernel"), shape, seconds)
+    return digest_of(line.text("gpu"), shape, seconds)
 
 
 def _groups(line: Line, pattern: re.Pattern[str], example: str) -> tuple[str, ...]:

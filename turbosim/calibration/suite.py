@@ -8,6 +8,7 @@ from turbosim.calibration.benchmarks import Copy, Empty, L2Read
 from turbosim.calibration.rows import MicroRow, Parsed, Skip, Sustained
 from turbosim.hw.spec import Gpu
 from turbosim.validation.cells import Line
+from turbosim.validation.counters import sm_clock
 from turbosim.validation.identity import digest_of
 from turbosim.validation.row import Method
 
@@ -30,7 +31,7 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
         return Skip("not timed")
     kernel = line.choice("kernel", ("copy", "l2_read", "empty", *_TENSOR, *_OTHER))
     if line.cells.get("sm_clock_hz", "").strip():
-        clock = line.positive("sm_clock_hz")
+        clock = sm_clock(line)
     sizes = line.sizes("sizes")
     if kernel in _TENSOR and line.cells.get("power_w", "").strip() and line.cells.get("sm_clock_hz", "").strip():
         return Sustained(line.where, _digest(line, sizes), clock, line.positive("power_w"))
@@ -55,9 +56,9 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
 
 
 def _digest(line: Line, sizes: dict[str, int]) -> str:
-    kernel = line.text("kernel")
-    shape = {"read": sizes.get("nbytes", 0), "written": sizes.get("nbytes", 0)} if kernel == "copy" else sizes
-    return digest_of(line.text("gpu"), kernel, shape, line.positive("time_s"))
+    nbytes = sizes.get("nbytes", 0)
+    shape = {"read": nbytes, "written": nbytes} if line.text("kernel") == "copy" else sizes
+    return digest_of(line.text("gpu"), shape, line.positive("time_s"))
 
 
 def _size(line: Line, sizes: dict[str, int], name: str) -> int:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from turbosim.hw import load_gpu
 from turbosim.hw.spec import Gpu, Unit
 from turbosim.result import LaunchResult, Result
-from turbosim.units import show
+from turbosim.units import parse, show
 from turbosim.validation.cells import Line
 from turbosim.validation.roofline import compute_seconds, read_write_bytes, roofline_seconds
 from turbosim.validation.row import L2State, Row
@@ -79,6 +79,17 @@ def read_counters(line: Line) -> tuple[tuple[str, float], ...]:
             raise line.error_in(counter.name, f"must be a share from 0 to 1, got {value:g}; {hint}")
         found.append((counter.name, value))
     return tuple(found)
+
+
+def sm_clock(line: Line) -> float:
+    """Return the SM clock in column ``sm_clock_hz`` [Hz]. Raises ConfigError, with the place, for no clock of a GPU."""
+    hertz, (low, high) = line.positive("sm_clock_hz"), CLOCKS
+    if not low <= hertz <= high:
+        units = [unit for unit, size in (("kHz", 1e3), ("MHz", 1e6), ("GHz", 1e9)) if low <= hertz * size <= high]
+        fix = f"is it in {units[0]}? Then write {parse(f'{hertz!r} {units[0]}', 'Hz'):g}" if units else "correct it"
+        raise line.error_in("sm_clock_hz", f"must be an SM clock in Hz, {show(low, 'Hz', 3)} to {show(high, 'Hz', 3)}, "
+                                           f"got {hertz:g}; {fix}")
+    return hertz
 
 
 def clock_of(line: Line, time_s: float) -> float:

@@ -29,6 +29,11 @@ _CARDS: dict[str, dict[str, str]] = {
     "rtx 4090": {"rtx_4090": "24gb"}, "rtx 5090": {"rtx_5090": "32gb"},
 }
 """Cards of a chip, and the words that may follow its name; those that are no hardware file have none."""
+_VARIANTS = frozenset(("ti", "super", "laptop", "mobile", "max", "q", "d", "ada", "generation", "gpu", "pcie", "sxm",
+                       "sxm2", "sxm3", "nvl", "hbm2", "mig", "oam"))
+"""Further words of vendors' names of cards."""
+_MEMORY = re.compile(r"\d+gb")
+_FILE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
 _WITHOUT = frozenset((
     "p100", "v100", "t4", "a2", "a10", "a10g", "a16", "a30", "a40", "a6000", "rtx a6000", "l40", "h20", "h800",
     "gh200", "b100", "b300", "gb200", "gb300", "rtx 2080", "rtx 3080", "rtx 4080", "rtx 5080", "mi250", "mi250x",
@@ -40,7 +45,7 @@ def cards_of(text: str) -> list[str]:
     """Return what the GPU called *text* may be: names of hardware files, or of cards that have none.
 
     More than one where the name leaves the card open, as "A100 80GB" does. Remarks in parentheses do not count. Raises
-    UsageError for a name that is none of a GPU.
+    UsageError for a name that is none of a GPU, and for one that looks like a hardware file's but is not.
     """
     known = list_gpus()
     if text in known:
@@ -51,13 +56,23 @@ def cards_of(text: str) -> list[str]:
     words = [w for w in re.split(r"[\s_,-]+", plain) if w not in ("", "nvidia", "geforce", "tesla", "amd", "class")]
     chip = " ".join(words[:2] if words[:1] == ["rtx"] else words[:1])
     rest = set(words[len(chip.split()):])
-    if chip in _CARDS:
-        found = [name for name, said in _CARDS[chip].items() if rest <= set(said.split())]
-        return found or [text]
-    if chip in _WITHOUT:
-        return [text]
+    found = [name for name, said in _CARDS.get(chip, {}).items() if rest <= set(said.split())]
+    is_file = _FILE_NAME.fullmatch(text) is not None
+    if found and not (is_file and not set(found) & set(known)):
+        return found
+    hint = did_you_mean(text, [*known, *NAMES])
+    if is_file and (chip in _CARDS or chip in _WITHOUT):
+        raise UsageError(f"GPU {text!r}: there is no hardware file of this name{hint}; see `turbosim hw list`, and "
+                         f"write the vendor's name of a card without one, as in 'H100 NVL'")
+    if chip in _CARDS or chip in _WITHOUT:
+        vocabulary = {word for cards in _CARDS.values() for said in cards.values() for word in said.split()} | _VARIANTS
+        strange = [word for word in sorted(rest) if word not in vocabulary and not _MEMORY.fullmatch(word)]
+        if not strange:
+            return [text]
+        raise UsageError(f"GPU {text!r}: {strange[0]!r} is no word of vendors' names of cards"
+                         f"{did_you_mean(strange[0], vocabulary)}; correct it, or put a remark in parentheses")
     raise UsageError(f"unknown GPU {text!r}: neither a name from `turbosim hw list` nor one of a GPU that drivers or "
-                     f"vendors use{did_you_mean(text, [*known, *NAMES])}")
+                     f"vendors use{hint}")
 
 
 def gpu_of(text: str, chosen: Sequence[str] = ()) -> str | None:

@@ -1,8 +1,8 @@
 """What a measured row says, as a digest: the same under any file name, in any order, layout and unit.
 
-A digest is of the GPU's chip, the kernel, the shape and the measured time, not of options, which may be left out or go
-by other names. Times enter by their logarithm in steps, and are looked up with those one step away, so that a time
-which was written with five digits, or worked out from a rate, is still the same.
+A digest is of the GPU's chip, the shape and the measured time, not of the kernel and its options, which go by other
+names elsewhere or may be left out. Times enter by their logarithm in steps, and are looked up with those one step
+away, so that a time which was written with five digits, or worked out from a rate, is still the same.
 """
 
 from __future__ import annotations
@@ -29,22 +29,18 @@ def chip(gpu: str) -> str:
     return found[1].replace("_", " ").replace("rtx", "rtx ").replace("  ", " ") if found else text
 
 
-def digest_of(gpu: str, kernel: str, shape: Mapping[str, int | bool], seconds: float, shift: int = 0) -> str:
+def digest_of(gpu: str, shape: Mapping[str, int | bool], seconds: float, shift: int = 0) -> str:
     """Return 16 hexadecimal digits for a measurement of *seconds*, or of a time *shift* steps away.
 
     *shape* is what was run, by name; for an elementwise kernel the bytes that are ``read`` and ``written``.
     """
     step = math.floor(math.log(seconds) / STEP) + shift
-    what = [chip(gpu), " ".join(kernel.lower().split()), sorted((n, int(v)) for n, v in shape.items()),
-            step]
+    what = [chip(gpu), sorted((n, int(v)) for n, v in shape.items()), step]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
-def digests(row: Row, of_any_kernel: bool = False) -> tuple[str, str, str]:
-    """Return the digest of *row*, and those under which one of the same time may be known.
-
-    With *of_any_kernel* the name of the kernel is left out.
-    """
+def digests(row: Row) -> tuple[str, str, str]:
+    """Return the digest of *row*, and those under which one of the same time may be known."""
     work = row.workload
     shape: dict[str, int | bool]
     if isinstance(work, Attention):
@@ -54,8 +50,7 @@ def digests(row: Row, of_any_kernel: bool = False) -> tuple[str, str, str]:
         shape = {"m": work.m, "n": work.n, "k": work.k}
     else:
         shape = {"read": row.stream[0], "written": row.stream[1]}
-    kernel = "" if of_any_kernel else row.kernel
-    first, below, above = (digest_of(row.gpu, kernel, shape, row.time_s, shift) for shift in (0, -1, 1))
+    first, below, above = (digest_of(row.gpu, shape, row.time_s, shift) for shift in (0, -1, 1))
     return first, below, above
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from turbosim.errors import ConfigError, UsageError
+from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.validation.cells import Line
-from turbosim.validation.counters import COUNTERS, clock_of, read_counters
-from turbosim.validation.row import TIMES, Row, workload_of
+from turbosim.validation.counters import COUNTERS, clock_of, read_counters, sm_clock
+from turbosim.validation.row import DTYPES, TIMES, Row, workload_of
 from turbosim.workload import Attention, Gemm, Phase, Workload
 
 if TYPE_CHECKING:
@@ -81,13 +81,20 @@ def _tidy(line: Line, dataset: str, meta: Meta) -> Row | None:
     if line.cells.get("method"):
         protocol = replace(protocol, method=line.choice("method", ("events", "graph", "ncu")))  # type: ignore[arg-type]
     if line.cells.get("sm_clock_hz"):
-        protocol = replace(protocol, clock=line.positive("sm_clock_hz"))
+        protocol = replace(protocol, clock=sm_clock(line))
     time, column, unit = _tidy_time(line, meta, work, stream)
     if protocol.method == "ncu" and line.cells.get("cycles") and not line.cells.get("sm_clock_hz"):
         protocol = replace(protocol, clock=clock_of(line, time))
     return Row(line.where, dataset, line.text("gpu"), line.text("kernel"), work, time, protocol,
-               line.text("dtype", "fp16"), line.text("version", ""), _options(line), stream, read_counters(line),
-               column=column, unit=unit)
+               _dtype(line, line.text("dtype", "fp16")), line.text("version", ""), _options(line), stream,
+               read_counters(line), column=column, unit=unit)
+
+
+def _dtype(line: Line, text: str) -> str:
+    name = text.lower()
+    if name not in DTYPES:
+        raise line.error_in("dtype", f"must be one of {', '.join(DTYPES)}, got {text!r}{did_you_mean(text, DTYPES)}")
+    return name
 
 
 def _options(line: Line) -> tuple[tuple[str, str], ...]:
@@ -151,6 +158,7 @@ def _metric(line: Line, dataset: str, meta: Meta) -> Row | None:
     else:
         time, unit = sum(stream) / (value * 1e9), "GB/s"
     kernel, dtype = line.text("kernel"), line.text("dtype", "fp16").replace(",", " ").split()[0]
+    dtype = _dtype(line, dtype)
     if dtype not in _16_OR_32_BITS:
         # A kernel of other operands is another kernel.
         kernel = f"{kernel} ({dtype})"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from turbosim.errors import ConfigError, UsageError, did_you_mean
 from turbosim.hw.document import key_place, read_document, shown
-from turbosim.schedules.registry import get_schedule
-from turbosim.units import parse
+from turbosim.units import parse, show
+from turbosim.validation.meta_checks import AT_MOST, check_clock, defects
 from turbosim.validation.row import Convention, L2State, Protocol
 from turbosim.workload import Attention, Phase, Workload
 
@@ -21,8 +22,9 @@ Meanings = dict[str, dict[str, dict[str, Value] | str]]
 """Option of a row -> its value, as text -> the options of a model that it stands for, or why the model has none. The
 value ``*`` is any other."""
 
-AT_MOST = "at most "
-"""Before a frequency that the clock was set to."""
+
+LONGEST_OVERHEAD = 1e-3
+"""That two events can add [s]."""
 
 
 class _Strict(BaseModel):
@@ -106,14 +108,6 @@ class Model(_Strict):
             raise ValueError("needs either a schedule or, under why, the reason that there is none")
         if self.sweep and self.tilings:
             raise ValueError("has a sweep and tilings; give one of the two")
-        if self.schedule is not None:
-            names = {*self.options, *self.sweep, *(n for t in self.tilings for n in t),
-                     *(n for c in self.cases for n in (*c.options, *c.sweep)),
-                     *(n for values in self.own.values() for m in values.values() if not isinstance(m, str) for n in m)}
-            known = get_schedule(self.schedule).options.__dataclass_fields__
-            for name in sorted(names):
-                if name not in known:
-                    raise ValueError(f"kernel {self.schedule!r} has no option {name!r}{did_you_mean(name, known)}")
         return self
 
 
@@ -127,9 +121,11 @@ class Overhead(_Strict):
     @classmethod
     def _time(cls, text: str) -> str:
         try:
-            parse(text, "s")
+            seconds = parse(text, "s")
         except UsageError as error:
             raise ValueError(f"must be a time: {error}") from None
+        if not 0 <= seconds <= LONGEST_OVERHEAD:
+            raise ValueError(f"must be a time of 0 to {show(LONGEST_OVERHEAD, 's')}, got {text!r}; events add a few us")
         return text
 
 
@@ -156,15 +152,10 @@ class Meta(_Strict):
     flops: Convention = Convention.UNMASKED
     kernels: dict[str, Model]
 
-    @field_validator("clock")
+    @field_validator("clock", mode="before")
     @classmethod
-    def _frequency(cls, text: str) -> str:
-        if text != "not locked":
-            try:
-                parse(text.removeprefix(AT_MOST), "Hz")
-            except UsageError as error:
-                raise ValueError(f"must be 'not locked', a frequency or '{AT_MOST}' and one: {error}") from None
-        return text
+    def _frequency(cls, text: object) -> str:
+        return check_clock(text)
 
     @model_validator(mode="after")
     def _overhead_of_events(self) -> Meta:
@@ -191,9 +182,39 @@ def read_meta(path: Path) -> Meta:
     """Return the meta file *path*. Raises ConfigError with file:line:col for what is not acceptable in it."""
     document = read_document(path, "meta file")
     try:
-        return Meta.model_validate(plain(document))
+        meta = Meta.model_validate(plain(document))
     except ValidationError as error:
-        raise ConfigError("\n".join(defect(path, document, x["loc"], x["msg"]) for x in error.errors())) from None
+        texts = [defect(path, document, x["loc"], _message(dict(x))) for x in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(texts))) from None
+    if found := list(defects(plain(document)["kernels"])):
+        raise ConfigError("\n".join(defect(path, document, loc, text) for loc, text in found))
+    return meta
+
+
+def _message(error: dict[str, Any]) -> str:
+    """Return what *error*, one of pydantic, says, with the value and the likely fix."""
+    loc, kind, given = error["loc"], error["type"], error["input"]
+    if kind == "extra_forbidden":
+        known = [info.alias or name for name, info in _table_at(loc[:-1]).model_fields.items()]
+        return f"unknown key{did_you_mean(str(loc[-1]), known)}; there are {', '.join(known)}"
+    if kind == "missing":
+        return "missing; fill it in"
+    if kind in ("literal_error", "enum"):
+        known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"must be one of {', '.join(known)}, got {given!r}{did_you_mean(str(given), known)}"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return text if kind == "value_error" or isinstance(given, (Mapping, list)) else f"{text}, got {given!r}"
+
+
+def _table_at(loc: tuple[int | str, ...]) -> type[_Strict]:
+    """Return the class of the table at *loc* of a meta file."""
+    if not loc:
+        return Meta
+    if loc[0] == "event_overhead":
+        return Overhead
+    inner = [part for part in loc[2:] if isinstance(part, str)]
+    tables: dict[str, type[_Strict]] = {"": Model, "cases": Case, "triton": Triton, "triton.cases": TritonCase}
+    return tables[".".join(inner)]
 
 
 def plain(value: Any) -> Any:
@@ -205,10 +226,15 @@ def plain(value: Any) -> Any:
 
 def defect(path: Path, document: CommentedMap, loc: tuple[int | str, ...], message: str) -> str:
     """Return a defect at *loc* of *document* as ``file:line:col: path: message``."""
-    place, node = (1, 1), document
+    place: tuple[int, int] = (1, 1)
+    node: Any = document
     for key in loc:
-        if not isinstance(node, CommentedMap) or key not in node:
+        if isinstance(node, CommentedMap) and key in node:
+            place, node = key_place(node, key), node[key]
+        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+            line, column = node.lc.item(key)
+            place, node = (line + 1, column + 1), node[key]
+        else:
             break
-        place, node = key_place(node, key), node[key]
     text = message.removeprefix("Value error, ")
     return f"{shown(path)}:{place[0]}:{place[1]}: {'.'.join(map(str, loc))}: {text[0].lower()}{text[1:]}"

@@ -14,8 +14,9 @@ TOO_SHORT = 1 / 30
 """Share of the least possible time below which a time is taken for one in another unit."""
 TOO_LONG = 300.0
 """Multiple of the roofline, or of SHORTEST, above which a time is taken for one in another unit."""
-SHORTEST = 20e-6
-"""What a kernel may take however little it has to do [s]."""
+SHORTEST = 5e-6
+"""What a kernel takes however little it has to do [s]. TOO_LONG of it is 1.5 ms: kernels of 1.5 us and more, with their
+milliseconds read as seconds, are above that."""
 LEAST_KERNEL = 0.5e-6
 """No kernel ends sooner [s]."""
 USUAL_LEAST = 2e-6

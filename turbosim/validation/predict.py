@@ -17,6 +17,7 @@ from turbosim.validation.counters import roofline_counters
 from turbosim.validation.genz import NO_MODEL, check_installed, genz_seconds
 from turbosim.validation.jobs import Answer, Counted, Job, Pairs, gpu_at, run_all, seconds_of, triton_file
 from turbosim.validation.meta import Model, Value
+from turbosim.validation.operands import HALF, operands_of
 from turbosim.validation.own_options import UnmodelledError, schedule_options, triton_settings, with_own
 from turbosim.validation.plausible import implausible
 from turbosim.validation.roofline import read_write_bytes, roofline_seconds
@@ -137,7 +138,7 @@ def _alike(row: Row, rung: Rung) -> object:
     """Return what rows that prefer the same tilings have in common."""
     work = row.workload
     kind = (work.phase, work.causal, work.head_dim) if isinstance(work, Attention) else None
-    return rung, row.dataset, row.gpu, row.kernel, row.version, kind, row.options
+    return rung, row.dataset, row.gpu, row.kernel, row.version, kind, row.dtype, row.options
 
 
 def jobs_of(row: Row, model: Model, rung: Rung, hw: str, engine: EngineName = "numba",
@@ -162,6 +163,7 @@ def unmodelled(row: Row, model: Model, rung: Rung) -> str:
     if model.schedule is None:
         return model.why
     try:
+        operands = operands_of(row, model)
         if rung == "tile":
             schedule_options(row, model)
         elif model.triton is None or row.workload.flops == 0:
@@ -169,6 +171,8 @@ def unmodelled(row: Row, model: Model, rung: Rung) -> str:
         elif _is_decode(row):
             return "the Triton kernel of this project is for prefill"
         else:
+            if operands not in ("", *HALF):
+                return f"the Triton kernel multiplies FP16 or BF16, and the row has {row.dtype}"
             triton_settings(row, model)
     except UnmodelledError as error:
         return str(error)
@@ -178,6 +182,8 @@ def unmodelled(row: Row, model: Model, rung: Rung) -> str:
 def _tilings(row: Row, model: Model) -> Sequence[dict[str, Value]]:
     assert model.schedule is not None
     base: dict[str, Value] = dict(model.options)
+    if operands := operands_of(row, model):
+        base["dtype"] = operands
     sweep = model.sweep
     for case in model.cases:
         if case.holds(row.workload, row.version):

@@ -9,6 +9,8 @@ from typing import Literal
 from turbosim.errors import UsageError
 from turbosim.workload import Attention, CopyBytes, Gemm, Phase, Workload
 
+DTYPES = ("fp32", "tf32", "fp16", "fp16_acc16", "bf16", "fp8", "fp8_e4m3", "fp8_e5m2", "int8", "int4")
+"""Operands that rows may have."""
 Method = Literal["events", "graph", "ncu"]
 L2State = Literal["cold", "dirty", "warm"]
 """Before each run: without the inputs, full of lines that something else has overwritten, or as a run leaves it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from turbosim.errors import ConfigError
 from turbosim.hw.document import shown
@@ -20,8 +21,8 @@ def check_unseen(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
     """Raise ConfigError if the hardware file of a row was fitted on it.
 
     *files* gives the hardware file of a GPU, if not the shipped one. Rows are told by what they say, whatever their
-    file is called (:mod:`turbosim.validation.identity`): those of the record ``fitted`` of a calibration, and those of
-    a committed set that a value's ``fitted_on`` names. A set of that name is refused as a whole.
+    file and kernel are called (:mod:`turbosim.validation.identity`): those of the record ``fitted`` of a calibration,
+    and those of a committed set that a value's ``fitted_on`` names. A set of that name is refused as a whole.
     """
     committed = list_sets()
     resolved = {gpu: load_resolved(files.get(gpu, gpu)) for gpu in dict.fromkeys(r.gpu for d in sets for r in d.rows)}
@@ -38,22 +39,36 @@ def check_unseen(sets: Sequence[DataSet], files: Mapping[str, str]) -> None:
 
 
 def _named(found: Resolved, committed: Sequence[str]) -> dict[str, Leaf]:
-    """Return the words of every ``fitted_on`` and the *committed* sets within them, with the field that has it."""
+    """Return the names in every ``fitted_on`` and the *committed* sets within them, with the field that has it.
+
+    A name may be written as that of its file, with a path or without: ``fig.csv``, ``measured/fig.csv``,
+    ``fig/rows.csv``.
+    """
     named: dict[str, Leaf] = {}
     for leaf in found.leaves.values():
         text = leaf.fitted_on or ""
         parts = set(re.findall(r"\w+", text))
-        named |= dict.fromkeys([*re.split(r"[\s,;]+", text), *(name for name in committed if name in parts)], leaf)
+        names = (_set_name(word.strip("()'\"`:.")) for word in re.split(r"[\s,;]+", text))
+        named |= dict.fromkeys([*names, *(name for name in committed if name in parts)], leaf)
+    # Any file may be called rows.csv, and a text may speak of rows.
+    named.pop("rows", None)
     return named
 
 
+def _set_name(word: str) -> str:
+    """Return what the set in a file called *word* is called; a *word* without .csv is a name already."""
+    path = PurePath(word)
+    if path.suffix.lower() != ".csv":
+        return path.name
+    return path.parent.name if path.name == "rows.csv" and path.parent.name else path.stem
+
+
 def _check_sets(rows: Sequence[Row], named: Mapping[str, Leaf]) -> None:
-    # The kernels of sets have shorter names than their sources give them.
-    known = {digests(reading, of_any_kernel=True)[0]: (name, row)
+    known = {digests(reading)[0]: (name, row)
              for name in named for data in [load_set(name)] for row in data.rows
              for reading in readings(row, data.meta.flops)}
     for row in rows if known else ():
-        if match := next((known[d] for d in digests(row, of_any_kernel=True) if d in known), None):
+        if match := next((known[d] for d in digests(row) if d in known), None):
             leaf = named[match[0]]
             raise ConfigError(f"{row.where}: {row.name}: says what {match[1].where} says, and {leaf.where}: "
                               f"{'.'.join(leaf.path)} was fitted on {match[0]} and would predict it; {_FIX}")
