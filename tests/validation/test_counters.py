@@ -193,7 +193,7 @@ def test_rows_without_counters_have_none(table):
 
 def test_table_json_csv_and_picture(tmp_path, capsys):
     path = measured(tmp_path / "out", lambda name, value: value * (0.5 if name in SHARES else 1.25), 2)
-    command.validate(data=[path], engine="numba", report=tmp_path / "report")
+    command.validate(data=[path], engine="numba", report=str(tmp_path / "report"))
     shown = capsys.readouterr().out
     assert "Errors of predicted counters" in shown
     command.validate(data=[path], engine="numba", as_json=True)

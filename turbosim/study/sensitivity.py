@@ -76,6 +76,9 @@ def elasticities(study: Study, folder: Path, metric: Objective, *, at: Mapping[s
     notes: dict[str, list[str]] = {name: [] for name in names}
     tasks: dict[tuple[str, int], Task] = {("", 0): study.task(at)}
     for name in names:
+        if not float(everywhere[name]):
+            notes[name].append("is 0, which no share of it moves")
+            continue
         for side in (-1, 1):
             try:
                 value = _moved(find_field(name, "")[1], everywhere[name], side, step)
