@@ -23,6 +23,7 @@ def test_causal_pairs_are_counted_one_by_one():
     ({"batch": 0}, "attention: batch must be at least 1, got 0"),
     ({"seq_k": -6}, "attention: seq_k must be at least 1, got -6"),
     ({"seq_k": 10**9}, "attention: sequences have at most 16,777,216 tokens, got 1,000,000,000"),
+    ({"seq_k": int(1e300)}, "attention: sequences have at most 16,777,216 tokens, got about 10^300"),
     ({"batch": 10**9}, "attention: batch x q_heads x seq_k must be at most 3,200,000,000, got 48,000,000,000; use a "
                        "smaller batch"),
     ({"kv_heads": 3}, "attention: q_heads must be a multiple of kv_heads, got 8 and 3"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turbosim.files import write_together
 from turbosim.units import show
 from turbosim.validation.predict import Findings, Outcome, Rung
 from turbosim.validation.roofline import read_write_bytes
@@ -34,26 +36,26 @@ CLIPPED = 1.5
 def write_report(folder: Path, findings: Findings, rungs: Sequence[Rung]) -> list[Path]:
     """Write scatter, error_by_shape, residuals and counters as PNG and SVG, rows.csv and table.md; return their paths.
 
-    Without counters there is no picture of them.
+    Without counters there is no picture of them. All are written or none. Raises OSError.
     """
     from matplotlib import rc_context
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    files: dict[Path, bytes] = {}
     for name, picture in (("scatter", scatter(findings, rungs)), ("error_by_shape", by_shape(findings, rungs)),
                           ("residuals", residuals(findings, rungs)),
                           ("counters", validation_counters.picture(findings, rungs))):
         if picture is None:
             continue
         for suffix in ("png", "svg"):
-            path = folder / f"{name}.{suffix}"
+            drawn = BytesIO()
             with rc_context({"svg.fonttype": "none", "svg.hashsalt": "turbosim"}):
-                picture.savefig(path, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
-            written.append(path)
+                picture.savefig(drawn, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+            files[folder / f"{name}.{suffix}"] = drawn.getvalue()
     for name, text in (("rows.csv", to_csv(findings, rungs)), ("table.md", to_markdown(findings, rungs))):
-        (folder / name).write_text(text, encoding="utf-8")
-        written.append(folder / name)
-    return written
+        files[folder / name] = text.encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_together(files)
+    return list(files)
 
 
 def _grouped(findings: Findings, rung: Rung) -> dict[str, list[Outcome]]:

@@ -27,6 +27,11 @@ def _positive(owner: str, **sizes: int) -> None:
             raise UsageError(f"{owner}: {name} must be at least 1, got {value}")
 
 
+def _readable(number: int) -> str:
+    """Return *number* with its digits in groups, or its order of magnitude where they would fill a line."""
+    return f"{number:,}" if number < 10**18 else f"about 10^{len(str(number)) - 1}"
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """One attention call of one layer.
@@ -51,11 +56,11 @@ class Attention:
         _positive("attention", batch=self.batch, q_heads=self.q_heads, kv_heads=self.kv_heads, seq_q=self.seq_q,
                   seq_k=self.seq_k, head_dim=self.head_dim)
         if max(self.seq_q, self.seq_k) > LONGEST:
-            raise UsageError(
-                f"attention: sequences have at most {LONGEST:,} tokens, got {max(self.seq_q, self.seq_k):,}")
+            raise UsageError(f"attention: sequences have at most {LONGEST:,} tokens, got "
+                             f"{_readable(max(self.seq_q, self.seq_k))}")
         if self.batch * self.q_heads * self.seq_k > 64 * MOST_TILES:
             raise UsageError(f"attention: batch x q_heads x seq_k must be at most {64 * MOST_TILES:,}, got "
-                             f"{self.batch * self.q_heads * self.seq_k:,}; use a smaller batch")
+                             f"{_readable(self.batch * self.q_heads * self.seq_k)}; use a smaller batch")
         if self.q_heads % self.kv_heads:
             raise UsageError(
                 f"attention: q_heads must be a multiple of kv_heads, got {self.q_heads} and {self.kv_heads}")
