@@ -25,6 +25,8 @@ CASES: list[tuple[str, dict[str, Any], Workload]] = [
     *[("gear", {}, w) for w in (PREFILL, DECODE, TOKEN)],
     ("gemm", {}, Gemm(300, 200, 100)),
     ("gemm", {"dtype": "int8", "stages": 1}, Gemm(128, 512, 64)),
+    *[("gemm", {"block_m": m, "block_n": n, "block_k": 32, "warps": w}, Gemm(100, 300, 200))
+      for m, n, w in ((16, 64, 4), (32, 32, 8), (64, 64, 8), (128, 64, 16))],
     ("copy", {}, CopyBytes(1_000_000)),
     ("copy", {"write": False}, CopyBytes(4096)),
 ]

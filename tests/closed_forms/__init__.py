@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.closed_forms.decode import flash_decode, fused_decode, published_decode, turbo_decode
 from tests.closed_forms.prefill import flash3_prefill, flash_prefill, quantising_prefill, sage_prefill, turbo_prefill
 from tests.closed_forms.totals import COUNTED, NEWEST, Options, Totals, seen, up
-from turbosim.hw.spec import Dtype
+from turbosim.hw.spec import Dtype, MmaPath
 from turbosim.workload import CopyBytes, Gemm, Phase, Workload
 
 __all__ = ["COUNTED", "Totals", "closed_form"]
@@ -45,7 +45,7 @@ def gemm(t: Totals, arch: str, work: Gemm, options: Options, meta: Options) -> N
     m, n, k = meta["block_m"], meta["block_n"], meta["block_k"]
     tiles, groups = up(work.m, m) * up(work.n, n), meta["warps"] // 4
     t.flops, t.inputs = 2 * work.m * work.n * work.k, bits * work.k * (work.m + work.n) // 8
-    t.macs[NEWEST[arch], dtype] = tiles * up(work.k, k) * m * n * k
+    t.macs[NEWEST[arch] if m >= 64 else MmaPath.MMA_SYNC, dtype] = tiles * up(work.k, k) * m * n * k
     t.load("A", tiles * up(work.k, k), m * k * bits // 8)
     t.load("B", tiles * up(work.k, k), n * k * bits // 8 // meta["cluster"])
-    t.store("C", tiles * groups, m // groups * n * 2)
+    t.store("C", tiles * groups, m * n // groups * 2)

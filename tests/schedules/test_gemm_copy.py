@@ -31,12 +31,12 @@ def up(a, b):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 700), st.integers(1, 200), st.integers(1, 5), st.integers(1, 9),
-       st.sampled_from([4, 8]))
-def test_gemm_touches_every_tile(m, n, k, stages, group_m, warps):
-    options = {"block_m": 128, "block_n": 64, "block_k": 32, "stages": stages, "group_m": group_m, "warps": warps}
+       st.sampled_from([16, 32, 48, 64, 128, 192]), st.sampled_from([4, 8, 16]))
+def test_gemm_touches_every_tile(m, n, k, stages, group_m, block_m, warps):
+    options = {"block_m": block_m, "block_n": 64, "block_k": 32, "stages": stages, "group_m": group_m, "warps": warps}
     program = GEMM.program(A100, Gemm(m, n, k), options)
     validate(program)
-    launch, rows, columns, steps = program.launches[0], up(m, 128), up(n, 64), up(k, 32)
+    launch, rows, columns, steps = program.launches[0], up(m, block_m), up(n, 64), up(k, 32)
     assert Counter(touched(launch, Load, "A")) == dict.fromkeys(range(rows * steps), columns)
     assert Counter(touched(launch, Load, "B")) == dict.fromkeys(range(columns * steps), rows)
     assert sorted(touched(launch, Store, "C")) == list(range(rows * columns * warps // 4))
@@ -54,6 +54,22 @@ def test_gemm_on_hopper(dtype, m, n, k):
     assert work.stored == {"C": tiles * 128 * 256 * 2}
     assert work.lanes == {OpClass.PACK: tiles * 128 * 256 // 2}
     assert program.useful_flops == 2 * m * n * k <= work.tensor_flops
+
+
+@pytest.mark.parametrize(("block_m", "warps", "path", "rows", "columns", "reads"), [
+    (128, 8, MmaPath.WGMMA, 64, 128, 64 + 128),   # two warp groups, one below the other
+    (64, 8, MmaPath.WGMMA, 64, 64, 64 + 64),      # side by side
+    (192, 8, MmaPath.WGMMA, 192, 64, 192 + 64),   # no halves of 64 rows: side by side
+    (32, 4, MmaPath.MMA_SYNC, 32, 128, 2 * (32 + 128)),  # four warps, 2 x 2
+    (16, 4, MmaPath.MMA_SYNC, 16, 128, 4 * 16 + 128),    # 1 x 4
+])
+def test_warp_groups_share_rows_before_columns(block_m, warps, path, rows, columns, reads):
+    options = {"block_m": block_m, "block_n": 128, "block_k": 64, "warps": warps, "stages": 2}
+    (launch,) = GEMM.program(H200, Gemm(512, 512, 512), options).launches
+    for role in launch.roles:
+        blocks = [op for op, _ in unroll(role.body, next(iter(ctas(launch)))) if getattr(op, "mma", None)]
+        assert {(b.mma.path, b.mma.m, b.mma.n, b.smem_bytes) for b in blocks} == {(path, rows, columns, reads * 64 * 2)}
+    assert len(launch.roles) == warps // 4
 
 
 @settings(max_examples=30, deadline=None)
@@ -190,7 +206,10 @@ def test_gemm_defaults_fit(name):
 @pytest.mark.parametrize(("options", "message"), [
     ({"dtype": "fp61"}, "kernel 'gemm': option dtype must be one of fp16, bf16, fp8, int8, int4, got 'fp61' (did you mean 'fp16'?)"),
     ({"dtype": "fp8"}, "a100_sxm_80gb has no fp8 tensor cores"),
-    ({"block_m": 96}, "kernel 'gemm': block_m must be a multiple of 64 rows per warp group, got 96 for 2"),
+    ({"block_m": 96}, "kernel 'gemm': option block_m must be a positive multiple of 64, got 96"),
+    ({"block_m": 24}, "kernel 'gemm': option block_m must be a positive multiple of 16, got 24"),
+    ({"block_m": 64, "block_n": 48}, "kernel 'gemm': option block_n must be a multiple of 16 columns for each of the 2 warp "
+                                     "groups that share them, got 48"),
     ({"block_n": 100}, "kernel 'gemm': option block_n must be a positive multiple of 16, got 100"),
     ({"block_k": -16}, "kernel 'gemm': option block_k must be a positive multiple of 16, got -16"),
     ({"warps": 3}, "kernel 'gemm': warps must be a positive multiple of 4, got 3"),

@@ -11,12 +11,13 @@ from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch
 from turbosim.schedules.base import Schedule
 from turbosim.schedules.split_k import chunks_of, partial_tensor, reduce_launch, splits_of, store_partial
 from turbosim.schedules.tiles import (
+    WARP_GROUP,
     accumulator_registers,
     best_path,
     ceil_div,
     check_multiple,
     check_positive,
-    roles_of,
+    groups_of,
 )
 from turbosim.workload import Gemm
 
@@ -31,9 +32,11 @@ class GemmOptions:
     path: str = "auto"
     """Instruction path; ``auto`` is the newest."""
     block_m: int = 128
+    """Rows of an output tile: 16, 32, 48, or a multiple of 64. Fewer than 64 are multiplied by ``mma.sync``."""
     block_n: int | None = None
     block_k: int | None = None
     warps: int = 8
+    """In groups of four, which share the rows while each has a multiple of 64, then the columns."""
     stages: int | None = None
     group_m: int = 8
     """Tile rows that are swept together, for L2 reuse."""
@@ -65,18 +68,19 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     stages = 4 if options.stages is None else options.stages
     check_multiple("gemm", 16, block_m=options.block_m, block_n=block_n, block_k=block_k)
     check_positive("gemm", stages=stages, group_m=options.group_m, pieces=options.pieces)
-    roles = roles_of("gemm", options.warps, options.block_m)
-    rows = options.block_m // roles
+    roles, rows, columns = _parts(options.warps, options.block_m, block_n)
     path = best_path(gpu, dtype, rows, "gemm", options.path)
     tiles_m, tiles_n, steps = (ceil_div(shape.m, options.block_m), ceil_div(shape.n, block_n),
                                ceil_div(shape.k, block_k))
     cluster, group = _cluster(gpu, options, path, block_n, tiles_m, tiles_n)
-    # mma.sync warps of a group form a 2 x 2 grid, so each operand is read twice; wgmma reads each once.
-    reads = 1 if path.is_async else 2
-    block = Compute("MMA", mma=Mma(rows, block_n, block_k, dtype, path), pieces=options.pieces,
-                    smem_bytes=reads * (rows + block_n) * block_k * bits // 8)
+    # mma.sync warps of a group form a grid of 2 x 2, of fewer than 32 rows 1 x 4, and each reads what its outputs need;
+    # wgmma reads each operand once.
+    down = 1 if path.is_async or rows < 32 else 2
+    across = 1 if path.is_async else WARP_GROUP // down
+    block = Compute("MMA", mma=Mma(rows, columns, block_k, dtype, path), pieces=options.pieces,
+                    smem_bytes=(across * rows + down * columns) * block_k * bits // 8)
     splits = splits_of(gpu, options.splits, tiles_m * tiles_n, steps)
-    outputs = rows * block_n
+    outputs = rows * columns
     launch = Launch(
         "gemm", (Dim("c", cluster), Dim("i", group // cluster), Dim("n", tiles_n), Dim("o", tiles_m // group),
                  *((Dim("s", splits),) if splits > 1 else ())),
@@ -84,7 +88,7 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
               for r in range(roles)),
         (Counter("tiles", CounterKind.DATA), Counter("sync", CounterKind.BARRIER)),
         *_classes(steps, splits, stages), stages * (options.block_m + block_n) * block_k * bits // 8,
-        accumulator_registers((rows, block_n)))
+        accumulator_registers((rows, columns)))
     of_role = tiles_m * tiles_n * roles
     chunks = chunks_of(outputs) if splits > 1 else 1
     tensors = (
@@ -98,6 +102,22 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
                    {"kernel": "gemm", "dtype": options.dtype, "path": path.value, "block_m": options.block_m,
                     "block_n": block_n, "block_k": block_k, "warps": options.warps, "stages": stages, "group_m": group,
                     "cluster": cluster, **({"splits": splits} if splits > 1 else {})})
+
+
+def _parts(warps: int, block_m: int, block_n: int) -> tuple[int, int, int]:
+    """Return the warp groups of a CTA, and the rows and columns of each. Raises UsageError where they do not divide.
+
+    Warp groups share the rows as long as each has a multiple of 64, the rows of ``wgmma``; more of them share the
+    columns, as Triton lays them out.
+    """
+    groups = groups_of("gemm", warps)
+    if block_m >= 64:
+        check_multiple("gemm", 64, block_m=block_m)
+    down = next(g for g in range(groups, 0, -1) if groups % g == 0 and (g == 1 or block_m % (64 * g) == 0))
+    if block_n % (16 * (groups // down)):
+        raise UsageError(f"kernel 'gemm': option block_n must be a multiple of 16 columns for each of the "
+                         f"{groups // down} warp groups that share them, got {block_n}")
+    return groups, block_m // down, block_n * down // groups
 
 
 def _cluster(gpu: Gpu, options: GemmOptions, path: MmaPath, block_n: int, tiles_m: int,

@@ -25,11 +25,16 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def roles_of(kernel: str, warps: int, block_m: int) -> int:
-    """Return the number of warp groups. Raises UsageError when warps or rows do not divide."""
+def groups_of(kernel: str, warps: int) -> int:
+    """Return the number of warp groups. Raises UsageError when warps do not divide."""
     if warps % WARP_GROUP or warps < WARP_GROUP:
         raise UsageError(f"kernel {kernel!r}: warps must be a positive multiple of {WARP_GROUP}, got {warps}")
-    roles = warps // WARP_GROUP
+    return warps // WARP_GROUP
+
+
+def roles_of(kernel: str, warps: int, block_m: int) -> int:
+    """Return the number of warp groups, which share the rows. Raises UsageError when warps or rows do not divide."""
+    roles = groups_of(kernel, warps)
     if block_m % (roles * 16 * WARP_GROUP):
         raise UsageError(
             f"kernel {kernel!r}: block_m must be a multiple of 64 rows per warp group, got {block_m} for {roles}")
