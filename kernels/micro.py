@@ -50,6 +50,24 @@ def l2_read_kernel(x_ptr, out_ptr, total, ctas, step, blocks, block: tl.constexp
     tl.store(out_ptr + cta, tl.sum(total_here).to(tl.float64))
 
 
+@triton.jit(do_not_specialize=["turns"])
+def tile_read_kernel(x_ptr, out_ptr, depth, turns, rows: tl.constexpr, width: tl.constexpr, stages: tl.constexpr):
+    """Read *rows* rows of *depth* float32 a CTA, *width* of each at a time; checksum: their sum per CTA.
+
+    How a product streams its operand, without the product. With two *stages* or more the loads are LDGSTS.128 into
+    ``stages - 1`` buffers, each waited for when all later ones are under way, and a barrier a turn; with one stage
+    they are LDG.E.128.
+    """
+    cta = tl.program_id(0)
+    row = cta.to(tl.int64) * rows + tl.arange(0, rows)
+    at = x_ptr + row[:, None] * depth + tl.arange(0, width)[None, :]
+    total_here = tl.zeros((rows, width), tl.float32)
+    for _ in tl.range(turns, num_stages=stages):
+        total_here += tl.load(at)
+        at += width
+    tl.store(out_ptr + cta, tl.sum(tl.sum(total_here, 1), 0).to(tl.float64))
+
+
 @triton.jit(do_not_specialize=["iterations"])
 def smem_kernel(x_ptr, out_ptr, iterations, tile: tl.constexpr):
     """Transpose a *tile* x *tile* matrix of int32 through shared memory; checksum: its elements times their positions.

@@ -104,6 +104,17 @@ def l2_read(sizes: Sizes, options: Mapping[str, Any], device: str, seed: int) ->
                 {"block": block}, options["warps"], out, reference, 1e-5)
 
 
+def tile_read(sizes: Sizes, options: Mapping[str, Any], device: str, seed: int) -> Plan:
+    """Small whole numbers, so that sums in float32 stay exact for long."""
+    ctas, rows, width = sizes["ctas"], sizes["rows"], sizes["piece"] // 4
+    x = torch.randint(8, (ctas * rows, sizes["depth"] // 4), generator=_generator(seed, device), device=device).float()
+    out = _checksums(ctas, device)
+    return Plan(micro.tile_read_kernel, ctas,
+                {"x_ptr": x, "out_ptr": out, "depth": x.shape[1], "turns": x.shape[1] // width},
+                {"rows": rows, "width": width, "stages": options["stages"]}, options["warps"],
+                out, lambda: x.view(ctas, -1).double().sum(1), 1e-5)
+
+
 def smem(sizes: Sizes, options: Mapping[str, Any], device: str, seed: int) -> Plan:
     """A tile of integers below 1024, whose products with positions fit 32 bits."""
     tile = options["tile"]

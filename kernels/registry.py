@@ -10,7 +10,8 @@ from turbosim.errors import UsageError, did_you_mean
 NAMES: dict[str, str] = {
     **{name: f"kernels.ops.measured:{name.upper()}" for name in ("flash", "turbo", "kivi", "quantise")},
     **{name: f"kernels.ops.micro:{name.upper()}" for name in (
-        "copy", "l2_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem", "empty")},
+        "copy", "l2_read", "tile_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem",
+        "empty")},
 }
 """Kernel name -> ``module:attribute`` of its :class:`~kernels.case.Kernel`, imported on first use."""
 

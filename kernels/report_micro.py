@@ -11,6 +11,8 @@ TILES = ((64, 64, 4), (128, 64, 4), (128, 128, 8), (16, 64, 1))
 CASES: dict[str, tuple[str, dict[str, int], dict[str, int], tuple[str, ...]]] = {
     "copy": ("copy", {"nbytes": 65536}, {}, ("LDG", "STG")),
     "l2_read": ("l2_read", {"nbytes": 65536, "passes": 3, "ctas": 2}, {}, ("LDG", "STG", "FADD")),
+    "tile_read": ("tile_read", {"ctas": 2, "rows": 128, "piece": 128, "depth": 1024}, {},
+                  ("LDGSTS", "LDG", "LDS", "BAR")),
     **{f"{kernel}, {m} x {n} x 64": (kernel, {"ctas": 4, "iterations": 64, "m": m, "n": n, "k": 64}, {"warps": warps},
                                      ("HMMA", "IMMA", "HGMMA", "IGMMA", "UTCHMMA", "UTCIMMA", "LDSM", "LDS", "LDG"))
        for kernel in ("mma_fp16", "mma_int8") for m, n, warps in TILES},

@@ -31,7 +31,8 @@ DECODE_TOKENS = 1024 * 1024
 
 K = 1024
 MIB = 1024 * K
-MICRO = ("copy", "l2_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem", "empty")
+MICRO = ("copy", "l2_read", "tile_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem",
+         "empty")
 """The micro-benchmarks."""
 CHIP_CTAS = 1188
 """CTAs that fill a GPU in whole waves: a multiple of 108 and 132 SMs."""
@@ -117,6 +118,13 @@ def _micro() -> Iterator[Case]:
     for mib in (4, 8, 16, 24, 32, 40, 48, 56, 64, 96, 128, 256):
         # At most one CTA a 16 KiB block; 1 GiB is read in all.
         yield make("l2_read", {"nbytes": mib * MIB, "passes": K // mib, "ctas": min(CHIP_CTAS, 64 * mib)})
+    for ctas in (32, 128, 512):
+        for rows, piece in ((64, 64), (64, 128), (32, 512), (128, 128)):
+            for stages in (2, 3, 5):
+                # Two depths: the difference is free of the launch and the first tiles.
+                for depth in (8 * K, 22 * K):
+                    yield make("tile_read", {"ctas": ctas, "rows": rows, "piece": piece, "depth": depth},
+                               {"stages": stages})
     for ctas in (1, CHIP_CTAS):
         # Two counts: the difference is free of what surrounds the loop.
         for iterations in (256, 1024):

@@ -6,6 +6,7 @@ The shape is a mapping of sizes, all of them positive integers:
 ``empty``                   ``ctas``
 ``copy``                    ``nbytes`` read, and as many written; a multiple of 64
 ``l2_read``                 ``nbytes`` of the buffer, which should fit L2; ``passes`` over it; ``ctas`` that share them
+``tile_read``               ``ctas``, each reading ``rows`` rows of ``depth`` bytes, ``piece`` of each at a time
 ``smem``                    ``ctas``; ``iterations``, each storing and loading a tile of ``4 * tile**2`` bytes
 ``mma_fp16``, ``mma_int8``  ``ctas``; ``iterations``, each a product of ``m`` x ``k`` and ``k`` x ``n``
 ``exp2``, ``fma_fp16``,     ``ctas``; ``iterations``; ``elements``, the values in a thread's registers, each of which
@@ -16,9 +17,13 @@ Tiles for ``mma_*``: 64 x 64 x 32 (INT8: k = 64) with four warps on sm_80, sm_89
 instructions run on sm_90 and sm_100. Their own (``wgmma``, tcgen05) need four warps and m of 64 or more:
 128 x 128 x 64 with four or 128 x 256 x 64 with eight (INT8: k = 128).
 
-Options: ``warps`` of a CTA; ``block``, the 4-byte elements of a CTA's access; ``tile``, side of the matrix; ``unroll``,
-iterations in one turn of the loop. Several CTAs must share an SM to saturate it; loads, sums and stores are
-outside the loop, so rates come from many iterations, or from the difference of two counts.
+``tile_read`` streams tiles of rows that lie ``depth`` bytes apart, as a matrix product does an operand. Two depths give
+the time of a turn without the launch; where nothing is busy, turns times loads in flight (``stages - 1``) are how long
+a load takes until it can be used.
+
+Options: ``warps`` of a CTA; ``block``, the 4-byte elements of a CTA's access; ``tile``, side of the matrix; ``stages``
+of the copies; ``unroll``, iterations in one turn of the loop. Several CTAs must share an SM to saturate it; loads, sums
+and stores are outside the loop, so rates come from many iterations, or from the difference of two counts.
 
 ``Prepared.flops`` counts operations of the unit under test: a multiply-add is two (``mma_*``, ``fma_fp16``), an
 exponential or a conversion one (``f2h`` converts two values per element). It is 0 for the others, whose work in bytes
@@ -99,6 +104,23 @@ def _l2_rules(name: str, sizes: Values, options: Values) -> None:
                 f"use at most {(2**31 - 1 - sizes['ctas']) // blocks}")
 
 
+def _tile_rules(name: str, sizes: Values, options: Values) -> None:
+    _power_of_two(name, "size", sizes, "piece", 16, 4096)
+    _power_of_two(name, "size", sizes, "rows", 1, 512)
+    if not 1 <= options["stages"] <= 8:
+        _refuse(name, "option", "stages", options["stages"], "must be from 1 to 8", "use 3")
+    tile, vectors = sizes["rows"] * sizes["piece"], 16 * 32 * options["warps"]
+    if not vectors <= tile <= 32 * vectors:
+        _refuse(name, "size", "rows", sizes["rows"], f"must give each thread of {options['warps']} warps 1 to 32 "
+                f"vectors of 16 bytes of a tile (here {tile} bytes in all)", "use other rows, piece or warps")
+    if max(1, options["stages"] - 1) * tile > MIN_SHARED_MEMORY - 1024:
+        _refuse(name, "option", "stages", options["stages"], f"must keep its tiles of {tile} bytes in "
+                f"{MIN_SHARED_MEMORY - 1024} bytes of shared memory", "use fewer stages or a smaller tile")
+    if sizes["depth"] % sizes["piece"]:
+        _refuse(name, "size", "depth", sizes["depth"], f"must be a multiple of size 'piece' ({sizes['piece']})",
+                f"use {-(-sizes['depth'] // sizes['piece']) * sizes['piece']}")
+
+
 def _smem_rules(name: str, _sizes: Values, options: Values) -> None:
     _power_of_two(name, "option", options, "tile", 32, 128)
     if options["warps"] < options["tile"] // 16:
@@ -156,6 +178,10 @@ _SPECS = {
     "l2_read": _Micro("reads that hit L2", ("nbytes", "passes", "ctas"), {"warps": 4, "block": 4096},
                       lambda sizes, _: sizes["nbytes"] * sizes["passes"], "bytes read from L2", _l2_rules,
                       operations=False),
+    "tile_read": _Micro("pipelined reads of tiles of rows", ("ctas", "rows", "piece", "depth"),
+                        {"warps": 4, "stages": 3},
+                        lambda sizes, _: sizes["ctas"] * sizes["rows"] * sizes["depth"],
+                        "bytes read from device memory or L2", _tile_rules, operations=False),
     "mma_fp16": _Micro("FP16 matrix products with FP32 accumulators", _MMA, _LOOP, _mma_work, "FP16 operations",
                        _mma_rules),
     "mma_int8": _Micro("INT8 matrix products with INT32 accumulators", _MMA, _LOOP, _mma_work, "INT8 operations",
@@ -229,6 +255,7 @@ MICRO: dict[str, Kernel] = {name: _kernel(name) for name in _SPECS}
 
 COPY = MICRO["copy"]
 L2_READ = MICRO["l2_read"]
+TILE_READ = MICRO["tile_read"]
 MMA_FP16 = MICRO["mma_fp16"]
 MMA_INT8 = MICRO["mma_int8"]
 EXP2 = MICRO["exp2"]

@@ -1,11 +1,14 @@
 """Simulated micro-benchmarks behave as the measured ones do, and shortcuts equal what they stand for."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.calibration.conftest import small_gpu
 from turbosim.calibration import programs
-from turbosim.calibration.benchmarks import Chase, Copy, L2Read, SharedRead, Stream
+from turbosim.calibration.benchmarks import Chase, Copy, L2Read, SharedRead, Stream, TileRead
 from turbosim.engine.api import run
+from turbosim.program.validate import validate
 
 CLOCK = 2e9
 
@@ -51,6 +54,29 @@ def test_a_large_copy_is_extrapolated_to_what_it_takes_in_full(l2):
     nbytes = 512 * 2**20
     full = run(gpu, programs.copy(nbytes, 16384, 4), clock=CLOCK, l2=l2).time_s
     assert 2 * nbytes * Copy(nbytes, 16384, 4, l2, "graph").seconds(gpu, CLOCK) == pytest.approx(full, rel=0.01)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 6))
+def test_tiles_are_read_once_and_engines_agree(ctas, turns, stages):
+    gpu = small_gpu()
+    program = programs.tile_read(ctas, 8192, turns, stages, 4)
+    validate(program)
+    found = run(gpu, program, clock=CLOCK)
+    assert found.launches[0].l2_read_bytes == found.launches[0].dram_read_bytes == ctas * turns * 8192
+    assert found.ticks == run(gpu, program, clock=CLOCK, engine="simpy").ticks
+
+
+def test_a_turn_is_how_long_a_load_takes_over_the_loads_in_flight():
+    gpu = small_gpu()
+
+    def turn(stages):
+        short, long = (TileRead(1, 1024, n, stages, 4, "cold", "graph").seconds(gpu, CLOCK) for n in (64, 128))
+        return (long - short) / 64
+
+    assert turn(2) > gpu.hbm.latency
+    assert turn(3) == pytest.approx(turn(2) / 2, rel=0.1)
+    assert turn(5) == pytest.approx(turn(2) / 4, rel=0.2)
 
 
 def test_a_sweep_reads_what_was_measured():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.calibration.conftest import BENCHES, SUITE, small_gpu, suite, write
-from turbosim.calibration.benchmarks import Chase, Scale, SharedRead, Stream
+from turbosim.calibration.benchmarks import Chase, Scale, SharedRead, Stream, TileRead
 from turbosim.calibration.rows import read_micro
 from turbosim.errors import ConfigError, UsageError
 from turbosim.hw import load_gpu
@@ -59,6 +59,20 @@ def test_the_suite_is_read(here):
     assert found.skipped == {"of a unit of the SM, whose rates are not fitted": 1, "not timed": 1}
     assert {r.curve for r in found.rows} == {"copy, cold, events", "copy, warm, events", "copy, warm, graph",
                                              "l2_read, warm, events", "empty, events", "empty, graph"}
+
+
+def test_reads_of_tiles_are_predicted_and_not_fitted(here):
+    gpu = small_gpu()
+    row = {**suite(gpu, 0.0, 0)[0], "kernel": "tile_read", "sizes": "ctas=32:rows=64:piece=128:depth=8192",
+           "options": "stages=5:warps=4", "l2": "cold", "method": "graph", "time_s": "4e-5"}
+    (found,) = read(here, row, columns=SUITE, gpu="l4").rows
+    assert not found.fitted
+    assert (found.curve, found.x, found.measured) == ("tile_read, pieces of 128 B, cold, graph", 32, 4e-5)
+    assert found.benchmark == TileRead(32, 8192, 64, 5, 4, "cold", "graph")
+    # At least what device memory takes, and the turns that four loads in flight leave to wait for.
+    assert found.benchmark.seconds(gpu, 1.9e9) > max(32 * 8192 * 64 / gpu.hbm.bandwidth, 64 / 4 * gpu.hbm.latency)
+    with pytest.raises(ConfigError, match=re.escape("rows.csv:2: column sizes has no piece, which tile_read needs")):
+        read(here, {**row, "sizes": "ctas=32:rows=64:depth=8192"}, columns=SUITE, gpu="l4")
 
 
 def test_rows_of_a_gpu_with_another_name(here):

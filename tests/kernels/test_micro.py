@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernels.ops import micro
 from kernels.ops.micro import MICRO, plan_of, unit_work
@@ -17,9 +19,11 @@ from turbosim.errors import UsageError
 
 CHAIN = {"ctas": 3, "iterations": 2, "elements": 8}
 MMA = {"ctas": 3, "iterations": 2, "m": 32, "n": 16, "k": 32}
+TILE = {"ctas": 3, "rows": 64, "piece": 128, "depth": 1024}
 SMALL = {
     "copy": ({"nbytes": 4096 + 64}, {"warps": 1, "block": 512}),
     "l2_read": ({"nbytes": 7 * 2048, "passes": 3, "ctas": 5}, {"warps": 1, "block": 512}),
+    "tile_read": ({"ctas": 3, "rows": 8, "piece": 64, "depth": 320}, {"warps": 1, "stages": 2}),
     "mma_fp16": (MMA, {"warps": 1, "unroll": 2}),
     "mma_int8": (MMA, {"warps": 1, "unroll": 2}),
     "exp2": (CHAIN, {"warps": 1, "unroll": 1}),
@@ -30,7 +34,7 @@ SMALL = {
     "smem": ({"ctas": 3, "iterations": 3}, {"warps": 2, "tile": 32}),
     "empty": ({"ctas": 3}, {}),
 }
-LOOPS = sorted(set(MICRO) - {"copy", "empty", "l2_read"})
+LOOPS = sorted(set(MICRO) - {"copy", "empty", "l2_read", "tile_read"})
 
 
 @pytest.mark.parametrize("name", MICRO)
@@ -72,9 +76,22 @@ def test_another_number_of_passes_is_no_success():
     assert not dataclasses.replace(plan, arguments=more).check().ok
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 4), st.sampled_from([8, 16, 32]), st.sampled_from([64, 128, 256]), st.integers(1, 6), st.integers(1, 4),
+       st.integers(0, 9))
+def test_every_row_of_every_tile_is_read_once(ctas, rows, piece, turns, stages, seed):
+    sizes = {"ctas": ctas, "rows": rows, "piece": piece, "depth": piece * turns}
+    options = {"warps": 1, "stages": stages}
+    plan = plan_of("tile_read", sizes, options, "cpu", seed)
+    assert plan.check().ok
+    fewer = {**plan.arguments, "turns": turns - 1}
+    assert not dataclasses.replace(plan, arguments=fewer).check().ok
+
+
 @pytest.mark.parametrize(("name", "flops", "nbytes", "work"), [
     ("copy", 0, 2 * 4160, (2 * 4160, "bytes read from and written to device memory")),
     ("l2_read", 0, 14336 + 40, (3 * 14336, "bytes read from L2")),
+    ("tile_read", 0, 3 * 8 * 320 + 24, (3 * 8 * 320, "bytes read from device memory or L2")),
     ("mma_fp16", 196608, 2 * (32 + 16) * 32 + 768, (196608, "FP16 operations")),
     ("mma_int8", 196608, (32 + 16) * 32 + 768, (196608, "INT8 operations")),
     ("exp2", 1536, 1024 + 24, (1536, "exponentials")),
@@ -93,8 +110,8 @@ def test_counts(name, flops, nbytes, work):
 
 
 def test_every_kernel_has_its_name_and_attribute():
-    assert list(MICRO) == ["copy", "l2_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h", "smem",
-                           "empty"]
+    assert list(MICRO) == ["copy", "l2_read", "tile_read", "mma_fp16", "mma_int8", "exp2", "fma_fp16", "i2f", "f2i", "f2h",
+                           "smem", "empty"]
     for name, kernel in MICRO.items():
         assert kernel.name == name
         assert getattr(micro, name.upper()) is kernel
@@ -124,6 +141,11 @@ POSITIVE = "must be an integer from 1 to 2**31 - 1; give such a number"
     ("l2_read", {"nbytes": 32768, "passes": 1, "ctas": 3}, {}, "micro-benchmark l2_read: size 'ctas' is 3, must not exceed the 2 blocks of 16384 bytes; use fewer CTAs, a smaller block or more bytes"),
     ("l2_read", {"nbytes": 2**33, "passes": 1, "ctas": 3}, {}, "micro-benchmark l2_read: size 'nbytes' is 8589934592, must be below 8 GiB; use what fits L2"),
     ("l2_read", {"nbytes": 32768, "passes": 2**30, "ctas": 2}, {}, "micro-benchmark l2_read: size 'passes' is 1073741824, must keep passes times 2 blocks below 2**31; use at most 1073741822"),
+    ("tile_read", {**TILE, "piece": 96}, {}, "micro-benchmark tile_read: size 'piece' is 96, must be a power of two from 16 to 4096; use 64"),
+    ("tile_read", {**TILE, "depth": 1000}, {}, "micro-benchmark tile_read: size 'depth' is 1000, must be a multiple of size 'piece' (128); use 1024"),
+    ("tile_read", TILE, {"stages": 9}, "micro-benchmark tile_read: option 'stages' is 9, must be from 1 to 8; use 3"),
+    ("tile_read", {**TILE, "rows": 2}, {}, "micro-benchmark tile_read: size 'rows' is 2, must give each thread of 4 warps 1 to 32 vectors of 16 bytes of a tile (here 256 bytes in all); use other rows, piece or warps"),
+    ("tile_read", {**TILE, "rows": 256}, {"stages": 5}, "micro-benchmark tile_read: option 'stages' is 5, must keep its tiles of 32768 bytes in 100352 bytes of shared memory; use fewer stages or a smaller tile"),
     ("smem", {"ctas": 1, "iterations": 1}, {"tile": 256}, "micro-benchmark smem: option 'tile' is 256, must be a power of two from 32 to 128; use 128"),
     ("smem", {"ctas": 1, "iterations": 1}, {"warps": 2}, "micro-benchmark smem: option 'warps' is 2, must be at least tile / 16 = 4, or the loop is not LDS and STS; use more warps or a smaller tile"),
     ("mma_fp16", {**MMA, "m": 8}, {"unroll": 1}, "micro-benchmark mma_fp16: size 'm' is 8, must be a power of two from 16 to 512; use 16"),

@@ -22,6 +22,8 @@ CASES = {
     "copy": ("copy", {"nbytes": 65536}, {}, {}),
     "copy, small block": ("copy", {"nbytes": 65536}, {"block": 1024}, {}),
     "l2_read": ("l2_read", {"nbytes": 65536, "passes": 3, "ctas": 2}, {}, {}),
+    **{f"tile_read, {n} stages": ("tile_read", {"ctas": 2, "rows": 128, "piece": 128, "depth": 1024}, {"stages": n}, {})
+       for n in (1, 2, 5)},
     "smem": ("smem", {"ctas": 4, "iterations": 64}, {}, {}),
     "smem, large tile": ("smem", {"ctas": 4, "iterations": 64}, {"tile": 128, "warps": 8}, {}),
     "exp2": ("exp2", CHAIN, {}, {}),
@@ -97,6 +99,11 @@ def faults_of_memory(name, options, found):
         accesses = {o: n for o, n in loop.items() if o.startswith(("LD", "ST"))}
         vectors = chosen["block"] // threads // 4
         return [] if accesses == {"LDG.E.128.STRONG.GPU": vectors} else [f"accesses are {accesses}"]
+    if name == "tile_read":
+        accesses = {o: n for o, n in loop.items() if o.startswith("LDG") and o != "LDGDEPBAR"}
+        vectors = 128 * 128 // 16 // threads
+        return [] if accesses == {"LDG.E.128" if chosen["stages"] == 1 else "LDGSTS.E.BYPASS.128": vectors} and \
+            loop.get("LDS.128", 0) == (0 if chosen["stages"] == 1 else vectors) else [f"accesses are {loop}"]
     words = chosen["tile"] ** 2 // threads
     barriers = total(loop, "BAR")
     faults = [] if loop.get("STS") == loop.get("LDS") == words * barriers // 2 > 0 else [f"accesses are {loop}"]

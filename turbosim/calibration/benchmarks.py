@@ -158,6 +158,25 @@ class L2Read:
 
 
 @dataclass(frozen=True)
+class TileRead:
+    """``tile_read`` of the micro suite: CTAs that stream tiles of their own rows."""
+
+    ctas: int
+    tile_bytes: int
+    turns: int
+    stages: int
+    warps: int
+    l2: L2Start
+    method: Method
+    per_byte: ClassVar[bool] = False
+
+    def seconds(self, gpu: Gpu, clock: float) -> float:
+        """Return the time of a run [s]. Tiles are whole pieces of memory in the model, not rows of it."""
+        program = programs.tile_read(self.ctas, self.tile_bytes, self.turns, self.stages, self.warps)
+        return _time(gpu, program, clock, self.l2, self.method)
+
+
+@dataclass(frozen=True)
 class Empty:
     """``empty`` of the micro suite: CTAs that do nothing."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from turbosim.hw.spec import Gpu, OpClass
 from turbosim.program.occupancy import WARP_SIZE
-from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Store, Wait, var
+from turbosim.program.ops import Affine, Compute, Load, Loop, Op, Signal, Store, Wait, var
 from turbosim.program.program import Counter, CounterKind, CtaClass, Dim, Launch, Program, Role, Tensor
 from turbosim.schedules.stream import stream_launch
-from turbosim.schedules.tiles import ceil_div
+from turbosim.schedules.tiles import BASE_REGISTERS, ceil_div
 
 ACCESS = 8
 """Bytes that a thread of the streaming kernels accesses at a time: a double."""
@@ -92,6 +92,27 @@ def sweep(nbytes: int, tile_bytes: int, passes: int, ctas: int, warps: int) -> P
     launch = Launch("sweep", (Dim("c", ctas),), (Role("all", warps, (body,)),), (_counter("in"),),
                     registers_per_thread=64)
     return Program("sweep", (Tensor("buffer", each * ctas, tile_bytes, "byte"),), (launch,))
+
+
+def tile_read(ctas: int, tile_bytes: int, turns: int, stages: int, warps: int) -> Program:
+    """Return CTAs that read *turns* tiles of their own each, up to ``stages - 1`` of them in flight, at least one."""
+    ahead = min(max(1, stages - 1), turns)
+    first = var("c") * turns
+
+    def take(turn: Affine, more: bool) -> tuple[Op, ...]:
+        barrier = (Signal("arrive", "turn"), Wait("barrier", "turn", turn + 1))
+        following = (Load("load", "buffer", first + turn + ahead, "in"),) if more else ()
+        # The next tile overwrites the one that was taken.
+        return (Wait("wait", "in", turn + 1), Compute("take", lanes=((OpClass.FP32, tile_bytes // 4),),
+                                                      smem_bytes=tile_bytes), *barrier, *following)
+
+    body = (Loop("p", Affine(ahead), (Load("load", "buffer", first + var("p"), "in"),)),
+            Loop("i", Affine(turns - ahead), take(var("i"), more=True)),
+            Loop("j", Affine(ahead), take(var("j") + (turns - ahead), more=False)))
+    launch = Launch("tile read", (Dim("c", ctas),), (Role("all", warps, body),),
+                    (_counter("in"), Counter("turn", CounterKind.BARRIER)), smem_bytes=ahead * tile_bytes,
+                    registers_per_thread=BASE_REGISTERS + tile_bytes // (4 * WARP_SIZE * warps))
+    return Program("tile read", (Tensor("buffer", ctas * turns, tile_bytes, "byte"),), (launch,))
 
 
 def _read(tile: Affine) -> Op:

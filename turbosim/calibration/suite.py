@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turbosim.calibration.benchmarks import Copy, Empty, L2Read
+from turbosim.calibration.benchmarks import Copy, Empty, L2Read, TileRead
 from turbosim.calibration.rows import MicroRow, Parsed, Skip, Sustained
 from turbosim.hw.spec import Gpu
+from turbosim.schedules.tiles import ceil_div
 from turbosim.validation.cells import Line
 from turbosim.validation.counters import sm_clock
 from turbosim.validation.identity import digest_of
@@ -29,7 +30,7 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
     """Return the row of *line*, or why it is not used. Raises ConfigError for what is not of the layout."""
     if line.cells.get("status", "ok") in ("wrong", "failed"):
         return Skip("not timed")
-    kernel = line.choice("kernel", ("copy", "l2_read", "empty", *_TENSOR, *_OTHER))
+    kernel = line.choice("kernel", ("copy", "l2_read", "tile_read", "empty", *_TENSOR, *_OTHER))
     if line.cells.get("sm_clock_hz", "").strip():
         clock = sm_clock(line)
     sizes = line.sizes("sizes")
@@ -44,6 +45,13 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
         ctas = _size(line, sizes, "ctas")
         return MicroRow(line.where, digest, f"empty, {method}", ctas, time, Empty(ctas, warps, method), clock)
     l2 = line.choice("l2", ("cold", "warm"))
+    if kernel == "tile_read":
+        ctas, piece, depth = (_size(line, sizes, name) for name in ("ctas", "piece", "depth"))
+        stages, tile = options.get("stages", 3), _size(line, sizes, "rows") * piece
+        # How rows of a tile lie in memory is not modelled, so that no parameter may be bent to them.
+        return MicroRow(line.where, digest, f"tile_read, pieces of {piece} B, {l2}, {method}", ctas, time,
+                        TileRead(ctas, tile, ceil_div(depth, piece), stages, warps, l2, method),  # type: ignore[arg-type]
+                        clock, fitted=False)
     nbytes, tile = _size(line, sizes, "nbytes"), ELEMENT * options.get("block", 4096)
     curve = f"{kernel}, {l2}, {method}"
     if kernel == "copy":
