@@ -21,6 +21,7 @@ def test_committed_sets_have_all_rows_of_a_known_kernel():
         "flashattention3_figure_h100": 36, "flashattention3_figure_h100_fa3": 29, "flashattention3_h100_1500mhz": 24,
         "inductor_int_mm_rtx4090": 3, "inductor_mm_h100": 170, "inductor_mm_h100_class": 5, "inductor_mm_l40s": 4,
         "profiled_attention_h100": 6, "sageattention_figure": 128, "tilelang_attention_h200": 36,
+        "tileops_attention_h200": 72,
         "triton_attention_a100": 110, "triton_matmul_a100": 155, "triton_matmul_h100_class": 36,
         "triton_softmax_a100": 61, "triton_vector_add_a100": 32}
     assert all(load_set(name).skipped == 0 for name in counts)
@@ -41,6 +42,7 @@ def test_conventions(convention, flops):
 
 def test_locked_clock_and_profiler_are_part_of_the_protocol():
     assert load_set("flashattention3_h100_1500mhz").rows[0].protocol == Protocol("cold", "ncu", 1.5e9)
+    assert load_set("tileops_attention_h200").rows[0].protocol == Protocol("dirty", "ncu", 1.5e9)
 
 
 def test_a_clock_that_the_power_limit_may_lower_is_part_of_the_protocol():
