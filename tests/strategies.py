@@ -61,6 +61,7 @@ def random_gpu(r: Random) -> Gpu:
               latency_near=near, latency_far=far),
         hbm=Hbm(capacity=1e9, bandwidth=r.choice([5e10, 2e12]), efficiency=0.9, channels=r.randint(1, 5),
                 interleave=r.choice([256, 1024]), turnaround=r.choice([0.0, 0.25, 1.5]), latency=far * r.choice([1.0, 2.5]),
+                pseudo_channels=r.randint(1, 4), activation=r.choice([0.0, 4e-9, 5e-8]),
                 loaded_latency=r.choice([0.0, 1e-7, 3e-6])),
         copy_engine=Copy(bandwidth=r.choice([16.0, 64.0]), tma=True, tma_latency=r.choice([0, 170])),
         barrier=Barrier(sync=r.choice([0, 25]), mbarrier=r.choice([0, 20])),
@@ -151,7 +152,8 @@ def random_launch(r: Random, name: str, tensors: list[Tensor], trips: int) -> La
 
 def random_program(r: Random, trips: int = 5) -> Program:
     """Return a program of 1 to 3 launches over shared tensors."""
-    tensors = [Tensor(f"t{i}", trips + 11, r.choice([32, 100, 1000, 4096]), "fp16") for i in range(r.randint(1, 3))]
+    tensors = [Tensor(f"t{i}", trips + 11, r.choice([32, 100, 1000, 4096]), "fp16",
+                      run_bytes=r.choice([None, 32, 16])) for i in range(r.randint(1, 3))]
     launches = tuple(random_launch(r, f"l{i}", tensors, trips) for i in range(r.randint(1, 3)))
     return Program("random", tuple(tensors), launches)
 

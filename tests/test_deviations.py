@@ -110,7 +110,7 @@ def test_d14_int8_product_of_an_engine_within_20_percent():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="D15: how well a tiling streams is not modelled")
+@pytest.mark.xfail(strict=True, reason="D15: how long the last bytes of a tile take is not modelled")
 def test_d15_tilings_of_products_with_few_rows_are_ranked():
     outcomes = predict([load_set("inductor_mm_h100")], ["tile"]).outcomes
     assert tiling_score(outcomes, "tile").mean >= 0.9

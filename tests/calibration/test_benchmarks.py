@@ -60,7 +60,7 @@ def test_a_large_copy_is_extrapolated_to_what_it_takes_in_full(l2):
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 6))
 def test_tiles_are_read_once_and_engines_agree(ctas, turns, stages):
     gpu = small_gpu()
-    program = programs.tile_read(ctas, 8192, turns, stages, 4)
+    program = programs.tile_read(ctas, 8192, 128, turns, stages, 4)
     validate(program)
     found = run(gpu, program, clock=CLOCK)
     assert found.launches[0].l2_read_bytes == found.launches[0].dram_read_bytes == ctas * turns * 8192
@@ -71,7 +71,7 @@ def test_a_turn_is_how_long_a_load_takes_over_the_loads_in_flight():
     gpu = small_gpu()
 
     def turn(stages):
-        short, long = (TileRead(1, 1024, n, stages, 4, "cold", "graph").seconds(gpu, CLOCK) for n in (64, 128))
+        short, long = (TileRead(1, 1024, 128, n, stages, 4, "cold", "graph").seconds(gpu, CLOCK) for n in (64, 128))
         return (long - short) / 64
 
     assert turn(2) > gpu.hbm.latency

@@ -68,7 +68,7 @@ def test_reads_of_tiles_are_predicted_and_not_fitted(here):
     (found,) = read(here, row, columns=SUITE, gpu="l4").rows
     assert not found.fitted
     assert (found.curve, found.x, found.measured) == ("tile_read, pieces of 128 B, cold, graph", 32, 4e-5)
-    assert found.benchmark == TileRead(32, 8192, 64, 5, 4, "cold", "graph")
+    assert found.benchmark == TileRead(32, 8192, 128, 64, 5, 4, "cold", "graph")
     # At least what device memory takes, and the turns that four loads in flight leave to wait for.
     assert found.benchmark.seconds(gpu, 1.9e9) > max(32 * 8192 * 64 / gpu.hbm.bandwidth, 64 / 4 * gpu.hbm.latency)
     with pytest.raises(ConfigError, match=re.escape("rows.csv:2: column sizes has no piece, which tile_read needs")):

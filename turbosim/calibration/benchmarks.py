@@ -163,6 +163,8 @@ class TileRead:
 
     ctas: int
     tile_bytes: int
+    piece: int
+    """Bytes of a tile's row."""
     turns: int
     stages: int
     warps: int
@@ -171,8 +173,8 @@ class TileRead:
     per_byte: ClassVar[bool] = False
 
     def seconds(self, gpu: Gpu, clock: float) -> float:
-        """Return the time of a run [s]. Tiles are whole pieces of memory in the model, not rows of it."""
-        program = programs.tile_read(self.ctas, self.tile_bytes, self.turns, self.stages, self.warps)
+        """Return the time of a run [s]."""
+        program = programs.tile_read(self.ctas, self.tile_bytes, self.piece, self.turns, self.stages, self.warps)
         return _time(gpu, program, clock, self.l2, self.method)
 
 

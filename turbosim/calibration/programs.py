@@ -94,8 +94,11 @@ def sweep(nbytes: int, tile_bytes: int, passes: int, ctas: int, warps: int) -> P
     return Program("sweep", (Tensor("buffer", each * ctas, tile_bytes, "byte"),), (launch,))
 
 
-def tile_read(ctas: int, tile_bytes: int, turns: int, stages: int, warps: int) -> Program:
-    """Return CTAs that read *turns* tiles of their own each, up to ``stages - 1`` of them in flight, at least one."""
+def tile_read(ctas: int, tile_bytes: int, piece: int, turns: int, stages: int, warps: int) -> Program:
+    """Return CTAs that read *turns* tiles of their own each, up to ``stages - 1`` of them in flight, at least one.
+
+    A tile has *piece* bytes of each of its rows, which have as many for every turn.
+    """
     ahead = min(max(1, stages - 1), turns)
     first = var("c") * turns
 
@@ -112,7 +115,8 @@ def tile_read(ctas: int, tile_bytes: int, turns: int, stages: int, warps: int) -
     launch = Launch("tile read", (Dim("c", ctas),), (Role("all", warps, body),),
                     (_counter("in"), Counter("turn", CounterKind.BARRIER)), smem_bytes=ahead * tile_bytes,
                     registers_per_thread=BASE_REGISTERS + tile_bytes // (4 * WARP_SIZE * warps))
-    return Program("tile read", (Tensor("buffer", ctas * turns, tile_bytes, "byte"),), (launch,))
+    run = None if turns == 1 else piece
+    return Program("tile read", (Tensor("buffer", ctas * turns, tile_bytes, "byte", run_bytes=run),), (launch,))
 
 
 def _read(tile: Affine) -> Op:

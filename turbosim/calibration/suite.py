@@ -48,10 +48,10 @@ def parse(line: Line, gpu: Gpu, clock: float) -> Parsed:
     if kernel == "tile_read":
         ctas, piece, depth = (_size(line, sizes, name) for name in ("ctas", "piece", "depth"))
         stages, tile = options.get("stages", 3), _size(line, sizes, "rows") * piece
-        # How rows of a tile lie in memory is not modelled, so that no parameter may be bent to them.
+        # It shows how rows of a tile lie in memory, which no parameter may be bent to.
         return MicroRow(line.where, digest, f"tile_read, pieces of {piece} B, {l2}, {method}", ctas, time,
-                        TileRead(ctas, tile, ceil_div(depth, piece), stages, warps, l2, method),  # type: ignore[arg-type]
-                        clock, fitted=False)
+                        TileRead(ctas, tile, piece, ceil_div(depth, piece), stages, warps,
+                                 l2, method), clock, fitted=False)  # type: ignore[arg-type]
     nbytes, tile = _size(line, sizes, "nbytes"), ELEMENT * options.get("block", 4096)
     curve = f"{kernel}, {l2}, {method}"
     if kernel == "copy":

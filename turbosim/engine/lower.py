@@ -74,14 +74,15 @@ def lower(gpu: Gpu, program: Program, clock: ClockName | float = "sustained", la
     """
     hertz = hertz_of(gpu, clock)
     _check_size(gpu, program)
-    tensors, tiles = _place(program, int(gpu.hbm.interleave))
+    memory = lower_memory(gpu, hertz)
+    tensors, tiles = _place(program, gpu, memory)
     tensor_index = {t.name: i for i, t in enumerate(program.tensors)}
     tile_bytes = [t.tile_bytes for t in program.tensors]
     overhead = ticks((gpu.launch.graph if launch == "graph" else gpu.launch.stream) * hertz)
     launches = tuple(
         _LaunchLowering(gpu, item, tensor_index, tile_bytes).lower(overhead) for item in program.launches
     )
-    return LoweredProgram(gpu.sm.count, tensors, tiles, lower_memory(gpu, hertz), launches)
+    return LoweredProgram(gpu.sm.count, tensors, tiles, memory, launches)
 
 
 def _check_size(gpu: Gpu, program: Program) -> None:
@@ -126,12 +127,26 @@ def lower_memory(gpu: Gpu, hertz: float) -> Memory:
     )
 
 
-def _place(program: Program, interleave: int) -> tuple[tuple[LoweredTensor, ...], int]:
+def apart(gpu: Gpu, run_bytes: int | None) -> float:
+    """Return how many times as long device memory takes for runs of *run_bytes* that lie apart as for long ones.
+
+    Each run is in another row of its bank, and a pseudo-channel opens no more than one row in ``hbm.activation``.
+    """
+    hbm = gpu.hbm
+    if run_bytes is None:
+        return 1.0
+    opened = hbm.activation / (hbm.channels * hbm.pseudo_channels)
+    return max(1.0, opened * hbm.bandwidth * hbm.efficiency / run_bytes)
+
+
+def _place(program: Program, gpu: Gpu, memory: Memory) -> tuple[tuple[LoweredTensor, ...], int]:
     """Lay the tensors out one after the other, each on an interleave boundary."""
     placed = []
+    interleave = memory.interleave
     address = first = 0
     for tensor in program.tensors:
-        placed.append(LoweredTensor(first, address, tensor.tile_bytes, tensor.tiles))
+        rate = math.ceil(memory.hbm_rate * apart(gpu, tensor.run_bytes))
+        placed.append(LoweredTensor(first, address, tensor.tile_bytes, tensor.tiles, rate))
         first += tensor.tiles
         address += -(-tensor.tiles * tensor.tile_bytes // interleave) * interleave
     return tuple(placed), first

@@ -102,6 +102,8 @@ class LoweredTensor:
     """Byte address of its tile 0, a multiple of the channel interleave."""
     tile_bytes: int
     tiles: int
+    rate: int
+    """Service of a memory channel [2**-20 ticks/B]."""
 
 
 REORDERED = 16

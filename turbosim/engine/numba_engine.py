@@ -66,6 +66,7 @@ class NumbaEngine:
         self.tensor_first = np.array([t.first_tile for t in program.tensors], np.int64)
         self.tensor_address = np.array([t.address for t in program.tensors], np.int64)
         self.tensor_bytes = np.array([t.tile_bytes for t in program.tensors], np.int64)
+        self.tensor_rate = np.array([t.rate for t in program.tensors], np.int64)
 
     def run_launch(self, index: int) -> tuple[LaunchTotals, Records]:
         """Replay one launch.
@@ -143,6 +144,7 @@ class _LaunchRun:
             tensor_first=engine.tensor_first,
             tensor_address=engine.tensor_address,
             tensor_bytes=engine.tensor_bytes,
+            tensor_rate=engine.tensor_rate,
             tree=np.full(2 * leaves, nl.NEVER, np.int64),
             pc=_zeros(actors),
             piece=_zeros(actors),

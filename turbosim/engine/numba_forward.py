@@ -181,12 +181,13 @@ def replay_turn(m: Machine, f: Forward, sm: int, actor: int, now: int) -> None:
         tile = value_of(table, m.terms, m.env, inst, actor) + f.accesses[x, ACCESS_AHEAD]
         own_end = now + f.accesses[x, ACCESS_OWN]
         if table[inst + KIND] == STORE:
-            end = write_tile(m.config, m.state, m.tensor_first, m.tensor_address, m.tensor_bytes, m.channels, m.tiles,
-                             m.uses, table[inst + TENSOR], tile, table[inst + NBYTES], now, own_end)
+            end = write_tile(m.config, m.state, m.tensor_first, m.tensor_address, m.tensor_bytes, m.tensor_rate,
+                             m.channels, m.tiles, m.uses, table[inst + TENSOR], tile, table[inst + NBYTES], now,
+                             own_end)
             m.state[DRAINED] = max(m.state[DRAINED], end)
             continue
-        arrival = read_tile(m.config, m.state, m.tensor_first, m.tensor_address, m.tensor_bytes, m.channels, m.tiles,
-                            m.uses, table[inst + TENSOR], tile, table[inst + NBYTES], now, own_end)
+        arrival = read_tile(m.config, m.state, m.tensor_first, m.tensor_address, m.tensor_bytes, m.tensor_rate,
+                            m.channels, m.tiles, m.uses, table[inst + TENSOR], tile, table[inst + NBYTES], now, own_end)
         complete(m.signals, m.rings, place, table[inst + COUNTER], (arrival >> 1) + table[inst + EXTRA],
                  DATA_DRAM if arrival & 1 else DATA_L2)
     row[TIMES] += 1

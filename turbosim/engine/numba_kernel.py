@@ -102,7 +102,8 @@ def run(budget: int, m: Machine, f: Forward) -> int:
     slot_of, sm_of, recorded, op_start, role_cta = m.slot_of, m.sm_of, m.recorded, m.op_start, m.role_cta
     role_end, earlier = m.role_end, m.earlier
     roles_left, sm_last_end, slot_free = m.roles_left, m.sm_last_end, m.slot_free
-    tensor_first, tensor_address, tensor_bytes = m.tensor_first, m.tensor_address, m.tensor_bytes
+    tensor_first, tensor_address = m.tensor_first, m.tensor_address
+    tensor_bytes, tensor_rate = m.tensor_bytes, m.tensor_rate
     channels, tiles, uses = m.channels, m.tiles, m.uses
     scalars = f.scalars
     roles, persistent = config[ROLES], config[STRIDE] != 0
@@ -269,14 +270,14 @@ def run(budget: int, m: Machine, f: Forward) -> int:
                     if mode == RECORDING:
                         record_access(m, f, sm, actor, at, value, end - now)
                     if kind == LOAD:
-                        arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
-                                            tiles, uses, table[inst + TENSOR], value,
+                        arrival = read_tile(config, state, tensor_first, tensor_address, tensor_bytes, tensor_rate,
+                                            channels, tiles, uses, table[inst + TENSOR], value,
                                             table[inst + NBYTES], now, end)
                         code = DATA_DRAM if arrival & 1 else DATA_L2
                         end = (arrival >> 1) + table[inst + EXTRA]
                     else:
-                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, channels,
-                                         tiles, uses, table[inst + TENSOR], value,
+                        end = write_tile(config, state, tensor_first, tensor_address, tensor_bytes, tensor_rate,
+                                         channels, tiles, uses, table[inst + TENSOR], value,
                                          table[inst + NBYTES], now, end)
                         state[DRAINED] = max(state[DRAINED], end)
 

@@ -110,6 +110,7 @@ class Machine(NamedTuple):
     tensor_first: Array
     tensor_address: Array
     tensor_bytes: Array
+    tensor_rate: Array
     tree: Array
     pc: Array
     piece: Array

@@ -111,15 +111,15 @@ def _load(lanes: Array, channel: int, now: int, window: int, ticks: int) -> int:
 
 
 @jit
-def _transfer(config: Array, state: Array, lanes: Array, now: int, address: int, nbytes: int, write: bool) -> int:
-    """Queue a transfer on its memory channels; return its end.
+def _transfer(config: Array, state: Array, lanes: Array, now: int, address: int, nbytes: int, rate: int,
+              write: bool) -> int:
+    """Queue a transfer on its memory channels, which take *rate* [2**-20 ticks/B] for it; return its end.
 
     Granule g of row r = g // channels lies in channel (g + 7 r + 3 (r // channels)) mod channels, followed here from
     one granule to the next, since divisions would take most of the time.
     """
     channels = len(lanes)
     interleave = config[INTERLEAVE]
-    rate = config[HBM_RATE]
     turnaround = config[TURNAROUND]
     loaded = config[LOADED_LATENCY]
     window = config[LOAD_WINDOW]
@@ -179,8 +179,8 @@ def _through_l2(config: Array, state: Array, nbytes: int, now: int) -> int:
 
 @jit
 def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
-              channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
-              own_end: int) -> int:
+              tensor_rate: Array, channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int,
+              now: int, own_end: int) -> int:
     """Read a tile at *now*, the SM's own units being done at *own_end*.
 
     Of the lines of before that it displaces, those that are dirty are written to device memory, which nobody waits for.
@@ -195,14 +195,14 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
     else:
         state[DRAM_READ] += nbytes
         address = tensor_address[tensor] + number * tensor_bytes[tensor]
-        fill = _transfer(config, state, channels, now, address, nbytes, False)
+        fill = _transfer(config, state, channels, now, address, nbytes, tensor_rate[tensor], False)
         tiles[tile, READY] = max(l2_end, fill) + config[DRAM_LATENCY]
         displaced = min(nbytes, state[FOREIGN])
         state[FOREIGN] -= displaced
         evicted = displaced * config[DIRTY_SHARE] >> SHARE_SHIFT
         if evicted:
             state[EVICTED] += evicted
-            _transfer(config, state, channels, now, address, evicted, True)
+            _transfer(config, state, channels, now, address, evicted, config[HBM_RATE], True)
         _insert(config, state, tiles, uses, tile, nbytes)
     end = max(own_end, l2_end) + config[L2_LATENCY]
     ready = tiles[tile, READY]
@@ -213,8 +213,8 @@ def read_tile(config: Array, state: Array, tensor_first: Array, tensor_address: 
 
 @jit
 def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address: Array, tensor_bytes: Array,
-               channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int, now: int,
-               own_end: int) -> int:
+               tensor_rate: Array, channels: Array, tiles: Array, uses: Array, tensor: int, number: int, nbytes: int,
+               now: int, own_end: int) -> int:
     """Write a tile through to device memory; return when it is drained.
 
     It displaces lines of before, too; those that are dirty are written in its stead, and as much of it stays dirty.
@@ -224,7 +224,7 @@ def write_tile(config: Array, state: Array, tensor_first: Array, tensor_address:
     state[WRITE] += nbytes
     state[DRAM_WRITE] += nbytes
     address = tensor_address[tensor] + number * tensor_bytes[tensor]
-    drained = _transfer(config, state, channels, now, address, nbytes, True)
+    drained = _transfer(config, state, channels, now, address, nbytes, tensor_rate[tensor], True)
     if tiles[tile, RESIDENT] > 0:
         _use(state, tiles, uses, tile)
     else:

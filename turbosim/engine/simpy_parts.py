@@ -282,7 +282,7 @@ class MemorySystem:
             self.foreign -= displaced
             evicted = displaced * memory.dirty >> SHARE_SHIFT
             self.evicted_bytes += evicted
-            self._transfer(tensor, tile, evicted, write=True)
+            self._transfer(tensor, tile, evicted, write=True, rate=memory.hbm_rate)
         return self.env.process(self._arrive([l2, *own], fill, extra))
 
     def store(self, tensor: int, tile: int, nbytes: int, own: list[simpy.Process]) -> simpy.Process:
@@ -302,9 +302,11 @@ class MemorySystem:
         self.fills[number] = self.env.process(self._after([l2], 0))
         return self.env.process(self._after([l2, *channels, *own], 0))
 
-    def _transfer(self, tensor: int, tile: int, nbytes: int, *, write: bool = False) -> list[simpy.Process]:
+    def _transfer(self, tensor: int, tile: int, nbytes: int, *, write: bool = False, rate: int | None = None
+                  ) -> list[simpy.Process]:
         memory = self.program.memory
         placed = self.program.tensors[tensor]
+        rate = placed.rate if rate is None else rate
         address = placed.address + tile * placed.tile_bytes
         end = address + nbytes
         served = []
@@ -312,7 +314,7 @@ class MemorySystem:
             granule = address // memory.interleave
             part = min(end, (granule + 1) * memory.interleave) - address
             channel = channel_of(granule, memory.channels)
-            ticks = memory.service(memory.hbm_rate, part)
+            ticks = memory.service(rate, part)
             if write:
                 matched = min(part, self.read_before[channel])
                 self.read_before[channel] -= matched

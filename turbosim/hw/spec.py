@@ -165,6 +165,11 @@ class Hbm(Frozen):
     """Further time of a byte that is written beside one that is read, relative to its transfer: the bus changes its
     direction."""
     channels: Count
+    pseudo_channels: Count
+    """Of a channel: each opens the rows of its banks by itself."""
+    activation: Duration
+    """Mean time between two rows that a pseudo-channel opens where runs of bytes lie apart [s]: a run takes no less,
+    however short it is. 0 where it is not modelled."""
     interleave: Bytes
     """Consecutive bytes of one channel [B]."""
     latency: Seconds

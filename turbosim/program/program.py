@@ -39,7 +39,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor in global memory, cut into equal tiles of consecutive bytes."""
+    """A tensor in global memory, cut into equal tiles, which are numbered as if their bytes were consecutive."""
 
     name: str
     tiles: int
@@ -47,6 +47,8 @@ class Tensor:
     dtype: str
     size: int | None = None
     """Exact size where the last tile of a row is partial [B]; ``tiles * tile_bytes`` where None."""
+    run_bytes: int | None = None
+    """Bytes of a tile that are consecutive in memory, as a row's in a tile of a matrix; None where all are."""
 
     @property
     def nbytes(self) -> int:

@@ -21,7 +21,7 @@ def dump(program: Program) -> str:
         lines += [f"  {k}: {line}" for k, v in text.items() for line in v.splitlines()]
     lines.append("tensors")
     lines += [f"  {t.name}: {t.tiles:,} tiles of {t.tile_bytes:,} B {t.dtype}, {t.nbytes:,} B"
-              for t in program.tensors]
+              + (f", in runs of {t.run_bytes:,} B" if t.run_bytes else "") for t in program.tensors]
     for launch in program.launches:
         lines += _launch(launch)
     work = program_work(program)

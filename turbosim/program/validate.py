@@ -56,6 +56,9 @@ class _Checker:
         if not program.launches:
             self._add(where, "has no launches")
         for tensor in program.tensors:
+            if tensor.run_bytes is not None and not 1 <= tensor.run_bytes <= tensor.tile_bytes:
+                self._add(where, f"tensor {tensor.name!r} has run_bytes {tensor.run_bytes}, must be 1 to the "
+                                 f"{tensor.tile_bytes} of a tile")
             for name in ("tiles", "tile_bytes"):
                 if getattr(tensor, name) < 1:
                     self._add(f"tensor {tensor.name!r}", f"{name} must be at least 1, got {getattr(tensor, name)}")

@@ -131,6 +131,11 @@ class _Lifting:
                 tiling.tiles = max(tiling.tiles, form.value({v: sizes[v] - 1 for v, _ in form.terms}) + 1)
         return Tiled(tiling, {})
 
+    def _run_bytes(self, tensor: str) -> int | None:
+        """Return the shortest run of bytes in regions of *tensor* that streams move; None where regions are whole."""
+        runs = [self.seen.runs[s] for s in self.seen.streams if s.tensor == tensor and s in self.seen.runs]
+        return min((r.nbytes for r in runs if r.count > 1), default=None)
+
     def _extents(self, stream: Stream) -> Mapping[str, int]:
         """Return the number of values that each variable takes where *stream* moves."""
         late = next(p.late for p in self.seen.parts if p.name == stream.part)
@@ -142,7 +147,8 @@ class _Lifting:
         body: list[Op | Loop] = []
         for part in self.seen.parts:
             body += self._part(part)
-        tensors = tuple(Tensor(name, t.tiling.tiles, t.tiling.tile_bytes, "bytes") for name, t in self.tiled.items())
+        tensors = tuple(Tensor(name, t.tiling.tiles, t.tiling.tile_bytes, "bytes", run_bytes=self._run_bytes(name))
+                        for name, t in self.tiled.items())
         classes, class_of = self._classes()
         launch = ProgramLaunch(
             self.kernel.name, tuple(Dim(n, size) for n, size in self.seen.dims),

@@ -48,6 +48,8 @@ class GemmOptions:
 
     Source of the 2: NVIDIA, CUTLASS Profiler documentation, "threadblock cluster size (typically 2x1x1)". What cuBLAS
     chooses is not documented."""
+    b_order: str = "k"
+    """Dimension along which neighbours of B are neighbours in memory: ``k``, as of a layer's weights, or ``n``."""
     splits: int | None = 1
     """CTAs that share the inner dimension of an output tile (split-K), whose sums a second kernel adds; ``auto`` takes
     several where tiles are fewer than SMs."""
@@ -68,6 +70,10 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
     stages = 4 if options.stages is None else options.stages
     check_multiple("gemm", 16, block_m=options.block_m, block_n=block_n, block_k=block_k)
     check_positive("gemm", stages=stages, group_m=options.group_m, pieces=options.pieces)
+    orders = ("k", "n")
+    if options.b_order not in orders:
+        raise UsageError(f"kernel 'gemm': option b_order must be k or n, got {options.b_order!r}"
+                         f"{did_you_mean(options.b_order, orders)}")
     roles, rows, columns = _parts(options.warps, options.block_m, block_n)
     path = best_path(gpu, dtype, rows, "gemm", options.path)
     tiles_m, tiles_n, steps = (ceil_div(shape.m, options.block_m), ceil_div(shape.n, block_n),
@@ -91,10 +97,13 @@ def build_gemm(gpu: Gpu, shape: Gemm, options: GemmOptions) -> Program:
         accumulator_registers((rows, columns)))
     of_role = tiles_m * tiles_n * roles
     chunks = chunks_of(outputs) if splits > 1 else 1
+    # A tile has a part of several rows, but for one that has the rows whole.
+    run_a = None if steps == 1 else block_k * bits // 8
+    run_b = run_a if options.b_order == "k" else None if tiles_n * cluster == 1 else block_n * bits // 8 // cluster
     tensors = (
-        Tensor("A", tiles_m * steps, options.block_m * block_k * bits // 8, dtype.value),
-        Tensor("B", tiles_n * steps * cluster, block_n * block_k * bits // 8 // cluster, dtype.value),
-        Tensor("C", of_role * chunks, outputs // chunks * 2, "fp16"),
+        Tensor("A", tiles_m * steps, options.block_m * block_k * bits // 8, dtype.value, run_bytes=run_a),
+        Tensor("B", tiles_n * steps * cluster, block_n * block_k * bits // 8 // cluster, dtype.value, run_bytes=run_b),
+        Tensor("C", of_role * chunks, outputs // chunks * 2, "fp16", run_bytes=None if tiles_n == 1 else columns * 2),
         *((partial_tensor(of_role, splits, outputs),) if splits > 1 else ()),
     )
     launches = (launch, reduce_launch(of_role, splits, outputs)) if splits > 1 else (launch,)
