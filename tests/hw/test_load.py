@@ -78,7 +78,7 @@ BASE = "extends: h200_sxm\nname: my_gpu\n"
     (BASE + "pipes:\n  sas: {unit: sas, latency: {value: 1 clk, source: A}}\n",
      "{file}:4:3: pipes.sas.rate: missing; write for example rate: {{value: 16 /clk, source: TAG}}"),
     ("x: &x {count: {value: 0, source: A}}\n" + BASE + "sm:\n  <<: *x\n", "{file}:1:1: x: unknown field"),
-    (BASE + "hbm:\n", "{file}:3:1: hbm: is a table of capacity, bandwidth, efficiency, turnaround, channels, interleave, latency, loaded_latency, got nothing"),
+    (BASE + "hbm:\n", "{file}:3:1: hbm: is a table of capacity, bandwidth, efficiency, turnaround, channels, pseudo_channels, activation, interleave, latency, loaded_latency, got nothing"),
     (BASE + "sources: [A]\n", "{file}:3:1: sources: is a table from tag to citation"),
     (BASE + "sources: {X: 3}\n", "{file}:3:11: sources.X: is the text of a citation, got 3"),
     (BASE + "hypothetical: 1\n", "{file}:3:1: hypothetical: is true or false, got 1"),

@@ -217,7 +217,8 @@ def test_gemm_defaults_fit(name):
     ({"group_m": 0}, "kernel 'gemm': option group_m must be at least 1, got 0"),
     ({"pieces": 0}, "kernel 'gemm': option pieces must be at least 1, got 0"),
     ({"group": 8}, "kernel 'gemm' has no option 'group': it has dtype, path, block_m, block_n, block_k, warps, stages, group_m, "
-                   "pieces, cluster, splits (did you mean 'group_m'?)"),
+                   "pieces, cluster, b_order, splits (did you mean 'group_m'?)"),
+    ({"b_order": "m"}, "kernel 'gemm': option b_order must be k or n, got 'm'"),
     ({"cluster": 0}, "kernel 'gemm': option cluster must be at least 1, got 0"),
     ({"cluster": 2}, "kernel 'gemm': option cluster must be 1 on a100_sxm_80gb, which has no bulk copies (TMA) to share, got 2"),
 ])

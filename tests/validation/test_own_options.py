@@ -108,7 +108,7 @@ def test_a_stated_tiling_is_in_place_of_the_list():
     own = replace(row, options=(("block_m", "64"), ("block_n", "64"), ("block_k", "32"), ("stages", "3"), ("warps", "4")))
     (found,) = predict([replace(data, rows=(own,))], ["tile"]).outcomes
     wanted = simulate(row.gpu, Gemm(512, 512, 512), "gemm", launch="stream", l2="dirty", options={
-        "path": "mma.sync", "block_m": 64, "block_n": 64, "block_k": 32, "stages": 3, "warps": 4})
+        **model.options, "block_m": 64, "block_n": 64, "block_k": 32, "stages": 3, "warps": 4})
     assert found.times["tile"] == wanted.time_s + row.protocol.overhead
     # What the row leaves open is still tried.
     half = replace(row, options=(("block_m", "128"), ("block_k", "32")))

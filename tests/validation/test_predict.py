@@ -77,10 +77,11 @@ def test_the_fastest_tiling_counts_and_is_named():
     data = load_set("triton_matmul_a100")
     row = next(r for r in data.rows if r.kernel == "Triton" and r.workload.m == 1024)
     (found,) = predict([replace(data, rows=(row,))]).outcomes
-    times = {options: simulate(row.gpu, row.workload, "gemm", options={"path": "mma.sync", **tiling},
+    model = data.meta.kernels["Triton"]
+    times = {options: simulate(row.gpu, row.workload, "gemm", options={**model.options, **tiling},
                                launch="stream", l2="dirty").time_s + row.protocol.overhead
-             for tiling in data.meta.kernels["Triton"].tilings
-             for options in [":".join(f"{n}={v}" for n, v in {"path": "mma.sync", **tiling}.items())]}
+             for tiling in model.tilings
+             for options in [":".join(f"{n}={v}" for n, v in {**model.options, **tiling}.items())]}
     assert found.times["tile"] == min(times.values())
     assert times[found.choices["tile"]] == found.times["tile"]
 
